@@ -1,0 +1,34 @@
+"""Azure Cloud Shell's signed-in user as a credential for the Azure SDK for Python."""
+
+from __future__ import annotations
+
+from ._version import VERSION as __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._credential import CloudShellCredential as CloudShellCredential
+    from ._errors import AudienceNotSupportedError as AudienceNotSupportedError
+    from ._requests import CloudShellAuth as CloudShellAuth
+
+__all__ = ["AudienceNotSupportedError", "CloudShellAuth", "CloudShellCredential", "__version__"]
+
+# Importing the package is to cost nothing: each name brings in what it needs when it is first used.
+_HOMES = {
+    "AudienceNotSupportedError": "._errors",
+    "CloudShellAuth": "._requests",
+    "CloudShellCredential": "._credential",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,202 @@
+"""The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names.
+
+One table serves the check of replies, the command line, ``doctor`` and the emulator's allow-list. It knows
+names only: whether the endpoint hands out a token for one of them is the endpoint's to say.
+
+Sources: the list printed by the service in 2022-03 (Azure/CloudShell#155) and the audiences seen since
+(microsoft/powerplatform-build-tools#972, azure-cli#30727, Azure/CloudShell#550 and #577); application ids from
+Microsoft's published first-party application lists.
+"""
+
+from __future__ import annotations
+
+
+class Audience:
+    """One resource under all the names it goes by.
+
+    :param name: the short name used on the command line.
+    :param spellings: URIs and application ids; the first is the one to ask for. The rest are aliases: a token
+        for one is a token for all.
+    :param listed: the spellings that Cloud Shell's own list of supported audiences holds, empty when it is only
+        known as an audience that users ask for.
+    :param also: further short names, among them those of ``az account get-access-token --resource-type``.
+    """
+
+    __slots__ = ("also", "listed", "name", "spellings")
+
+    def __init__(
+        self, name: str, *spellings: str, listed: tuple[str, ...] = (), also: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.spellings = spellings
+        self.listed = listed
+        self.also = also
+
+    @property
+    def resource(self) -> str:
+        """The spelling to ask the endpoint for."""
+        return self.spellings[0]
+
+
+def _listed(name: str, *spellings: str, also: tuple[str, ...] = ()) -> Audience:
+    return Audience(name, *spellings, listed=spellings[:1], also=also)
+
+
+KNOWN: tuple[Audience, ...] = (
+    Audience(
+        "arm",
+        "https://management.azure.com/",
+        "https://management.core.windows.net/",
+        "797f4846-ba00-4fd7-ba43-dac1f8f63013",
+        "https://management.usgovcloudapi.net/",
+        "https://management.core.usgovcloudapi.net/",
+        "https://management.chinacloudapi.cn/",
+        "https://management.core.chinacloudapi.cn/",
+        listed=("https://management.core.windows.net/", "https://management.azure.com/"),
+    ),
+    _listed(
+        "aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", also=("aadgraph",)
+    ),
+    Audience(
+        "vault",
+        "https://vault.azure.net",
+        "cfa8b339-82a2-471a-a3c9-0fc0be7a4093",
+        listed=("https://vault.azure.net", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
+        also=("keyvault",),
+    ),
+    _listed("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
+    _listed("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
+    Audience(
+        "graph",
+        "https://graph.microsoft.com/",
+        "00000003-0000-0000-c000-000000000000",
+        listed=("https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"),
+        also=("ms-graph", "msgraph"),
+    ),
+    _listed("batch", "https://batch.core.windows.net/", "ddbf3205-c6bd-46ae-8127-60eb93363864"),
+    _listed("powerbi", "https://analysis.windows.net/powerbi/api", "00000009-0000-0000-c000-000000000000"),
+    _listed("storage", "https://storage.azure.com/", "e406a681-f3d4-42a8-90b6-c2b029497af1"),
+    _listed("media", "https://rest.media.azure.net"),
+    _listed("loganalytics", "https://api.loganalytics.io", "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5"),
+    _listed(
+        "ossrdbms",
+        "https://ossrdbms-aad.database.windows.net",
+        "123cd850-d9df-40bd-94d5-c9f07b7fa203",
+        also=("oss-rdbms",),
+    ),
+    _listed("yammer", "https://www.yammer.com"),
+    Audience(
+        "digitaltwins",
+        "https://digitaltwins.azure.net",
+        "0b07f429-9f4b-4714-9392-cc5e8e80c8b0",
+        listed=("https://digitaltwins.azure.net", "0b07f429-9f4b-4714-9392-cc5e8e80c8b0"),
+    ),
+    _listed("synapse", "https://dev.azuresynapse.net"),
+    _listed("sql", "https://database.windows.net", "022907d3-0f1b-48f7-badc-1ba6abab6d66"),
+    _listed("quantum", "https://quantum.microsoft.com"),
+    _listed("iothub", "https://iothubs.azure.net"),
+    Audience(
+        "databricks",
+        "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
+        "https://azuredatabricks.net/",
+        listed=("2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "https://azuredatabricks.net/"),
+    ),
+    _listed("iot-dps", "https://azure-devices-provisioning.net"),
+    _listed("managedhsm", "https://managedhsm.azure.net"),
+    _listed("devops", "499b84ac-1321-427f-aa17-267ca6975798"),
+    _listed("adu", "https://api.adu.microsoft.com/"),
+    _listed("purview", "https://purview.azure.net/"),
+    Audience(
+        "aks",
+        "6dae42f8-4368-4678-94ff-3960e28e3630",
+        "https://aks-aad-server.azure.com",
+        listed=("6dae42f8-4368-4678-94ff-3960e28e3630", "https://aks-aad-server.azure.com"),
+    ),
+    _listed("ai", "https://ai.azure.com"),
+    _listed("appservice", "https://appservice.azure.com"),
+    Audience("cognitiveservices", "https://cognitiveservices.azure.com"),
+    Audience("search", "https://search.azure.com"),
+    Audience("servicebus", "https://servicebus.azure.net"),
+    Audience("appconfig", "https://azconfig.io/"),
+    Audience("acr", "https://containerregistry.azure.net"),
+    Audience("fabric", "https://api.fabric.microsoft.com"),
+)
+"""Every resource with a name; those with ``listed`` spellings are the ones Cloud Shell is known to support."""
+
+LISTED_WITHOUT_A_NAME = (
+    "822c8694-ad95-4735-9c55-256f7db2f9b4",
+    "ce34e7e5-485f-4d76-964f-b3d2b16d1e4f",
+)
+"""Application ids on Cloud Shell's list whose service no public source names."""
+
+
+class Cloud:
+    """One of the clouds that ``ACC_CLOUD`` names, as azure-cli's ``cloud.py`` knows it.
+
+    :param resource_manager: the base URL of Azure Resource Manager.
+    :param resources: for each short name whose resource differs from the public cloud's, that resource.
+    """
+
+    __slots__ = ("resource_manager", "resources")
+
+    def __init__(self, resource_manager: str, **resources: str) -> None:
+        self.resource_manager = resource_manager
+        self.resources = resources
+
+
+PUBLIC_CLOUD = Cloud("https://management.azure.com")
+_CLOUDS = {
+    "prod": PUBLIC_CLOUD,
+    "fairfax": Cloud(
+        "https://management.usgovcloudapi.net",
+        arm="https://management.core.usgovcloudapi.net/",
+        vault="https://vault.usgovcloudapi.net",
+        graph="https://graph.microsoft.us/",
+        sql="https://database.usgovcloudapi.net/",
+        ossrdbms="https://ossrdbms-aad.database.usgovcloudapi.net",
+        batch="https://batch.core.usgovcloudapi.net/",
+        loganalytics="https://api.loganalytics.us",
+    ),
+    "mooncake": Cloud(
+        "https://management.chinacloudapi.cn",
+        arm="https://management.core.chinacloudapi.cn/",
+        vault="https://vault.azure.cn",
+        graph="https://microsoftgraph.chinacloudapi.cn/",
+        sql="https://database.chinacloudapi.cn/",
+        ossrdbms="https://ossrdbms-aad.database.chinacloudapi.cn",
+        batch="https://batch.chinacloudapi.cn/",
+        loganalytics="https://api.loganalytics.azure.cn",
+    ),
+}
+
+
+def cloud_named(name: str | None) -> Cloud:
+    """The cloud that a value of ``ACC_CLOUD`` means; the public one when it is unset or unknown."""
+    return _CLOUDS.get((name or "").casefold(), PUBLIC_CLOUD)
+
+
+def _normal(spelling: str) -> str:
+    return spelling.rstrip("/").casefold()
+
+
+_BY_SPELLING = {_normal(spelling): audience for audience in KNOWN for spelling in audience.spellings}
+_BY_NAME = {name: audience for audience in KNOWN for name in (audience.name, *audience.also)}
+
+
+def find(spelling: str) -> Audience | None:
+    """The entry that a URI or application id belongs to, whatever its case or trailing slash."""
+    return _BY_SPELLING.get(_normal(spelling))
+
+
+def named(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
+    """The resource that a short name stands for in a cloud, or None for a name not in the table."""
+    audience = _BY_NAME.get(name.casefold())
+    if audience is None:
+        return None
+    return cloud.resources.get(audience.name, audience.resource)
+
+
+def are_different(asked: str, received: str) -> bool:
+    """Whether two spellings positively belong to two different resources; False when either is unknown."""
+    first, second = find(asked), find(received)
+    return first is not None and second is not None and first is not second

@@ -1,0 +1,41 @@
+"""``CloudShellAuth``: the user's token on plain REST calls made with requests."""
+
+from __future__ import annotations
+
+from azure.core.credentials import TokenCredential
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from ._credential import CloudShellCredential
+
+
+class CloudShellAuth(AuthBase):
+    """Puts the user's token on requests::
+
+        requests.get("https://management.azure.com/subscriptions?api-version=2022-12-01", auth=CloudShellAuth())
+
+    The token is cached and refreshed as needed, so one instance can serve a session for as long as it lives. requests
+    itself takes the header off when a redirect leads to another host.
+
+    :param scope: what the token is for. Default: Azure Resource Manager.
+    :keyword credential: where to get the token, such as a ``ChainedTokenCredential``. Default: a
+        ``CloudShellCredential``.
+    :paramtype credential: ~azure.core.credentials.TokenCredential
+    """
+
+    def __init__(
+        self, scope: str = "https://management.azure.com/.default", *, credential: TokenCredential | None = None
+    ) -> None:
+        self._scope = scope
+        self._credential = credential or CloudShellCredential()
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Add the ``Authorization`` header.
+
+        :raises ValueError: if the request would carry the token over plain HTTP.
+        :raises ~azure.identity.CredentialUnavailableError: if there is no token, as ``CloudShellCredential.get_token``.
+        """
+        if not (request.url or "").lower().startswith("https://"):
+            raise ValueError("A token is sent over HTTPS only; use an https:// URL.")
+        request.headers["Authorization"] = f"Bearer {self._credential.get_token(self._scope).token}"
+        return request

@@ -1,0 +1,19 @@
+"""Azure Cloud Shell's token endpoint, emulated: run and test Cloud Shell code anywhere.
+
+Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. :mod:`.faults` has replies to
+script, to see what a client makes of them.
+"""
+
+from __future__ import annotations
+
+try:
+    from . import _script as faults
+    from ._emulator import DEFAULT_AUDIENCES, CloudShellEmulator, TokenRequest
+    from ._script import ScriptedReply
+    from ._tokens import Identity
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"The emulator needs {missing.name}: pip install 'azure-cloudshell-credential[emulator]'", name=missing.name
+    ) from None
+
+__all__ = ["DEFAULT_AUDIENCES", "CloudShellEmulator", "Identity", "ScriptedReply", "TokenRequest", "faults"]

@@ -1,0 +1,90 @@
+"""Replies for the emulator to give instead of its own, to see what a client makes of them.
+
+Only the first few are known of the real endpoint; the rest is what any server on loopback can do wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ScriptedReply:
+    """One reply.
+
+    :param status: the HTTP status.
+    :param body: the body; ``{resource}`` in it is replaced by the resource asked for. None: the emulator's own reply.
+    :param headers: further headers.
+    :param seconds: how long to wait before it.
+    :param drops: close the connection instead of replying.
+    :param token_for: reply with a token for this resource, whatever was asked.
+    :param token_life: reply with a token that expires in this many seconds, which may be negative.
+    """
+
+    status: int = 200
+    body: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    drops: bool = False
+    token_for: str | None = None
+    token_life: int | None = None
+
+
+def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply:
+    """An error in the endpoint's form."""
+    return ScriptedReply(status, error_body(code, message), headers)
+
+
+def error_body(code: str, message: str) -> str:
+    """The body of an error: compact JSON, nested."""
+    return compact({"error": {"code": code, "message": message}})
+
+
+def compact(content: Any) -> str:
+    """JSON without white space, as the endpoint writes it."""
+    return json.dumps(content, separators=(",", ":"))
+
+
+def portal_timeout() -> ScriptedReply:
+    """The portal in the browser did not answer: the failure that users meet most."""
+    return error(400, "invalid_request", "Timeout waiting for token from portal. Audience: {resource}")
+
+
+def server_error(status: int = 500, retry_after: float | None = None) -> ScriptedReply:
+    """An error status, with or without ``Retry-After``."""
+    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    return ScriptedReply(status, error_body("internal_error", "Something went wrong"), headers)
+
+
+def interaction_required() -> ScriptedReply:
+    """Entra wants the user to do something."""
+    return error(
+        400, "interaction_required", "AADSTS50076: Due to a configuration change you must use multi-factor authentication."
+    )
+
+
+def hang(seconds: float = 3600.0) -> ScriptedReply:
+    """No answer for so long, then the emulator's own."""
+    return ScriptedReply(seconds=seconds)
+
+
+def drop() -> ScriptedReply:
+    """The connection is closed without a reply."""
+    return ScriptedReply(drops=True)
+
+
+def garbage() -> ScriptedReply:
+    """A page of HTML with status 200."""
+    return ScriptedReply(200, "<html><body>It works!</body></html>", {"Content-Type": "text/html"})
+
+
+def wrong_resource(resource: str = "https://graph.windows.net/") -> ScriptedReply:
+    """A token for another resource: azure-cli#12297."""
+    return ScriptedReply(token_for=resource)
+
+
+def expired_token() -> ScriptedReply:
+    """A token that has expired already: azure-cli#4722."""
+    return ScriptedReply(token_life=-60)

@@ -1,0 +1,62 @@
+"""``anywhere``: run code for Cloud Shell where there is none.
+
+Inside Cloud Shell it does nothing; elsewhere it starts the emulator and the Resource Manager stand-in and puts the
+process into them. Needs the extra ``demo``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import _audiences, _environment
+
+
+@dataclass(frozen=True)
+class Azure:
+    """How to reach Azure from here.
+
+    :param is_emulated: whether it is made up.
+    :param resource_manager: the base URL of Azure Resource Manager.
+    :param scope: the scope of Resource Manager's tokens.
+    :param verify: the CA certificates to trust, as requests takes them.
+    :param subscription_id: a subscription to use; None leaves it to the user.
+    :param client_options: keyword arguments for management clients.
+    """
+
+    is_emulated: bool
+    resource_manager: str
+    scope: str
+    verify: bool | str = True
+    subscription_id: str | None = None
+    client_options: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def anywhere() -> Iterator[Azure]:
+    """Azure itself inside Cloud Shell, an emulated one elsewhere.
+
+    :raises ModuleNotFoundError: outside Cloud Shell, without the extra ``demo``.
+    """
+    environment = _environment.read(os.environ)
+    if environment.endpoint is not None:
+        cloud = _audiences.cloud_named(environment.cloud)
+        scope = f"{cloud.resource_manager}/.default"
+        options = {"base_url": cloud.resource_manager, "credential_scopes": [scope]}
+        yield Azure(False, cloud.resource_manager, scope, client_options=options)
+        return
+    from . import CloudShellEmulator
+    from .resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
+
+    with CloudShellEmulator() as shell, shell.as_environment(), ResourceManagerStandIn(shell) as manager:
+        yield Azure(
+            True,
+            manager.url,
+            "https://management.azure.com/.default",
+            manager.ca_file,
+            SUBSCRIPTION_ID,
+            {"base_url": manager.url, "connection_verify": manager.ca_file},
+        )
