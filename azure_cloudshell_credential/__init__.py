@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._version import VERSION as __version__
+from ._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,9 +24,7 @@ class Audience:
 
     __slots__ = ("also", "listed", "name", "spellings")
 
-    def __init__(
-        self, name: str, *spellings: str, listed: tuple[str, ...] = (), also: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, name: str, *spellings: str, listed: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> None:
         self.name = name
         self.spellings = spellings
         self.listed = listed
@@ -54,9 +52,7 @@ KNOWN: tuple[Audience, ...] = (
         "https://management.core.chinacloudapi.cn/",
         listed=("https://management.core.windows.net/", "https://management.azure.com/"),
     ),
-    _listed(
-        "aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", also=("aadgraph",)
-    ),
+    _listed("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", also=("aadgraph",)),
     Audience(
         "vault",
         "https://vault.azure.net",

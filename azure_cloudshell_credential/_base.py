@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any, NoReturn
 
-from azure.core.credentials import AccessTokenInfo
+from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
 
 from . import _environment, _failures, _protocol, _turnstile
 from ._cache import Flight, Held, TokenCache
@@ -171,6 +171,12 @@ def _number(options: dict[str, Any], name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     return value
+
+
+def wishes(options: TokenRequestOptions | None) -> tuple[str | None, str | None, object]:
+    """The claims, tenant and proof of possession asked for. None counts as absent: Key Vault sends it."""
+    given: dict[str, Any] = dict(options) if options else {}
+    return given.get("claims"), given.get("tenant_id"), given.get("pop")
 
 
 def result(outcome: Held | Failure) -> Held:

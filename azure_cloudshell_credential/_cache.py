@@ -44,7 +44,7 @@ class Held:
         now, now_monotonic = time(), monotonic()
         refresh_on = token.expires_on - REFRESH_MARGIN if token.refresh_on is None else token.refresh_on
         self.token = token
-        self.access_token = AccessToken(token.value, token.expires_on)
+        self.access_token: AccessToken = AccessToken(token.value, token.expires_on)
         self.fresh_until = refresh_on
         self.fresh_until_monotonic = now_monotonic + refresh_on - now
         self.valid_until_monotonic = now_monotonic + token.expires_on - now

@@ -14,6 +14,7 @@ from azure.core.pipeline import Pipeline
 
 from . import _background, _base, _pipeline
 from ._base import CredentialBase, Fly, Step, Wait
+from ._cache import Held
 from ._protocol import Ask, NoReply, Pause, Reply
 from ._transport import LoopbackTransport
 
@@ -89,8 +90,7 @@ class CloudShellCredential(CredentialBase):
         :raises ~azure.identity.CredentialUnavailableError: as :meth:`get_token`.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        wishes: dict[str, Any] = dict(options) if options else {}
-        claims, tenant_id, pop = wishes.get("claims"), wishes.get("tenant_id"), wishes.get("pop")
+        claims, tenant_id, pop = _base.wishes(options)
         held = None if claims or pop else self._cache.fresh(scopes, tenant_id)
         return _base.as_info(held or self._token(scopes, claims, tenant_id, pop))
 
@@ -109,7 +109,7 @@ class CloudShellCredential(CredentialBase):
     def __exit__(self, *args: Any) -> None:
         self._transport.__exit__(*args)
 
-    def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> _base.Held:
+    def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> Held:
         return _base.result(drive(self._obtain(scopes, claims, tenant_id, pop), self))
 
     def _perform(self, step: Step) -> Any:

@@ -13,7 +13,6 @@ from typing import Any
 from azure.core.exceptions import (
     AzureError,
     HttpResponseError,
-    ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseTimeoutError,
 )
@@ -34,7 +33,7 @@ from . import _exchange, _protocol
 from ._environment import Endpoint
 from ._protocol import NoReply, Reply
 from ._transport import CompleteResponse, NoReplyError
-from ._version import VERSION
+from ._version import __version__
 
 
 def policies(options: dict[str, Any], read_reply: Any) -> list[Any]:
@@ -43,7 +42,7 @@ def policies(options: dict[str, Any], read_reply: Any) -> list[Any]:
     :param options: the credential's keyword arguments.
     :param read_reply: the policy that reads the reply, sync or async.
     """
-    user_agent = f"azsdk-python-cloudshell-credential/{VERSION} Python/{platform.python_version()}"
+    user_agent = f"azsdk-python-cloudshell-credential/{__version__} Python/{platform.python_version()}"
     return [
         RequestIdPolicy(**options),
         HeadersPolicy(**options),
@@ -92,9 +91,7 @@ def no_reply_of(error: AzureError | OSError) -> NoReply:
         return NoReply(error.reason)
     if isinstance(error, TooLargeError):
         return _exchange.TOO_LARGE
-    if isinstance(error, ServiceRequestError):
-        return NoReply("the transport could not connect to it")
-    return NoReply("the connection failed before the whole reply had come")
+    return NoReply("the connection to it failed")
 
 
 class TooLargeError(HttpResponseError):

@@ -136,9 +136,7 @@ def send(request: HttpRequest, connection_timeout: float, read_timeout: float) -
     :raises NoReplyError: if the connection fails.
     :raises ServiceResponseTimeoutError: if the reply is not complete in time.
     """
-    outcome = _exchange.post(
-        Endpoint(request.url), request.headers, request.content, read_timeout, connection_timeout
-    )
+    outcome = _exchange.post(Endpoint(request.url), request.headers, request.content, read_timeout, connection_timeout)
     if isinstance(outcome, NoReply):
         if outcome.timed_out:
             raise ServiceResponseTimeoutError(outcome.reason)
@@ -159,8 +157,6 @@ class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
     def __exit__(self, *args: object) -> None:
         self.close()
 
-    def send(
-        self, request: HttpRequest, *, connection_timeout: float, read_timeout: float, **kwargs: Any
-    ) -> HttpResponse:
+    def send(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         """Send a request; see :func:`send`."""
-        return send(request, connection_timeout, read_timeout)
+        return send(request, kwargs["connection_timeout"], kwargs["read_timeout"])

@@ -46,21 +46,13 @@ class Turnstile:
 
 
 _turnstiles: dict[int, Turnstile] = {}
-_turnstiles_mutex = Lock()
 
 
 def at_port(port: int) -> Turnstile:
     """The turnstile before an endpoint; on loopback the port tells endpoints apart."""
-    with _turnstiles_mutex:
-        return _turnstiles.setdefault(port, Turnstile())
-
-
-def _forget_all() -> None:
-    global _turnstiles_mutex
-    _turnstiles_mutex = Lock()
-    _turnstiles.clear()
+    return _turnstiles.setdefault(port, Turnstile())
 
 
 # A forked child has none of the threads that stood in the queue, and nobody who would leave.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_turnstiles.clear)

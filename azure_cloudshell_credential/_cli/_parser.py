@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .._version import VERSION
+from .._version import __version__
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -15,7 +15,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="azure-cloudshell",
         description="Use the user who is signed in to Azure Cloud Shell from scripts and programs.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_emulate(commands, common)
     _add_demo(commands, common)
@@ -47,8 +47,7 @@ def _add_emulate(
         common,
         "emulate",
         "run Cloud Shell's token endpoint on this machine, with made-up tokens",
-        "  azure-cloudshell emulate\n"
-        "  azure-cloudshell emulate --port 0 --lifetime 120\n",
+        "  azure-cloudshell emulate\n  azure-cloudshell emulate --port 0 --lifetime 120\n",
     )
     parser.add_argument(
         "--port",
@@ -61,16 +60,13 @@ def _add_emulate(
     )
 
 
-def _add_demo(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     parser = _add(
         commands,
         common,
         "demo",
         "list your virtual machines; outside Cloud Shell, those of an emulated one",
-        "  azure-cloudshell demo\n"
-        "  azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000\n",
+        "  azure-cloudshell demo\n  azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000\n",
     )
     parser.add_argument(
         "--subscription",

@@ -21,9 +21,7 @@ try:
 
     from ..emulator.anywhere import Azure, anywhere
 except ModuleNotFoundError as missing:
-    raise CommandError(
-        f"The demo needs {missing.name}: pip install 'azure-cloudshell-credential[demo]'"
-    ) from None
+    raise CommandError(f"The demo needs {missing.name}: pip install 'azure-cloudshell-credential[demo]'") from None
 
 HEADINGS = ("NAME", "RESOURCE GROUP", "REGION", "SIZE", "OS", "STATE")
 
@@ -74,10 +72,15 @@ def virtual_machines(client: ComputeManagementClient) -> Iterable[tuple[str, ...
             vm.name or "-",
             identifier.split("/")[4] if identifier.count("/") > 4 else "-",
             vm.location,
-            str(vm.hardware_profile.vm_size) if vm.hardware_profile else "-",
-            str(disk.os_type) if disk and disk.os_type else "-",
+            _text(vm.hardware_profile.vm_size if vm.hardware_profile else None),
+            _text(disk.os_type if disk else None),
             power.get(identifier.lower(), "-"),
         )
+
+
+def _text(value: object) -> str:
+    # The client turns the values it knows into enumeration members.
+    return str(getattr(value, "value", value) or "-")
 
 
 def _power_state(vm: VirtualMachine) -> str:

@@ -276,7 +276,9 @@ class CloudShellEmulator:
             with self._mutex:
                 self._under_way -= 1
         if scripted.drops and request.transport is not None:
+            _LOGGER.info("%s %s %s -> dropped", asked.method, asked.path, asked.resource or "-")
             request.transport.abort()
+            return web.Response()
         response = self._reply(asked, scripted)
         asked.status = response.status
         _LOGGER.info("%s %s %s -> %d", asked.method, asked.path, asked.resource or "-", asked.status)

@@ -61,7 +61,9 @@ def server_error(status: int = 500, retry_after: float | None = None) -> Scripte
 def interaction_required() -> ScriptedReply:
     """Entra wants the user to do something."""
     return error(
-        400, "interaction_required", "AADSTS50076: Due to a configuration change you must use multi-factor authentication."
+        400,
+        "interaction_required",
+        "AADSTS50076: Due to a configuration change you must use multi-factor authentication.",
     )
 
 

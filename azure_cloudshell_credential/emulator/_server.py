@@ -18,9 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 
 MAX_REQUEST_BODY = 64 * 1024
 
-_LOOPBACK_AUTHORITY = re.compile(
-    r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII
-)
+_LOOPBACK_AUTHORITY = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
 @web.middleware

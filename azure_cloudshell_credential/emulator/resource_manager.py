@@ -49,7 +49,7 @@ _MACHINES = (
 )
 
 
-class _Rejected(Exception):
+class _RejectedError(Exception):
     def __init__(self, code: str, message: str, challenge: str = "") -> None:
         super().__init__(code)
         self.response = web.json_response(
@@ -126,7 +126,7 @@ class ResourceManagerStandIn:
     ) -> web.StreamResponse:
         try:
             request[_CLAIMS] = self._authenticate(request)
-        except _Rejected as rejected:
+        except _RejectedError as rejected:
             return rejected.response
         return await handler(request)
 
@@ -211,33 +211,35 @@ class ResourceManagerStandIn:
             self.requests.append(f"{request.method} {request.path_qs}")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if not token:
-            raise _Rejected("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+            raise _RejectedError(
+                "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
+            )
         if scheme.lower() != "bearer":
-            raise _Rejected(
+            raise _RejectedError(
                 "AuthenticationFailedInvalidHeader",
                 "Authentication failed. The 'Authorization' header is provided in an invalid format.",
             )
         try:
             claims = _tokens.verify(token)
         except jwt.InvalidTokenError:
-            raise _Rejected("InvalidAuthenticationToken", "The access token is invalid.") from None
+            raise _RejectedError("InvalidAuthenticationToken", "The access token is invalid.") from None
         if claims["aud"] not in AUDIENCES:
             allowed = ",".join(f"'{audience}'" for audience in AUDIENCES)
-            raise _Rejected(
+            raise _RejectedError(
                 "InvalidAuthenticationTokenAudience",
                 f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. It should "
                 f"exactly match with one of the allowed audiences {allowed}.",
             )
         if self._shell.has_expired(claims):
             expiry = datetime.fromtimestamp(claims["exp"], timezone.utc)
-            raise _Rejected(
+            raise _RejectedError(
                 "ExpiredAuthenticationToken",
                 f"The access token expiry UTC time '{expiry:%m/%d/%Y %I:%M:%S %p}' is earlier than current UTC time "
                 f"'{datetime.now(timezone.utc):%m/%d/%Y %I:%M:%S %p}'.",
             )
         if self.claims_challenge is not None:
             encoded = b64encode(self.claims_challenge.encode()).decode()
-            raise _Rejected(
+            raise _RejectedError(
                 "AuthenticationFailed",
                 "Authentication failed.",
                 f'Bearer authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", '
@@ -250,7 +252,7 @@ class ResourceManagerStandIn:
     def _check_tenant(self, tenant_id: str) -> None:
         expected = self._tenant_id or self._shell.identity.tenant_id
         if tenant_id != expected:
-            raise _Rejected(
+            raise _RejectedError(
                 "InvalidAuthenticationTokenTenant",
                 f"The access token is from the wrong issuer '{_tokens.issuer(tenant_id)}'. It must match the tenant "
                 f"'{_tokens.issuer(expected)}' associated with this subscription.",
