@@ -35,12 +35,15 @@ class Held:
     """A token and the moments at which it stops being fresh and valid.
 
     Each moment is kept twice, on the wall clock and on the monotonic one, and the earlier decides: a wall clock
-    that is set back does not make an expired token look fresh.
+    that is set back does not make an expired token look fresh, not even when the endpoint hands it out again.
+
+    :param token: the token.
+    :param previous: what was held before it; if that is the same token, its monotonic moments still count.
     """
 
     __slots__ = ("access_token", "fresh_until", "fresh_until_monotonic", "token", "valid_until_monotonic")
 
-    def __init__(self, token: Token) -> None:
+    def __init__(self, token: Token, previous: Held | None = None) -> None:
         now, now_monotonic = time(), monotonic()
         refresh_on = token.expires_on - REFRESH_MARGIN if token.refresh_on is None else token.refresh_on
         self.token = token
@@ -48,6 +51,9 @@ class Held:
         self.fresh_until = refresh_on
         self.fresh_until_monotonic = now_monotonic + refresh_on - now
         self.valid_until_monotonic = now_monotonic + token.expires_on - now
+        if previous is not None and previous.token.value == token.value:
+            self.valid_until_monotonic = min(self.valid_until_monotonic, previous.valid_until_monotonic)
+            self.fresh_until_monotonic = min(self.fresh_until_monotonic, self.valid_until_monotonic)
 
     def is_fresh(self) -> bool:
         """Whether it is too early to ask for another."""
@@ -120,9 +126,7 @@ class TokenCache:
             now = monotonic()
             is_silent = now < self._silent_until
             entry = self._entries.setdefault(resource, _Entry())
-            held = entry.held
-            if held is not None and not held.is_valid():
-                held = entry.held = None
+            held = entry.held if entry.held is not None and entry.held.is_valid() else None
             if held is not None:
                 if held.is_fresh() or entry.flight is not None or is_silent or now < entry.refresh_from:
                     return held, None, False
@@ -145,8 +149,10 @@ class TokenCache:
             if entry.flight is flight:
                 entry.flight = None
             if isinstance(outcome, Token):
-                result = entry.held = Held(outcome)
                 self._silent_until = 0.0
+                result = entry.held = Held(outcome, entry.held)
+                if not result.is_valid():
+                    result = _failures.unusable_reply(flight.resource, "its token has already expired")
             else:
                 result = outcome
                 if outcome is not None and outcome.kind == "timeout" and monotonic() >= self._silent_until:

@@ -55,7 +55,8 @@ def post(
     :param connect_seconds: for connecting alone, when that is to be less.
     """
     lines = [f"POST {endpoint.target} HTTP/1.1", f"Host: {endpoint.authority}"]
-    lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _ADDED_HEADERS]
+    # One line each: a User-Agent from the environment must not be able to add headers or end them.
+    lines += [" ".join(f"{name}: {headers[name]}".split()) for name in headers if name.lower() not in _ADDED_HEADERS]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
     request = "\r\n".join(lines).encode("latin-1", "replace") + body
     deadline = monotonic() + seconds

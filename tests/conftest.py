@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from azure_cloudshell_credential import CloudShellCredential, _base, _errors
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .misbehaving import Behaviour, MisbehavingServer
+
+settings.register_profile(
+    "deterministic",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("deterministic")
 
 ARM = "https://management.azure.com/.default"
 CANARY = "canary-token-that-nobody-may-see"

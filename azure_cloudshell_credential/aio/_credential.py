@@ -141,6 +141,9 @@ class CloudShellCredential(CredentialBase):
         request = _pipeline.request_for(endpoint, ask.resource)
         options = _pipeline.run_options(self._options, ask.seconds)
         transport = self._transport or default_transport()
+        if any(base.__name__ == "RequestsTransport" for base in type(transport).__mro__):
+            # azure-core's async transports over requests have one timeout for both, and choke on the other.
+            del options["read_timeout"]
         pipeline = AsyncPipeline(transport, _pipeline.policies(self._options, ReadReply()))
         try:
             return _pipeline.reply_of(await asyncio.wait_for(pipeline.run(request, **options), ask.seconds))

@@ -1,0 +1,407 @@
+"""Scopes, replies and the decision to ask again, as data."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from azure_cloudshell_credential import _protocol
+from azure_cloudshell_credential._failures import Failure, quotable
+from azure_cloudshell_credential._protocol import (
+    Ask,
+    NoReply,
+    Patience,
+    Pause,
+    Reply,
+    Token,
+    acquire,
+    claims_of,
+    form,
+    read_reply,
+    scope_to_resource,
+)
+
+from .conftest import CANARY, SECRET
+
+NOW = 1_800_000_000.5
+ARM = "https://management.azure.com/"
+GUID = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
+
+
+@pytest.mark.parametrize(
+    ("scope", "resource"),
+    [
+        ("https://management.azure.com/.default", "https://management.azure.com"),
+        ("https://management.azure.com//.default", "https://management.azure.com/"),
+        ("https://management.azure.com/", "https://management.azure.com/"),
+        ("https://management.azure.com", "https://management.azure.com"),
+        (GUID, GUID),
+        (f"{GUID}/.default", GUID),
+        (f"{GUID}/user_impersonation", GUID),
+        ("https://graph.microsoft.com/User.Read", "https://graph.microsoft.com"),
+        ("https://management.azure.com/user_impersonation", "https://management.azure.com"),
+        ("https://management.azure.com//user_impersonation", "https://management.azure.com/"),
+        ("https://analysis.windows.net/powerbi/api", "https://analysis.windows.net/powerbi/api"),
+        ("https://analysis.windows.net/powerbi/api/.default", "https://analysis.windows.net/powerbi/api"),
+        ("https://analysis.windows.net/powerbi/api/Dataset.Read.All", "https://analysis.windows.net/powerbi/api"),
+        ("https://api.fabric.microsoft.com/deep/path/.default", "https://api.fabric.microsoft.com/deep/path"),
+        ("api://guid/access_as_user", "api://guid"),
+        ("api://guid", "api://guid"),
+        ("https://x.example/app/", "https://x.example/app/"),
+        ("urn:ms-drs:enterpriseregistration.windows.net", "urn:ms-drs:enterpriseregistration.windows.net"),
+        ("https://x.example/.defaultish", "https://x.example"),
+        ("User.Read", "User.Read"),
+    ],
+)
+def test_a_scope_means_a_resource(scope: str, resource: str) -> None:
+    assert scope_to_resource((scope,)) == resource
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
+def test_default_is_stripped_and_nothing_else_touched(resource: str) -> None:
+    assert scope_to_resource((f"{resource}/.default",)) == resource
+
+
+@given(st.one_of(st.text(), st.none(), st.integers(), st.binary()))
+def test_a_scope_is_a_resource_or_a_value_error(scope: Any) -> None:
+    try:
+        resource = scope_to_resource((scope,))
+    except ValueError:
+        return
+    assert resource
+    assert scope.startswith(resource)
+
+
+@pytest.mark.parametrize(
+    ("resource", "body"),
+    [(ARM, b"resource=https%3A%2F%2Fmanagement.azure.com%2F"), ("a b&c=d", b"resource=a+b%26c%3Dd")],
+)
+def test_the_form_is_urlencoded(resource: str, body: bytes) -> None:
+    assert form(resource) == body
+
+
+def jwt(**claims: object) -> str:
+    parts = [{"alg": "none"}, claims]
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
+
+
+def ok(**changes: object) -> Reply:
+    content: dict[str, object] = {"access_token": CANARY, "expires_on": str(int(NOW) + 3600)} | changes
+    return Reply(200, {}, json.dumps({key: value for key, value in content.items() if value is not ...}).encode())
+
+
+def read(reply: Reply, resource: str = ARM) -> Token | Failure:
+    return read_reply(resource, reply, NOW)
+
+
+@pytest.mark.parametrize(
+    ("times", "expires_on"),
+    [
+        ({"expires_on": "1800003600"}, 1800003600),
+        ({"expires_on": 1800003600}, 1800003600),
+        ({"expires_on": 1800003600.9}, 1800003600),
+        ({"expires_on": "1800003600", "expires_in": "3900"}, 1800003600),
+        ({"expires_on": "1800003600", "expires_in": 0}, 1800003600),
+        ({"expires_on": ..., "expires_in": "3900"}, 1800003900),
+        ({"expires_on": None, "expires_in": 3900}, 1800003900),
+        ({"expires_on": "", "expires_in": "3900"}, 1800003900),
+    ],
+)
+def test_expiry_comes_as_strings_or_numbers(times: dict[str, object], expires_on: int) -> None:
+    token = read(ok(**times))
+    assert isinstance(token, Token)
+    assert token.expires_on == expires_on
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"expires_on": ...},
+        {"expires_on": "soon"},
+        {"expires_on": "-1800003600"},
+        {"expires_on": -1},
+        {"expires_on": True},
+        {"expires_on": []},
+        {"expires_on": "1" * 5000},
+        {"expires_on": "１８００００３６００"},
+        {"expires_on": float("nan")},
+        {"expires_on": float("inf")},
+        {"expires_on": 1e300},
+        {"expires_on": "1800003600", "expires_in": "nonsense"},
+        {"expires_on": str(int(NOW))},
+        {"expires_on": str(int(NOW) - 1)},
+        {"expires_on": ..., "expires_in": "0"},
+        {"expires_on": str(int(NOW) * 1000)},
+    ],
+)
+def test_a_missing_or_nonsensical_expiry_is_no_token(times: dict[str, object]) -> None:
+    # The token's own exp is not a substitute.
+    failure = read(ok(access_token=jwt(exp=int(NOW) + 3600), **times))
+    assert isinstance(failure, Failure)
+    assert failure.kind == "reply"
+
+
+@pytest.mark.parametrize(("life", "refresh_in"), [(7199, None), (7200, 3600), (7201, 3600), (28800, 14400)])
+def test_long_lived_tokens_are_refreshed_at_half_their_life(life: int, refresh_in: int | None) -> None:
+    token = read(ok(expires_on=int(NOW) + life))
+    assert isinstance(token, Token)
+    assert token.refresh_on == (None if refresh_in is None else int(NOW) + refresh_in)
+
+
+@pytest.mark.parametrize(
+    ("asked", "received", "is_wrong"),
+    [
+        (ARM, "https://management.core.windows.net/", False),
+        (ARM, "https://management.core.windows.net", False),
+        (ARM, "797F4846-BA00-4FD7-BA43-DAC1F8F63013", False),
+        ("https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000", False),
+        (ARM, "https://graph.windows.net/", True),
+        ("https://graph.microsoft.com", "https://graph.windows.net", True),
+        ("https://vault.azure.net", ARM, True),
+        (ARM, "https://unknown.example/", False),
+        ("https://unknown.example/", ARM, False),
+        (ARM, ["https://graph.windows.net/"], False),
+        (ARM, None, False),
+    ],
+)
+def test_a_token_is_wrong_when_it_is_positively_for_another_resource(
+    asked: str, received: object, is_wrong: bool
+) -> None:
+    outcome = read(ok(access_token=jwt(aud=received)), asked)
+    assert isinstance(outcome, Failure) == is_wrong
+    if isinstance(outcome, Failure):
+        assert outcome.kind == "wrong_resource"
+
+
+def test_the_tenant_is_read_from_the_token() -> None:
+    for claims, tenant_id in (({"tid": "t"}, "t"), ({"tid": ""}, None), ({"tid": 7}, None), ({}, None)):
+        token = read(ok(access_token=jwt(**claims)))
+        assert isinstance(token, Token)
+        assert token.tenant_id == tenant_id
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind", "may_pass"),
+    [
+        (400, {"error": {"code": "AudienceNotSupported", "message": "no"}}, "audience", False),
+        (200, {"error": {"code": "AudienceNotSupported", "message": "no"}}, "audience", False),
+        (400, {"error": {"code": "x", "message": "AADSTS50076: mfa"}}, "entra", False),
+        (400, {"error": {"code": "interaction_required", "message": "mfa"}}, "entra", False),
+        (400, {"error": "interaction_required", "error_description": "mfa"}, "entra", False),
+        (400, {"error": {"code": "x", "message": "Timeout waiting for token from portal. A"}}, "portal", True),
+        (400, {"error": {"code": "x", "message": "y"}}, "endpoint", True),
+        (400, {"error": None}, "endpoint", True),
+        (400, {"error": {"code": 7, "message": []}}, "endpoint", True),
+        (400, {}, "endpoint", True),
+        (400, [], "endpoint", True),
+        (401, {"error": {"code": "x", "message": "y"}}, "endpoint", False),
+        (429, {}, "endpoint", True),
+        (500, {}, "endpoint", True),
+        (504, None, "endpoint", True),
+        (204, None, "reply", False),
+        (301, {}, "endpoint", False),
+    ],
+)
+def test_errors_are_told_apart(status: int, content: object, kind: str, may_pass: bool) -> None:
+    failure = read(Reply(status, {}, b"" if content is None else json.dumps(content).encode()))
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.may_pass) == (kind, may_pass)
+
+
+def test_the_listed_audiences_are_read() -> None:
+    # Quoted from Azure/CloudShell#109, #155 and #351, shortened.
+    message = (
+        "Audience https://x.example is not a supported MSI token audience. "
+        "Supported audiences: https://management.core.windows.net/,https://vault.azure.net"
+    )
+    failure = read(Reply(400, {}, json.dumps({"error": {"code": "AudienceNotSupported", "message": message}}).encode()))
+    assert isinstance(failure, Failure)
+    assert failure.supported_audiences == ("https://management.core.windows.net/", "https://vault.azure.net")
+
+
+def test_a_byte_order_mark_is_no_obstacle() -> None:
+    assert isinstance(read(Reply(200, {}, b"\xef\xbb\xbf" + ok().body)), Token)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ok().body.decode().encode("utf-16"),
+        b"\xff\xfe",
+        b"[" * 200_000 + b"]" * 200_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b"1" * 5000,
+        b'{"access_token": NaN}',
+        b"null",
+    ],
+    ids=["utf-16", "not utf-8", "nested lists", "nested objects", "long number", "NaN", "null"],
+)
+def test_strange_json_is_no_token(body: bytes) -> None:
+    failure = read(Reply(200, {}, body))
+    assert isinstance(failure, Failure)
+    assert failure.kind == "reply"
+
+
+_JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_FIELDS = st.sampled_from(
+    ["access_token", "expires_on", "expires_in", "token_type", "error", "error_description", "resource"]
+)
+_OBJECTS = st.dictionaries(_FIELDS, _JSON | st.just(CANARY) | st.just(jwt(aud="x", tid="y")))
+
+
+@given(
+    st.integers(100, 599),
+    st.dictionaries(st.sampled_from(["retry-after", "content-encoding", "content-type"]), st.text(), max_size=3),
+    st.binary() | _JSON.map(lambda value: json.dumps(value).encode()) | _OBJECTS.map(lambda o: json.dumps(o).encode()),
+)
+@example(400, {"retry-after": "Wed, 21 Oct 2015 07:28:00 -2500"}, b"")
+def test_every_reply_is_a_valid_token_or_a_failure_that_shows_nothing(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    outcome = read(Reply(status, headers, body))
+    if isinstance(outcome, Token):
+        assert NOW < outcome.expires_on
+        assert outcome.value.isascii()
+        assert outcome.value.isprintable()
+        assert CANARY not in repr(outcome)
+        return
+    assert outcome.resource == ARM
+    assert "\n" not in outcome.message
+    if b"access_token" in body:
+        assert not SECRET.search(outcome.message) or b'"error' in body
+
+
+@given(st.text())
+def test_the_claims_of_any_text_are_a_dictionary(token: str) -> None:
+    assert isinstance(claims_of(token), dict)
+
+
+@given(st.binary())
+def test_the_claims_of_any_payload_are_a_dictionary(payload: bytes) -> None:
+    assert isinstance(claims_of(f"e30.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.x"), dict)
+
+
+def test_claims_are_decoded_whatever_the_padding() -> None:
+    for name in ("a", "ab", "abc", "abcd"):
+        assert claims_of(jwt(tid=name)) == {"tid": name}
+
+
+@given(st.text())
+def test_what_is_quoted_is_one_bounded_line(text: str) -> None:
+    quoted = quotable(text, 50)
+    assert len(quoted) <= 51
+    assert quoted.isprintable()
+
+
+def test_what_looks_like_a_token_is_not_quoted() -> None:
+    assert quotable(f"got {jwt(aud='x')} instead") == "got [redacted] instead."
+    assert quotable("key " + "A1" * 30) == "key [redacted]."
+    assert "https://management.azure.com/subscriptions/0000-11" in quotable(
+        "https://management.azure.com/subscriptions/0000-11"
+    )
+
+
+class Script:
+    """Drives ``acquire`` with given answers and a clock that moves only when it pauses."""
+
+    def __init__(self, mocker: Any, patience: Patience, *answers: Reply | NoReply | None) -> None:
+        self.now = 1000.0
+        mocker.patch.object(_protocol, "monotonic", lambda: self.now)
+        mocker.patch.object(_protocol, "time", lambda: NOW + self.now - 1000)
+        self.asks: list[float] = []
+        self.pauses: list[float] = []
+        steps = acquire(ARM, patience)
+        remaining = list(answers)
+        step = next(steps)
+        try:
+            while True:
+                if isinstance(step, Pause):
+                    self.pauses.append(step.seconds)
+                    self.now += step.seconds
+                    step = steps.send(None)
+                else:
+                    assert isinstance(step, Ask)
+                    self.asks.append(step.seconds)
+                    step = steps.send(remaining.pop(0))
+        except StopIteration as end:
+            self.outcome = end.value
+        assert not remaining
+
+
+PORTAL = Reply(400, {}, b'{"error":{"code":"invalid_request","message":"Timeout waiting for token from portal."}}')
+
+
+def test_a_failure_that_may_pass_is_retried_with_growing_pauses(mocker: Any) -> None:
+    script = Script(mocker, Patience(30, 3, 0.4), PORTAL, PORTAL, PORTAL, ok())
+    assert isinstance(script.outcome, Token)
+    assert script.pauses == [0.4, 0.8, 1.6]
+    assert script.asks == [30, pytest.approx(29.6), pytest.approx(28.8), pytest.approx(27.2)]
+
+
+def test_retries_end(mocker: Any) -> None:
+    script = Script(mocker, Patience(30, 1, 0.4), PORTAL, PORTAL)
+    assert script.outcome.kind == "portal"
+
+
+def test_without_retries_there_is_one_question(mocker: Any) -> None:
+    assert Script(mocker, Patience(30, 0, 0.4), PORTAL).outcome.kind == "portal"
+
+
+def test_a_pause_that_would_outlast_the_budget_is_not_taken(mocker: Any) -> None:
+    script = Script(mocker, Patience(1, 5, 0.4), PORTAL, PORTAL)
+    assert script.pauses == [0.4]
+
+
+@pytest.mark.parametrize(
+    ("value", "pause"),
+    [
+        ("7", 7.0),
+        ("0", 0.4),
+        ("", 0.4),
+        ("soon", 0.4),
+        ("-5", 0.4),
+        ("Fri, 15 Jan 2027 08:00:10 GMT", 9.5),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.4),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(mocker: Any, value: str, pause: float) -> None:
+    script = Script(mocker, Patience(30, 3, 0.4), Reply(503, {"retry-after": value}, b""), ok())
+    assert script.pauses == [pytest.approx(pause)]
+
+
+def test_a_mixed_up_token_is_asked_for_once_more_at_once(mocker: Any) -> None:
+    wrong = ok(access_token=jwt(aud="https://graph.windows.net/"))
+    assert isinstance(Script(mocker, Patience(), wrong, ok()).outcome, Token)
+    script = Script(mocker, Patience(), wrong, wrong)
+    assert script.outcome.kind == "wrong_resource"
+    assert script.pauses == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (NoReply("nothing listens"), "refused"),
+        (NoReply("late", timed_out=True), "timeout"),
+        (None, "busy"),
+        (Reply(404, {}, b""), "endpoint"),
+    ],
+)
+def test_what_will_not_pass_is_not_retried(mocker: Any, answer: Reply | NoReply | None, kind: str) -> None:
+    script = Script(mocker, Patience(), answer)
+    assert script.outcome.kind == kind
+    assert script.pauses == []
+
+
+def test_reprs_show_no_body() -> None:
+    assert CANARY not in repr(ok())
+    assert "late" in repr(NoReply("late"))
+    assert "timeout" in repr(Failure("timeout", "It.", "That."))
