@@ -37,7 +37,7 @@ SECRET = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{CANARY}")
 
 _VARIABLES = re.compile(
     r"(ACC|AZD|AZURE|IDENTITY|IMDS|MSI)_.*|AZUREPS_HOST_ENVIRONMENT|POWERSHELL_DISTRIBUTION_CHANNEL|.*_PROXY|"
-    r"REQUESTS_CA_BUNDLE|SSL_CERT_FILE",
+    r"REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_FILE",
     re.IGNORECASE,
 )
 
@@ -146,7 +146,7 @@ def fake_az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         f"#!{sys.executable} -IS\n"
         "import time\n"
         "expires = int(time.time()) + 3600\n"
-        "print('{\"accessToken\": \"%s\", \"expires_on\": %d, \"expiresOn\": \"2999-01-01 00:00:00.000000\"}'"
+        'print(\'{"accessToken": "%s", "expires_on": %d, "expiresOn": "2999-01-01 00:00:00.000000"}\''
         f" % ({token!r}, expires))\n"
     )
     az.chmod(az.stat().st_mode | stat.S_IXUSR)

@@ -101,9 +101,7 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 
 @pytest.fixture
-def endpoint(
-    row: Row, shell: CloudShellEmulator, misbehaving: Callable[[Behaviour], MisbehavingServer]
-) -> Endpoint:
+def endpoint(row: Row, shell: CloudShellEmulator, misbehaving: Callable[[Behaviour], MisbehavingServer]) -> Endpoint:
     """An endpoint that does what the row says, however often it is asked."""
     if isinstance(row.does, ScriptedReply):
         shell.script(*[row.does] * 10)

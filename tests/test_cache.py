@@ -75,7 +75,10 @@ def test_each_resource_is_refreshed_on_its_own(shell: CloudShellEmulator, clock:
     clock.advance(3900 - 299)
     credential.get_token(ARM)
     credential.get_token(VAULT)
-    assert [asked.resource for asked in shell.requests[2:]] == ["https://management.azure.com", "https://vault.azure.net"]
+    assert [asked.resource for asked in shell.requests[2:]] == [
+        "https://management.azure.com",
+        "https://vault.azure.net",
+    ]
 
 
 def test_a_failed_refresh_keeps_the_token_and_is_logged(

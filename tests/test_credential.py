@@ -187,9 +187,7 @@ def test_an_event_loop_that_ends_in_mid_flight_leaves_another_its_token(shell: C
     assert len(shell.requests) <= 2
 
 
-def test_a_loop_that_ends_while_it_waits_does_not_disturb_the_flight(
-    shell: CloudShellEmulator, log: Any
-) -> None:
+def test_a_loop_that_ends_while_it_waits_does_not_disturb_the_flight(shell: CloudShellEmulator, log: Any) -> None:
     shell.latency = 0.4
     credential = AsyncCloudShellCredential(endpoint=shell.endpoint)
     flying = Thread(target=lambda: asyncio.run(credential.get_token(ARM)))
@@ -290,9 +288,7 @@ def _token_in_a_child(credential: Any, queue: Any) -> None:
 def test_a_credential_travels_to_a_worker_process(shell: CloudShellEmulator, method: str) -> None:
     context = multiprocessing.get_context(method)
     queue = context.Queue()
-    worker = context.Process(
-        target=_token_in_a_child, args=(CloudShellCredential(endpoint=shell.endpoint), queue)
-    )
+    worker = context.Process(target=_token_in_a_child, args=(CloudShellCredential(endpoint=shell.endpoint), queue))
     worker.start()
     assert queue.get(timeout=30) > time.time()
     worker.join()

@@ -195,7 +195,12 @@ def test_other_failures_to_connect_name_their_reason(mocker: Any) -> None:
 
 def test_the_request_has_one_of_each_header(misbehaving: Start) -> None:
     server = misbehaving(peer.reply(b"{}"))
-    _exchange.post(Endpoint(server.endpoint), {"Host": "evil", "Content-Length": "7", "X": "ü", "User-Agent": "a\r\nHost: b\r\n\r\n"}, b"ab", 2)
+    _exchange.post(
+        Endpoint(server.endpoint),
+        {"Host": "evil", "Content-Length": "7", "X": "ü", "User-Agent": "a\r\nHost: b\r\n\r\n"},
+        b"ab",
+        2,
+    )
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0] == b"POST /oauth2/token HTTP/1.1"
     assert head.lower().count(b"\nhost:") == head.lower().count(b"\ncontent-length:") == 1

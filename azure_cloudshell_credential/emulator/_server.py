@@ -43,6 +43,17 @@ def _forbidden(message: str) -> web.Response:
     return web.json_response({"error": {"code": "forbidden_by_emulator", "message": message}}, status=403)
 
 
+async def _close(runner: web.AppRunner) -> None:
+    connections = runner.server.connections if runner.server is not None else []
+    transports = [connection.transport for connection in connections]
+    await runner.cleanup()
+    for transport in transports:
+        # A TLS peer that does not answer the farewell would leave its socket open for good.
+        if transport is not None:
+            transport.abort()
+    await asyncio.sleep(0.01)
+
+
 class PortInUseError(OSError):
     """The port is taken."""
 
@@ -98,7 +109,7 @@ class BackgroundServer:
         try:
             await self._stop.wait()
         finally:
-            await runner.cleanup()
+            await _close(runner)
 
     async def _listen(self, runner: web.AppRunner) -> int:
         try:

@@ -36,7 +36,6 @@ AUDIENCES = (
     "https://management.azure.com/",
     "https://management.azure.com",
 )
-_CLAIMS = "claims"
 _PROVIDER = "/subscriptions/{subscription_id}/providers/Microsoft.Compute"
 _GROUP = "/subscriptions/{subscription_id}/resourceGroups/{group}/providers/Microsoft.Compute"
 
@@ -125,17 +124,16 @@ class ResourceManagerStandIn:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
-            request[_CLAIMS] = self._authenticate(request)
+            self._authenticate(request)
         except _RejectedError as rejected:
             return rejected.response
         return await handler(request)
 
     async def _subscriptions(self, request: web.Request) -> web.Response:
-        claims = request[_CLAIMS]
         subscription = {
             "id": f"/subscriptions/{SUBSCRIPTION_ID}",
             "subscriptionId": SUBSCRIPTION_ID,
-            "tenantId": claims["tid"],
+            "tenantId": self._tenant_id or self._shell.identity.tenant_id,
             "displayName": "Contoso Pay-As-You-Go",
             "state": "Enabled",
         }
@@ -201,8 +199,8 @@ class ResourceManagerStandIn:
             },
         }
 
-    def _authenticate(self, request: web.Request) -> dict[str, Any]:
-        """The claims of the token that came with a request.
+    def _authenticate(self, request: web.Request) -> None:
+        """Check the token that came with a request.
 
         Messages as Resource Manager words them, public examples: foundry-dev-tools#461 (expired),
         active-directory-dotnetcore-daemon-v2#145 (audience), azure-sdk-for-python#38382 (tenant).
@@ -247,7 +245,6 @@ class ResourceManagerStandIn:
             )
         if "subscription_id" in request.match_info:
             self._check_tenant(claims["tid"])
-        return claims
 
     def _check_tenant(self, tenant_id: str) -> None:
         expected = self._tenant_id or self._shell.identity.tenant_id

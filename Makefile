@@ -1,0 +1,42 @@
+# Needs Python 3.10 or later with pip, and nothing else: each target installs what it uses into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint wheel clean
+
+help: ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/.demo ## Run the main job: list virtual machines, outside Cloud Shell those of an emulated one.
+	@$(BIN)/azure-cloudshell demo
+
+test: .venv/.test ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: .venv/.test ## Check format, style and types.
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+wheel: .venv/.test ## Build the package, and run the main job from the wheel in an environment of its own.
+	rm -rf dist .venv/wheel
+	$(BIN)/python -m build --quiet
+	$(PYTHON) -m venv .venv/wheel
+	.venv/wheel/bin/pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[demo]"
+	.venv/wheel/bin/azure-cloudshell demo
+
+clean: ## Remove what the other targets made.
+	rm -rf .venv dist .mypy_cache .ruff_cache .hypothesis .coverage
+
+.venv/.pip:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	@touch $@
+
+.venv/.demo: .venv/.pip pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	@touch $@
+
+.venv/.test: .venv/.pip pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[demo]' --group test --group lint
+	@touch $@

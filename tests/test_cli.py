@@ -1,0 +1,143 @@
+"""The command line, run as its users run it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+
+COMMAND = [sys.executable, "-m", "azure_cloudshell_credential"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_demo_lists_emulated_machines_outside_cloud_shell() -> None:
+    done = run("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("This is not Cloud Shell")
+    assert lines[3].split() == ["NAME", "RESOURCE", "GROUP", "REGION", "SIZE", "OS", "STATE"]
+    assert lines[4].split() == ["web-01", "shop-prod", "westeurope", "Standard_D2s_v5", "Linux", "running"]
+    assert lines[7].split() == ["build-agent", "ci", "eastus", "Standard_F4s_v2", "Linux", "deallocated"]
+    assert lines[-1].startswith("Signed in as ada@contoso.example in tenant 11111111-aaaa-4bbb-8ccc-222222222222, ")
+    assert "through http://localhost:" in lines[-1]
+    assert lines[-1].endswith("the token lives for another 65 minutes.")
+
+
+def test_demo_inside_cloud_shell_reports_in_one_line_what_fails(shell: CloudShellEmulator) -> None:
+    shell.deny("https://management.azure.com/")
+    done = run("demo", **shell.environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("azure-cloudshell: Cloud Shell does not hand out tokens for")
+    assert done.stderr.count("\n") == 1
+
+
+def test_demo_without_its_extra_says_what_to_install(shell: CloudShellEmulator) -> None:
+    program = "import sys; sys.modules['trustme'] = None; from azure_cloudshell_credential._cli import main; main(['demo'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "azure-cloudshell: The demo needs trustme: pip install 'azure-cloudshell-credential[demo]'\n"
+
+
+def test_without_arguments_it_says_how_to_use_it() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: azure-cloudshell")
+
+
+@pytest.mark.parametrize("command", ["demo", "emulate"])
+def test_help_has_examples(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"examples:\n  azure-cloudshell {command}" in done.stdout
+
+
+class Emulate:
+    """``azure-cloudshell emulate`` in a process of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.variables: dict[str, str] = {}
+        while "POWERSHELL_DISTRIBUTION_CHANNEL" not in self.variables:
+            line = self.process.stdout.readline()
+            assert line.startswith("export "), line
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            self.variables[name] = value
+
+    def stop(self, number: int) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=10)
+        return self.process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_emulate_prints_exports_serves_and_stops_cleanly(number: int) -> None:
+    emulate = Emulate("--port", "0", "--lifetime", "77")
+    from azure_cloudshell_credential import CloudShellCredential
+
+    token = CloudShellCredential(endpoint=emulate.variables["MSI_ENDPOINT"]).get_token("https://vault.azure.net")
+    assert 70 < token.expires_on - time.time() <= 77
+    status, errors = emulate.stop(number)
+    assert status == 0
+    assert "POST /oauth2/token https://vault.azure.net -> 200" in errors
+    assert "Stopped." in errors
+    assert "Traceback" not in errors
+    assert token.token not in errors
+
+
+def test_emulate_names_a_port_in_use(shell: CloudShellEmulator) -> None:
+    done = run("emulate", "--port", str(shell.port))
+    assert done.returncode == 1
+    assert f"Cannot listen on port {shell.port}: port {shell.port} is in use" in done.stderr
+    assert "--port 0" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--lifetime", "0"], ["--lifetime", "-1"]])
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    done = run("emulate", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") <= 4
+
+
+def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: Any) -> None:
+    from azure_cloudshell_credential import _cli
+
+    mocker.patch("azure_cloudshell_credential._cli._run", side_effect=RuntimeError())
+    assert _cli.main(["demo"]) == 1
+    assert capsys.readouterr().err == "azure-cloudshell: RuntimeError; run again with --debug for details\n"
+    with pytest.raises(RuntimeError):
+        _cli.main(["demo", "--debug"])
+
+
+def test_an_interrupt_is_silent(mocker: Any, capsys: Any) -> None:
+    from azure_cloudshell_credential import _cli
+
+    mocker.patch("azure_cloudshell_credential._cli._run", side_effect=KeyboardInterrupt)
+    assert _cli.main(["demo"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    script = f"{sys.executable} -m azure_cloudshell_credential demo | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert Path(sys.executable).exists()
