@@ -150,7 +150,7 @@ def test_after_a_timeout_the_endpoint_is_left_alone_for_30_seconds(
 ) -> None:
     shell.script(faults.hang())
     credential = kind(endpoint=shell.endpoint, timeout=0.2)
-    with pytest.raises(CredentialUnavailableError, match="did not answer within 0.2 seconds"):
+    with pytest.raises(CredentialUnavailableError, match=r"did not answer within 0\.2 seconds"):
         credential.get_token(ARM)
     for scope in (ARM, VAULT):
         with pytest.raises(CredentialUnavailableError, match="was not asked again"):

@@ -50,9 +50,13 @@ def test_demo_inside_cloud_shell_reports_in_one_line_what_fails(shell: CloudShel
 
 
 def test_demo_without_its_extra_says_what_to_install(shell: CloudShellEmulator) -> None:
-    program = "import sys; sys.modules['trustme'] = None; from azure_cloudshell_credential._cli import main; main(['demo'])"
+    program = (
+        "import sys; sys.modules['trustme'] = None; from azure_cloudshell_credential._cli import main; main(['demo'])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr == "azure-cloudshell: The demo needs trustme: pip install 'azure-cloudshell-credential[demo]'\n"
+    assert (
+        done.stderr == "azure-cloudshell: The stand-in needs trustme: pip install 'azure-cloudshell-credential[demo]'\n"
+    )
 
 
 def test_without_arguments_it_says_how_to_use_it() -> None:

@@ -286,7 +286,7 @@ def _token_in_a_child(credential: Any, queue: Any) -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_credential_travels_to_a_worker_process(shell: CloudShellEmulator, method: str) -> None:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     queue = context.Queue()
     worker = context.Process(target=_token_in_a_child, args=(CloudShellCredential(endpoint=shell.endpoint), queue))
     worker.start()
@@ -476,7 +476,7 @@ def test_without_a_transport_a_closed_credential_can_be_used_again(shell: CloudS
 @pytest.mark.parametrize("make", [RequestsTransport, AioHttpTransport])
 def test_the_budget_holds_whatever_the_transport(misbehaving: Start, make: Any, behaviour: Behaviour) -> None:
     server = misbehaving(behaviour)
-    options = {"endpoint": server.endpoint, "timeout": 0.5}
+    options: dict[str, Any] = {"endpoint": server.endpoint, "timeout": 0.5}
     start = time.monotonic()
     with pytest.raises(CredentialUnavailableError):
         if make is RequestsTransport:

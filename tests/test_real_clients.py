@@ -129,5 +129,5 @@ def test_msal_gets_a_token(
     assert result["access_token"] == on_the_default_port.issue("https://management.azure.com")[0]
     assert acquire("https://azconfig.io/.default")["error"] == "AudienceNotSupported"
     for session in (application.http_client, getattr(application.http_client, "_http_client", None)):
-        if hasattr(session, "close"):
+        if session is not None and hasattr(session, "close"):
             session.close()
