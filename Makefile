@@ -10,7 +10,7 @@ help: ## List the targets.
 demo: .venv/.demo ## Run the main job: list virtual machines, outside Cloud Shell those of an emulated one.
 	@$(BIN)/azure-cloudshell demo
 
-test: .venv/.test ## Run the tests.
+test: .venv/.test .node/.installed ## Run the tests.
 	$(BIN)/python -m pytest
 
 lint: .venv/.test ## Check format, style and types.
@@ -26,7 +26,13 @@ wheel: .venv/.test ## Build the package, and run the main job from the wheel in 
 	.venv/wheel/bin/azure-cloudshell demo
 
 clean: ## Remove what the other targets made.
-	rm -rf .venv dist .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .node dist .mypy_cache .ruff_cache .hypothesis .coverage
+
+# Real clients and services from npm. Where npm is missing, the tests that need them say so and are skipped.
+.node/.installed: tests/node/package.json
+	@mkdir -p .node && cp tests/node/package.json .node/
+	@if command -v npm >/dev/null; then npm install --prefix .node --silent --no-audit --no-fund; fi
+	@touch $@
 
 .venv/.pip:
 	$(PYTHON) -m venv .venv

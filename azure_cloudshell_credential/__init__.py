@@ -6,17 +6,19 @@ from ._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._chain import DefaultCloudShellCredential as DefaultCloudShellCredential
     from ._credential import CloudShellCredential as CloudShellCredential
     from ._errors import AudienceNotSupportedError as AudienceNotSupportedError
     from ._requests import CloudShellAuth as CloudShellAuth
 
-__all__ = ["AudienceNotSupportedError", "CloudShellAuth", "CloudShellCredential", "__version__"]
+__all__ = ["AudienceNotSupportedError", "CloudShellAuth", "CloudShellCredential", "DefaultCloudShellCredential", "__version__"]
 
 # Importing the package is to cost nothing: each name brings in what it needs when it is first used.
 _HOMES = {
     "AudienceNotSupportedError": "._errors",
     "CloudShellAuth": "._requests",
     "CloudShellCredential": "._credential",
+    "DefaultCloudShellCredential": "._chain",
 }
 
 

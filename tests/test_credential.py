@@ -202,9 +202,7 @@ def test_a_loop_that_ends_while_it_waits_does_not_disturb_the_flight(shell: Clou
     assert not any("exception calling callback" in line for line in log.lines)
 
 
-def test_one_instance_serves_many_event_loops(kind: Any, shell: CloudShellEmulator) -> None:
-    if kind.name == "sync":
-        pytest.skip("for the async credential")
+def test_one_instance_serves_many_event_loops(shell: CloudShellEmulator) -> None:
     credential = AsyncCloudShellCredential(endpoint=shell.endpoint)
     scopes = [RESOURCES[index % 3] for index in range(12)]
     tokens = in_threads(12, lambda index: asyncio.run(credential.get_token(scopes[index])))
