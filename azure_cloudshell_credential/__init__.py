@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from ._errors import AudienceNotSupportedError as AudienceNotSupportedError
     from ._requests import CloudShellAuth as CloudShellAuth
 
-__all__ = ["AudienceNotSupportedError", "CloudShellAuth", "CloudShellCredential", "DefaultCloudShellCredential", "__version__"]
+__all__ = [
+    "AudienceNotSupportedError",
+    "CloudShellAuth",
+    "CloudShellCredential",
+    "DefaultCloudShellCredential",
+    "__version__",
+]
 
 # Importing the package is to cost nothing: each name brings in what it needs when it is first used.
 _HOMES = {

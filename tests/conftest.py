@@ -21,6 +21,8 @@ from azure_cloudshell_credential import CloudShellCredential, _base, _errors
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from .azurite import Azurite
+from .azurite import start as start_azurite
 from .misbehaving import Behaviour, MisbehavingServer
 
 settings.register_profile(
@@ -211,3 +213,12 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
 
         monkeypatch.setattr(_credential, "default_transport", _transport.LoopbackTransport)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """A real blob service that checks tokens."""
+    service, process = start_azurite(tmp_path_factory.mktemp("azurite"))
+    yield service
+    process.terminate()
+    process.wait(10)

@@ -1,0 +1,43 @@
+"""Write, list and read a blob as the signed-in user.
+
+In Cloud Shell, with your storage account::
+
+    python examples/storage_blob.py https://ACCOUNT.blob.core.windows.net
+
+Elsewhere, against Azurite run with ``--oauth basic`` over HTTPS; it takes the emulator's tokens::
+
+    python examples/storage_blob.py https://localhost:10000/devstoreaccount1 --ca-file ca.pem
+"""
+
+import argparse
+
+from azure.storage.blob import BlobServiceClient
+
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential.emulator.anywhere import anywhere
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write, list and read a blob.")
+    parser.add_argument("account_url", help="such as https://ACCOUNT.blob.core.windows.net")
+    parser.add_argument("--container", default="cloud-shell-example")
+    parser.add_argument("--ca-file", help="the CA certificate of an account that is emulated")
+    arguments = parser.parse_args()
+
+    options = {"connection_verify": arguments.ca_file} if arguments.ca_file else {}
+    with (
+        anywhere(),
+        CloudShellCredential() as credential,
+        BlobServiceClient(arguments.account_url, credential=credential, **options) as service,
+    ):
+        container = service.get_container_client(arguments.container)
+        if not container.exists():
+            container.create_container()
+        container.upload_blob("greeting.txt", b"Hello from Cloud Shell", overwrite=True)
+        for blob in container.list_blobs():
+            print(blob.name, blob.size)
+        print(container.download_blob("greeting.txt").readall().decode())
+
+
+if __name__ == "__main__":
+    main()

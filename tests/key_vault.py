@@ -1,0 +1,58 @@
+"""As much of Key Vault as it takes to read a secret: its challenge, and a check of the token that answers it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import trustme
+from aiohttp import web
+
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator._server import BackgroundServer
+from azure_cloudshell_credential.emulator._tokens import verify
+
+
+class KeyVault:
+    """Answers the first request with a challenge that names its tenant, as Key Vault does."""
+
+    def __init__(self, shell: CloudShellEmulator, folder: Path, tenant_id: str | None = None) -> None:
+        self._shell = shell
+        self._tenant_id = tenant_id
+        self.ca_file = str(folder / "vault-ca.pem")
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca_file)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost").configure_cert(context)
+        self._server = BackgroundServer(self._app, ssl_context=context)
+        self.challenges = 0
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self._server.port}"
+
+    def __enter__(self) -> KeyVault:
+        self._server.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._server.stop()
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/secrets/{name}/{version:.*}", self._secret)
+        return app
+
+    async def _secret(self, request: web.Request) -> web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        tenant_id = self._tenant_id or self._shell.identity.tenant_id
+        if scheme != "Bearer" or verify(token)["aud"] != "https://vault.azure.net":
+            self.challenges += 1
+            challenge = (
+                f'Bearer authorization="https://login.microsoftonline.com/{tenant_id}", '
+                'resource="https://vault.azure.net"'
+            )
+            body = {"error": {"code": "Unauthorized", "message": "AKV10000: Request is missing a Bearer or PoP token."}}
+            return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})
+        name = request.match_info["name"]
+        return web.json_response({"value": "s3cr3t", "id": f"{self.url}/secrets/{name}/1", "attributes": {}})
