@@ -167,7 +167,21 @@ class TokenCache:
             entry.flight = None
 
 
+    def forget_tokens(self) -> None:
+        """Hand out no token that is held now."""
+        with self._mutex:
+            self._by_scopes.clear()
+            for entry in self._entries.values():
+                entry.held = None
+
+
 _caches: WeakSet[TokenCache] = WeakSet()
+
+
+def forget_all_tokens() -> None:
+    """Make every credential of this process ask anew; the emulator's way to end the life of its tokens."""
+    for cache in list(_caches):
+        cache.forget_tokens()
 
 
 def _after_fork() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from time import sleep
-from typing import Any, TypeVar
+from typing import Any
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.exceptions import AzureError
@@ -15,11 +14,8 @@ from azure.core.pipeline import Pipeline
 from . import _background, _base, _pipeline
 from ._base import CredentialBase, Fly, Step, Wait
 from ._cache import Held
-from ._protocol import Ask, NoReply, Pause, Reply
+from ._protocol import Ask, NoReply, Pause, Reply, drive
 from ._transport import LoopbackTransport
-
-T = TypeVar("T")
-
 
 class CloudShellCredential(CredentialBase):
     """Authenticates as the user who is signed in to Azure Cloud Shell.
@@ -110,7 +106,7 @@ class CloudShellCredential(CredentialBase):
         self._transport.__exit__(*args)
 
     def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> Held:
-        return _base.result(drive(self._obtain(scopes, claims, tenant_id, pop), self))
+        return _base.result(drive(self._obtain(scopes, claims, tenant_id, pop), self._perform))
 
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Wait):
@@ -120,7 +116,7 @@ class CloudShellCredential(CredentialBase):
                 return False
             return True
         if isinstance(step, Fly):
-            return drive(self._fly(step.flight), self)
+            return drive(self._fly(step.flight), self._perform)
         if isinstance(step, Pause):
             return sleep(step.seconds)
         return self._ask(step)
@@ -141,16 +137,3 @@ class CloudShellCredential(CredentialBase):
             return NoReply("it did not answer in time", timed_out=True)
         except (AzureError, OSError) as error:
             return _pipeline.no_reply_of(error)
-
-
-def drive(steps: Generator[Step, Any, T], credential: CloudShellCredential) -> T:
-    """Perform each step and send back its answer, to the end."""
-    try:
-        step = next(steps)
-        while True:
-            step = steps.send(credential._perform(step))
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()

@@ -12,7 +12,7 @@ import json
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from time import monotonic, time
 from urllib.parse import quote_plus
 
@@ -21,7 +21,9 @@ from ._failures import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 HEADERS: Mapping[str, str] = {
     "Metadata": "true",
@@ -207,6 +209,24 @@ def acquire(resource: str, patience: Patience) -> Generator[Ask | Pause, Any, To
         if monotonic() + pause >= deadline:
             return outcome
         yield Pause(pause)
+
+
+def drive(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
+    """Perform each step and send back its answer, to the end.
+
+    :param steps: such as :func:`acquire`.
+    :param perform: does what a step says; what it raises ends the steps.
+    :return: what the steps return.
+    """
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(perform(step))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
 
 
 def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:

@@ -63,7 +63,7 @@ def test_a_stale_token_is_asked_for_every_30_seconds(kind: Any, shell: CloudShel
     credential.get_token(ARM)
     assert len(shell.requests) == 2
     clock.advance(2)
-    shell.expire_tokens()
+    shell.revoke_tokens()
     assert credential.get_token(ARM) != first
     assert len(shell.requests) == 3
 
@@ -134,7 +134,7 @@ def test_a_clock_set_back_does_not_make_an_expired_token_fresh(
     # By the clock that was set back, the endpoint's cached token is still good.
     with pytest.raises(CredentialUnavailableError, match="already expired"):
         credential.get_token(ARM)
-    shell.expire_tokens()
+    shell.revoke_tokens()
     assert credential.get_token(ARM) != first
 
 

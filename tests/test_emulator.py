@@ -130,13 +130,13 @@ def test_tokens_verify_against_the_served_keys(shell: CloudShellEmulator) -> Non
 
 
 def test_who_is_signed_in_can_be_changed(shell: CloudShellEmulator) -> None:
-    shell.identity = Identity(user="grace@fabrikam.example", tenant_id="99999999-0000-4000-8000-000000000000")
+    shell.sign_in(user="grace@fabrikam.example", tenant_id="99999999-0000-4000-8000-000000000000")
     token = CloudShellCredential(endpoint=shell.endpoint).get_token(ARM).token
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["upn"] == "grace@fabrikam.example"
     assert claims["iss"] == "https://sts.windows.net/99999999-0000-4000-8000-000000000000/"
     assert shell.environment["ACC_TID"] == claims["tid"]
-    assert shell.identity.changed(name="G").user == "grace@fabrikam.example"
+    assert shell.identity.name == Identity().name
 
 
 def test_audiences_can_be_denied_and_allowed(shell: CloudShellEmulator) -> None:
@@ -147,10 +147,14 @@ def test_audiences_can_be_denied_and_allowed(shell: CloudShellEmulator) -> None:
     assert ask(shell, "https://unknown.example/").status_code == 200
 
 
-def test_expired_tokens_are_replaced(shell: CloudShellEmulator) -> None:
-    first = ask(shell).json()["access_token"]
+def test_revoked_tokens_are_replaced(shell: CloudShellEmulator) -> None:
+    credential = CloudShellCredential(endpoint=shell.endpoint)
+    first = credential.get_token(ARM)
+    shell.revoke_tokens()
+    assert credential.get_token(ARM) == first
+    assert ask(shell, "https://management.azure.com").json()["access_token"] != first.token
     shell.expire_tokens()
-    assert ask(shell).json()["access_token"] != first
+    assert credential.get_token(ARM) != first
 
 
 @pytest.mark.parametrize(

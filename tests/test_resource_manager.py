@@ -81,8 +81,7 @@ def rejection(call: Any) -> HttpResponseError:
 def test_an_expired_token_is_rejected(in_cloud_shell: CloudShellEmulator, client: Callable[..., Any]) -> None:
     compute = client(CloudShellCredential())
     list(compute.virtual_machines.list_all())
-    in_cloud_shell.expire_tokens()
-    in_cloud_shell._not_before += 1
+    in_cloud_shell.revoke_tokens()
     error = rejection(compute.virtual_machines.list_all)
     assert error.status_code == 401
     assert "(ExpiredAuthenticationToken)" in error.message

@@ -13,7 +13,7 @@ from ._credential import CloudShellCredential
 class DefaultCloudShellCredential(ChainedTokenCredential):
     """``DefaultAzureCredential`` that works in Cloud Shell, for asyncio.
 
-    The async twin of :class:`azure_cloudshell_credential.DefaultCloudShellCredential`: the same steps, the same keywords.
+    The async twin of :class:`azure_cloudshell_credential.DefaultCloudShellCredential`: same steps, same keywords.
 
     :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default False.
     :raises ValueError: if no step is left, or for a value that one of the steps refuses.

@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .. import _audiences
+from .. import _audiences, _cache
 from . import _script, _tokens
 from ._script import ScriptedReply
 from ._server import MAX_REQUEST_BODY, BackgroundServer, refuse_strangers
@@ -101,6 +101,8 @@ class CloudShellEmulator:
         }
         self._mutex = Lock()
         self._server = BackgroundServer(self._app, port)
+        self._serial = 0
+        self._is_environment = False
         self.reset()
 
     def reset(self) -> None:
@@ -116,7 +118,7 @@ class CloudShellEmulator:
             self._under_way = 0
             self._script: deque[ScriptedReply] = deque()
             self._cache: dict[str, tuple[str, int, int]] = {}
-            self._not_before = 0
+            self._revoked_before = 0
 
     def start(self) -> CloudShellEmulator:
         """Start serving.
@@ -171,9 +173,11 @@ class CloudShellEmulator:
         os.environ.update(self.environment)
         for name in _VARIABLES:
             os.environ.pop(name, None)
+        self._is_environment = True
         try:
             yield
         finally:
+            self._is_environment = False
             for name, value in before.items():
                 if value is None:
                     os.environ.pop(name, None)
@@ -203,15 +207,34 @@ class CloudShellEmulator:
         with self._mutex:
             self.audiences.append(resource)
 
-    def expire_tokens(self) -> None:
-        """End the life of all tokens handed out so far: new ones are issued, and stand-ins take no old one."""
+    def sign_in(self, **changes: str) -> None:
+        """Sign in as somebody else, or to another tenant.
+
+        :param changes: what is different: fields of :class:`Identity`, such as ``user`` or ``tenant_id``.
+        """
+        with self._mutex:
+            self.identity = self.identity.changed(**changes)
+            self._cache.clear()
+        if self._is_environment:
+            os.environ.update(self.environment)
+
+    def revoke_tokens(self) -> None:
+        """End the life of all tokens handed out so far: new ones are issued, and stand-ins take no old one.
+
+        Clients do not know, as after a revocation by Entra: they go on using those that they hold.
+        """
         with self._mutex:
             self._cache.clear()
-            self._not_before = int(time())
+            self._revoked_before = self._serial
+
+    def expire_tokens(self) -> None:
+        """As :meth:`revoke_tokens`, and let the credentials of this process notice: they ask for new tokens."""
+        self.revoke_tokens()
+        _cache.forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token with these claims is past its life."""
-        return int(claims["exp"]) <= time() or int(claims["iat"]) < self._not_before
+        return int(claims["exp"]) <= time() or int(claims.get("serial", 0)) <= self._revoked_before
 
     def issue(self, resource: str) -> tuple[str, int]:
         """The token for a resource, from the cache until it expires, and its expiry in Unix time."""
@@ -226,11 +249,13 @@ class CloudShellEmulator:
             return cached
 
     def _mint(self, resource: str, lifetime: int) -> tuple[str, int, int]:
-        issued_at = max(int(time()), self._not_before)
+        issued_at = int(time())
+        self._serial += 1
         expires_on = issued_at + lifetime
         # Seen live: asked without the slash, for one of its two names, the token is for the other (azure-cli#29313).
         audience = "https://management.core.windows.net/" if resource == "https://management.azure.com" else resource
-        return _tokens.mint(self.identity, audience, min(issued_at, expires_on), expires_on), issued_at, expires_on
+        token = _tokens.mint(self.identity, audience, min(issued_at, expires_on), expires_on, self._serial)
+        return token, issued_at, expires_on
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[refuse_strangers], client_max_size=MAX_REQUEST_BODY)
