@@ -166,7 +166,6 @@ class TokenCache:
         for entry in self._entries.values():
             entry.flight = None
 
-
     def forget_tokens(self) -> None:
         """Hand out no token that is held now."""
         with self._mutex:

@@ -17,6 +17,7 @@ from ._cache import Held
 from ._protocol import Ask, NoReply, Pause, Reply, drive
 from ._transport import LoopbackTransport
 
+
 class CloudShellCredential(CredentialBase):
     """Authenticates as the user who is signed in to Azure Cloud Shell.
 

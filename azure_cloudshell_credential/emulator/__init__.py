@@ -8,7 +8,7 @@ from __future__ import annotations
 
 try:
     from . import _script as faults
-    from ._emulator import DEFAULT_AUDIENCES, CloudShellEmulator, TokenRequest
+    from ._emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, TokenRequest
     from ._script import ScriptedReply
     from ._tokens import Identity
 except ModuleNotFoundError as missing:
@@ -16,4 +16,12 @@ except ModuleNotFoundError as missing:
         f"The emulator needs {missing.name}: pip install 'azure-cloudshell-credential[emulator]'", name=missing.name
     ) from None
 
-__all__ = ["DEFAULT_AUDIENCES", "CloudShellEmulator", "Identity", "ScriptedReply", "TokenRequest", "faults"]
+__all__ = [
+    "DEFAULT_AUDIENCES",
+    "DEFAULT_LIFETIME",
+    "CloudShellEmulator",
+    "Identity",
+    "ScriptedReply",
+    "TokenRequest",
+    "faults",
+]

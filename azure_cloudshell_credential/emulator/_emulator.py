@@ -19,8 +19,9 @@ from time import time
 from typing import Any
 
 from aiohttp import web
+from azure.core.credentials import TokenCredential
 
-from .. import _audiences, _cache
+from .. import _audiences, _cache, _failures
 from . import _script, _tokens
 from ._script import ScriptedReply
 from ._server import MAX_REQUEST_BODY, BackgroundServer, refuse_strangers
@@ -76,10 +77,12 @@ class CloudShellEmulator:
         MSAL for Python) need 50342.
     :keyword Identity identity: who is signed in.
     :keyword int lifetime: how long tokens live, in seconds.
-    :keyword audiences: the resources it hands out tokens for.
+    :keyword audiences: the resources it hands out tokens for; None: all.
     :keyword float latency: seconds before each reply.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
         2024-08.
+    :keyword credential: answer with this credential's tokens instead of made-up ones.
+    :paramtype credential: ~azure.core.credentials.TokenCredential
     """
 
     def __init__(
@@ -88,20 +91,22 @@ class CloudShellEmulator:
         port: int = 0,
         identity: Identity | None = None,
         lifetime: int = DEFAULT_LIFETIME,
-        audiences: Iterable[str] = DEFAULT_AUDIENCES,
+        audiences: Iterable[str] | None = DEFAULT_AUDIENCES,
         latency: float = 0.0,
         list_audiences: bool = False,
+        credential: TokenCredential | None = None,
     ) -> None:
         self._defaults: dict[str, Any] = {
             "identity": identity or Identity(),
             "lifetime": lifetime,
-            "audiences": list(audiences),
+            "audiences": None if audiences is None else list(audiences),
             "latency": latency,
             "list_audiences": list_audiences,
         }
         self._mutex = Lock()
         self._server = BackgroundServer(self._app, port)
         self._serial = 0
+        self._credential = credential
         self._is_environment = False
         self.reset()
 
@@ -110,7 +115,8 @@ class CloudShellEmulator:
         with self._mutex:
             self.identity: Identity = self._defaults["identity"]
             self.lifetime: int = self._defaults["lifetime"]
-            self.audiences: list[str] = list(self._defaults["audiences"])
+            supported = self._defaults["audiences"]
+            self.audiences: list[str] | None = None if supported is None else list(supported)
             self.latency: float = self._defaults["latency"]
             self.list_audiences: bool = self._defaults["list_audiences"]
             self.requests: list[TokenRequest] = []
@@ -200,12 +206,14 @@ class CloudShellEmulator:
         spellings = audience.spellings if audience else (resource,)
         denied = {_plain(spelling) for spelling in spellings}
         with self._mutex:
-            self.audiences = [listed for listed in self.audiences if _plain(listed) not in denied]
+            listed = DEFAULT_AUDIENCES if self.audiences is None else self.audiences
+            self.audiences = [audience for audience in listed if _plain(audience) not in denied]
 
     def allow(self, resource: str) -> None:
         """Support an audience."""
         with self._mutex:
-            self.audiences.append(resource)
+            if self.audiences is not None:
+                self.audiences.append(resource)
 
     def sign_in(self, **changes: str) -> None:
         """Sign in as somebody else, or to another tenant.
@@ -304,12 +312,12 @@ class CloudShellEmulator:
             _LOGGER.info("%s %s %s -> dropped", asked.method, asked.path, asked.resource or "-")
             request.transport.abort()
             return web.Response()
-        response = self._reply(asked, scripted)
+        response = await self._reply(asked, scripted)
         asked.status = response.status
         _LOGGER.info("%s %s %s -> %d", asked.method, asked.path, asked.resource or "-", asked.status)
         return response
 
-    def _reply(self, asked: TokenRequest, scripted: ScriptedReply) -> web.Response:
+    async def _reply(self, asked: TokenRequest, scripted: ScriptedReply) -> web.Response:
         if asked.headers.get("metadata", "").lower() != "true":
             return _error("bad_request_102", "Required metadata header not specified")
         if not asked.resource:
@@ -319,15 +327,21 @@ class CloudShellEmulator:
             headers = {"Content-Type": "application/json; charset=utf-8", **scripted.headers}
             return web.Response(status=scripted.status, text=text, headers=headers)
         resource = scripted.token_for or asked.resource
-        if _plain(resource) not in map(_plain, self.audiences):
+        if self.audiences is not None and _plain(resource) not in map(_plain, self.audiences):
             listing = f" Supported audiences: {','.join(self.audiences)}" if self.list_audiences else ""
             return _error(
                 "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
             )
-        if scripted.token_life is None:
+        if scripted.token_life is not None:
+            token, issued_at, expires_on = self._mint(resource, scripted.token_life)
+        elif self._credential is None:
             token, issued_at, expires_on = self._issue(resource)
         else:
-            token, issued_at, expires_on = self._mint(resource, scripted.token_life)
+            try:
+                token, expires_on = await asyncio.to_thread(self._credential.get_token, f"{resource}/.default")
+            except Exception as error:
+                return _refusal(resource, error)
+            issued_at = int(time())
         return _json(
             200,
             {
@@ -340,6 +354,15 @@ class CloudShellEmulator:
                 "token_type": "Bearer",
             },
         )
+
+
+def _refusal(resource: str, error: Exception) -> web.Response:
+    """The failure of the credential behind the emulator, as the endpoint would word it."""
+    text = _failures.quotable(str(getattr(error, "message", "") or error or type(error).__name__))
+    # AADSTS500011, AADSTS650057: Entra knows no such resource for this tenant or client.
+    if "AADSTS500011" in text or "AADSTS650057" in text:
+        return _error("AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.")
+    return _error("invalid_request", text)
 
 
 def _plain(audience: str) -> str:

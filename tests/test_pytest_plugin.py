@@ -1,0 +1,69 @@
+"""The pytest plugin, as a stranger's project meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+
+DOWNSTREAM = Path(__file__).parent / "downstream"
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", *arguments, str(folder)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_downstream_project_passes() -> None:
+    done = run_pytest(DOWNSTREAM)
+    assert done.returncode == 0, done.stdout
+    assert "8 passed" in done.stdout
+
+
+def test_the_fixture_is_listed_with_its_documentation() -> None:
+    done = run_pytest(DOWNSTREAM, "--fixtures")
+    assert "cloud_shell -- " in done.stdout
+    assert "An emulated Cloud Shell, with this process inside it" in done.stdout
+
+
+def test_merely_having_it_installed_imports_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n"
+        "def test_other():\n"
+        "    ours = {name for name in sys.modules if name.startswith('azure')}\n"
+        "    assert ours <= {'azure_cloudshell_credential', 'azure_cloudshell_credential._version',\n"
+        "                    'azure_cloudshell_credential.pytest_plugin'}, ours\n"
+        "    assert not {'aiohttp', 'jwt', 'cryptography'} & sys.modules.keys()\n"
+    )
+    done = run_pytest(tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+def test_without_the_emulators_extra_the_fixture_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("import sys\nsys.modules['jwt'] = None\n")
+    (tmp_path / "test_other.py").write_text("def test_other(cloud_shell):\n    pass\n")
+    done = run_pytest(tmp_path)
+    assert done.returncode == 1
+    assert "pip install 'azure-cloudshell-credential[emulator]'" in done.stdout
+
+
+def test_the_fixture_works_in_process(cloud_shell: CloudShellEmulator) -> None:
+    assert CloudShellCredential().get_token("https://management.azure.com/.default").token
+    assert len(cloud_shell.requests) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_it_is_as_good_as_new_for_each_test(cloud_shell: CloudShellEmulator, count: int) -> None:
+    assert cloud_shell.requests == []
+    cloud_shell.deny("https://management.azure.com/")
