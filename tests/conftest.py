@@ -146,7 +146,10 @@ def fake_az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     az = folder / "az"
     az.write_text(
         f"#!{sys.executable} -IS\n"
-        "import time\n"
+        "import sys, time\n"
+        "if 'show' in sys.argv:\n"
+        '    print(\'{"name": "Contoso", "tenantId": "t", "user": {"name": "linus@contoso.example"}}\')\n'
+        "    raise SystemExit\n"
         "expires = int(time.time()) + 3600\n"
         'print(\'{"accessToken": "%s", "expires_on": %d, "expiresOn": "2999-01-01 00:00:00.000000"}\''
         f" % ({token!r}, expires))\n"

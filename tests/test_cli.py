@@ -65,7 +65,7 @@ def test_without_arguments_it_says_how_to_use_it() -> None:
     assert done.stderr.startswith("usage: azure-cloudshell")
 
 
-@pytest.mark.parametrize("command", ["demo", "emulate"])
+@pytest.mark.parametrize("command", ["token", "doctor", "demo", "emulate"])
 def test_help_has_examples(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
@@ -125,7 +125,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: Any) -> None:
     from azure_cloudshell_credential import _cli
 
-    mocker.patch("azure_cloudshell_credential._cli._run", side_effect=RuntimeError())
+    mocker.patch("azure_cloudshell_credential._cli.demo.run", side_effect=RuntimeError())
     assert _cli.main(["demo"]) == 1
     assert capsys.readouterr().err == "azure-cloudshell: RuntimeError; run again with --debug for details\n"
     with pytest.raises(RuntimeError):
@@ -135,7 +135,7 @@ def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: A
 def test_an_interrupt_is_silent(mocker: Any, capsys: Any) -> None:
     from azure_cloudshell_credential import _cli
 
-    mocker.patch("azure_cloudshell_credential._cli._run", side_effect=KeyboardInterrupt)
+    mocker.patch("azure_cloudshell_credential._cli.demo.run", side_effect=KeyboardInterrupt)
     assert _cli.main(["demo"]) == 130
     assert capsys.readouterr().err == ""
 

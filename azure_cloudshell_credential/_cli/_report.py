@@ -93,7 +93,7 @@ def _described(resource: str, reply: Reply, names: set[str]) -> dict[str, Any]:
         return {**described, "body": "not JSON"}
     if not isinstance(content, dict):
         return {**described, "body": type(content).__name__}
-    described["fields"] = {_plain(name, names): _type(value) for name, value in content.items()}
+    described["fields"] = {_plain(name, names).rstrip("."): _type(value) for name, value in content.items()}
     if "error" in content:
         return {**described, "outcome": "error", "error": _plain(json.dumps(content["error"]), names)}
     token = content.get("access_token")

@@ -20,8 +20,6 @@ from . import CommandError
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted, or until the command has ended."""
     command = arguments.exec
-    if command and command[0] == "--":
-        del command[0]
     if command is not None and not command:
         raise CommandError("--exec needs a command.", 2)
     credential = _credential(arguments.credential) if arguments.credential else None

@@ -358,7 +358,7 @@ class CloudShellEmulator:
 
 def _refusal(resource: str, error: Exception) -> web.Response:
     """The failure of the credential behind the emulator, as the endpoint would word it."""
-    text = _failures.quotable(str(getattr(error, "message", "") or error or type(error).__name__))
+    text = _failures.quotable(getattr(error, "message", None) or str(error) or type(error).__name__)
     # AADSTS500011, AADSTS650057: Entra knows no such resource for this tenant or client.
     if "AADSTS500011" in text or "AADSTS650057" in text:
         return _error("AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.")

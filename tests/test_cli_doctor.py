@@ -1,0 +1,242 @@
+"""``azure-cloudshell doctor`` in every state a user may be in."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from azure_cloudshell_credential import _audiences
+from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
+
+from . import misbehaving as peer
+from .conftest import CANARY
+from .misbehaving import Behaviour, MisbehavingServer
+from .test_cli import COMMAND, run
+
+NO_AZ = {"PATH": os.devnull}
+PORTAL = faults.portal_timeout()
+
+
+def sections(output: str) -> dict[str, list[str]]:
+    """The lines under each heading."""
+    found: dict[str, list[str]] = {"": []}
+    heading = ""
+    for line in output.splitlines():
+        if line and not line.startswith(" "):
+            heading = line
+            found[heading] = []
+        elif line:
+            found[heading].append(line.strip())
+    return found
+
+
+def test_healthy(shell: CloudShellEmulator) -> None:
+    done = run("doctor", **shell.environment, **NO_AZ)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = sections(done.stdout)
+    assert f"ok  MSI_ENDPOINT={shell.endpoint}" in page["Environment"]
+    assert page["Endpoint"][0].startswith(f"ok  {shell.endpoint}: answered in ")
+    assert page["Signed in"] == [
+        "ok  user       ada@contoso.example",
+        f"ok  tenant     {shell.identity.tenant_id}",
+        f"ok  object id  {shell.identity.object_id}",
+        "ok  token      lives for another 65 minutes",
+    ]
+    assert len(page["Audiences"]) == len(_audiences.KNOWN)
+    assert "no  acr                https://containerregistry.azure.net  (not supported)" in page["Audiences"]
+    assert page["What to do"][0] == "Nothing: Cloud Shell hands out tokens for Azure Resource Manager."
+    assert "run 'az login'" in page["What to do"][1]
+    assert "\x1b" not in done.stdout
+    assert "eyJ" not in done.stdout
+
+
+def test_outside_cloud_shell() -> None:
+    done = run("doctor", **NO_AZ)
+    assert done.returncode == 1
+    assert sections(done.stdout)["What to do"] == [
+        "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set. Sign in with "
+        "'az login', or run this in Cloud Shell."
+    ]
+
+
+def test_an_endpoint_that_is_not_cloud_shells() -> None:
+    done = run("doctor", MSI_ENDPOINT="http://169.254.169.254/x", **NO_AZ)
+    assert done.returncode == 1
+    assert "MSI_ENDPOINT is not one of Cloud Shell" in sections(done.stdout)["What to do"][0]
+
+
+def test_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    done = run("doctor", MSI_ENDPOINT=f"http://localhost:{port}/oauth2/token", **NO_AZ)
+    assert done.returncode == 1
+    page = sections(done.stdout)
+    assert page["Endpoint"] == [f"no  http://localhost:{port}/oauth2/token: cannot be reached"]
+    assert "Restart Cloud Shell" in page["What to do"][0]
+
+
+def test_hanging(misbehaving: Callable[[Behaviour], MisbehavingServer]) -> None:
+    server = misbehaving(peer.hang())
+    start = time.monotonic()
+    done = run("doctor", "--timeout", "0.3", MSI_ENDPOINT=server.endpoint, **NO_AZ)
+    assert time.monotonic() - start < 10
+    assert done.returncode == 1
+    page = sections(done.stdout)
+    assert page["Endpoint"] == [f"no  {server.endpoint}: no answer in time"]
+    assert [line[:4].strip() for line in page["Audiences"]] == ["no", "no"] + ["-"] * (len(_audiences.KNOWN) - 2)
+    assert "Keep the browser tab with Cloud Shell open and active" in page["What to do"][0]
+    assert len(server.requests) == 2
+
+
+def test_resource_manager_denied(shell: CloudShellEmulator) -> None:
+    shell.deny("https://management.azure.com/")
+    done = run("doctor", **shell.environment, **NO_AZ)
+    assert done.returncode == 1
+    assert "Open a new Cloud Shell" in sections(done.stdout)["What to do"][0]
+
+
+def test_a_portal_that_sleeps_for_one_audience(shell: CloudShellEmulator) -> None:
+    shell.script(ScriptedReply(), ScriptedReply(), PORTAL)
+    done = run("doctor", **shell.environment, **NO_AZ)
+    assert done.returncode == 0
+    page = sections(done.stdout)
+    assert page["Audiences"][2].endswith("(the portal in the browser did not answer)")
+    assert page["What to do"][-1].endswith("try again for: vault.")
+
+
+def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> None:
+    done = run("doctor", **shell.environment, HTTP_PROXY="http://user:secret@proxy.example", MSI_SECRET="")
+    page = sections(done.stdout)
+    assert page["Proxies"][0].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
+    assert page["Azure CLI"] == ["ok  logged in as linus@contoso.example in tenant t, subscription Contoso"]
+    assert "The Azure CLI is logged in" in done.stdout or "the Azure CLI is logged in" in done.stdout
+    assert "secret" not in done.stdout
+    assert fake_az not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 1", "no  az is there, but nobody is logged in"),
+        ("echo nonsense", "no  az is there, but nobody is logged in"),
+        ("""echo '{"user":{"cloudShellID":true,"name":"x"}}'""", "through Cloud Shell"),
+    ],
+)
+def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> None:
+    az = tmp_path / "az"
+    az.write_text(f"#!/bin/sh\n{script}\n")
+    az.chmod(0o755)
+    assert expected in run("doctor", PATH=f"{tmp_path}:/bin:/usr/bin").stdout
+
+
+def test_json_is_for_machines(shell: CloudShellEmulator, fake_az: str) -> None:
+    done = run("doctor", "--json", **shell.environment)
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found["works"] is True
+    assert found["endpoint"] == shell.endpoint
+    assert found["signed_in"]["user"] == shell.identity.user
+    statuses = {entry["name"]: entry["status"] for entry in found["audiences"]}
+    assert (statuses["arm"], statuses["acr"]) == ("ok", "failed")
+    assert found["az"]["user"] == "linus@contoso.example"
+    assert "eyJ" not in done.stdout
+
+
+def test_json_outside_cloud_shell() -> None:
+    done = run("doctor", "--json", **NO_AZ)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["endpoint"] is None
+
+
+def on_a_terminal(**environment: str) -> str:
+    """The output on a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "doctor"], env={**os.environ, "TERM": "xterm", **environment}, stdout=slave, stderr=slave
+    ) as process:
+        os.close(slave)
+        output = b""
+        while True:
+            try:
+                received = os.read(master, 65536)
+            except OSError:
+                break
+            if not received:
+                break
+            output += received
+        process.wait(30)
+    os.close(master)
+    return output.decode()
+
+
+def test_a_terminal_has_colour_and_progress(shell: CloudShellEmulator) -> None:
+    output = on_a_terminal(**shell.environment, **NO_AZ)
+    assert "\x1b[32mok  \x1b[0m" in output
+    assert "asking for vault ..." in output
+
+
+def test_no_color_is_honoured(shell: CloudShellEmulator) -> None:
+    assert "\x1b[3" not in on_a_terminal(**shell.environment, **NO_AZ, NO_COLOR="1")
+
+
+def test_the_report_names_nobody(shell: CloudShellEmulator, tmp_path: Path) -> None:
+    identity = shell.identity
+    subscription = "abcdef01-2345-4678-9abc-def012345678"
+    talkative = (
+        f"AADSTS50020: User account {identity.user} ({identity.name}) of tenant {identity.tenant_id} has no access to "
+        f"/subscriptions/{subscription} at https://contoso.example/portal"
+    )
+    shell.script(
+        ScriptedReply(),
+        ScriptedReply(),
+        faults.error(400, "interaction_required", talkative),
+        PORTAL,
+        faults.garbage(),
+        ScriptedReply(200, "[1]"),
+        ScriptedReply(200, json.dumps({"access_token": CANARY, "expires_on": "1", identity.user: 1})),
+        ScriptedReply(200, json.dumps({"token_type": identity.user})),
+    )
+    file = tmp_path / "report.json"
+    done = run("doctor", "--report", str(file), **shell.environment, AZURE_SUBSCRIPTION_ID=subscription)
+    assert done.returncode == 0, done.stderr
+    text = file.read_text()
+    for secret in (identity.user, identity.name, identity.tenant_id, identity.object_id, subscription, CANARY, "eyJ"):
+        assert secret not in text
+    assert "contoso" not in text
+    report = json.loads(text)
+    assert {"ACC_TID", "MSI_ENDPOINT"} <= set(report["variables"])
+    first, second, refused = report["questions"][:3]
+    assert first["resource"] == second["resource"] == "https://management.azure.com/"
+    assert first["fields"]["expires_in"] == "string"
+    assert first["token_is_for"] == "https://management.azure.com/"
+    assert first["resource_is_echoed"] is True
+    assert 3890 <= first["expires_in"] <= 3900
+    assert "content-type" in first["headers"]
+    assert refused["status"] == 400
+    assert "AADSTS50020" in refused["error"]
+    assert len(report["questions"]) > 60
+
+
+def test_the_report_of_a_silent_endpoint_is_short(
+    misbehaving: Callable[[Behaviour], MisbehavingServer], tmp_path: Path
+) -> None:
+    server = misbehaving(peer.hang())
+    file = tmp_path / "report.json"
+    done = run("doctor", "--report", str(file), "--timeout", "0.2", MSI_ENDPOINT=server.endpoint)
+    assert done.returncode == 1
+    questions = json.loads(file.read_text())["questions"]
+    assert [question["outcome"] for question in questions] == ["no answer in time"] * 2
+
+
+def test_a_report_that_cannot_be_written_is_one_line() -> None:
+    done = run("doctor", "--report", "/nonexistent/report.json")
+    assert done.returncode == 1
+    assert done.stderr == "azure-cloudshell: Cannot write /nonexistent/report.json: No such file or directory.\n"
