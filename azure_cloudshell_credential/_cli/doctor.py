@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from time import monotonic, time
 from typing import Any
@@ -44,14 +45,14 @@ class Question:
 
     @property
     def mark(self) -> str:
-        """``ok``, ``no``, or ``-`` for what was not asked."""
-        return "-" if self.outcome is None else "ok" if isinstance(self.outcome, Token) else "no"
+        """``ok``, or ``no``."""
+        return "ok" if isinstance(self.outcome, Token) else "no"
 
     @property
     def remark(self) -> str:
         """In a few words, why not."""
         if not isinstance(self.outcome, Failure):
-            return "not asked, the endpoint is silent" if self.outcome is None else ""
+            return ""
         return {
             "audience": "not supported",
             "portal": "the portal in the browser did not answer",
@@ -75,6 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         questions.append(question)
         if show:
             _show_question(page, environment, question, is_first=len(questions) == 1)
+    unasked = [question.name for question in questions if question.outcome is None]
+    if show and unasked:
+        page.line("-", f"{len(unasked)} more were not asked for: the endpoint is silent")
     proxies = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
     az = examine_az()
     advice, works = advise(environment, questions, az)
@@ -83,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         _show_az(page, az)
         page.heading("What to do")
         for line in advice:
-            page.line("", line)
+            page.paragraph(line)
     else:
         print(json.dumps(_as_json(environment, questions, proxies, az, advice, works), indent=2))
     return 0 if works else 1
@@ -165,7 +169,8 @@ def advise(environment: Environment, questions: list[Question], az: Mapping[str,
     lines = []
     if denied := [question.name for question in questions if question.remark == "not supported"]:
         lines.append(f"Cloud Shell has no tokens for: {', '.join(denied)}. For these, {chain[0].lower()}{chain[1:]}")
-    others = [question.name for question in questions if question.mark == "no" and question.name not in denied]
+    others = [question.name for question in questions if question.outcome and question.mark == "no"]
+    others = [name for name in others if name not in denied]
     if others:
         lines.append(f"Keep the browser tab with Cloud Shell open and active, and try again for: {', '.join(others)}.")
     return ["Nothing: Cloud Shell hands out tokens for Azure Resource Manager.", *lines], True
@@ -185,6 +190,12 @@ class _Page:
 
     def heading(self, text: str) -> None:
         print(f"\n{self._paint('1', text)}")
+
+    def paragraph(self, text: str) -> None:
+        if sys.stdout.isatty():
+            width = max(40, shutil.get_terminal_size().columns)
+            text = textwrap.fill(text, width - 2, break_long_words=False).replace("\n", "\n  ")
+        print(f"  {text}")
 
     def line(self, mark: str, text: str) -> None:
         colours = {"ok": "32", "no": "31", "!": "33"}
@@ -239,6 +250,8 @@ def _show_question(page: _Page, environment: Environment, question: Question, *,
             page.line("ok", f"object id  {claims.get('oid', 'not named by the token')}")
             page.line("ok", f"token      lives for another {(outcome.expires_on - time()) / 60:.0f} minutes")
         page.heading("Audiences")
+    if question.outcome is None:
+        return
     remark = f"  ({question.remark})" if question.remark else ""
     page.line(question.mark, f"{question.name:<18} {question.resource}{remark}")
 
@@ -287,7 +300,7 @@ def _as_json(
             {
                 "name": question.name,
                 "resource": question.resource,
-                "status": {"ok": "ok", "no": "failed", "-": "not asked"}[question.mark],
+                "status": {"ok": "ok", "no": "failed"}[question.mark] if question.outcome else "not asked",
                 "reason": question.remark or None,
             }
             for question in questions
