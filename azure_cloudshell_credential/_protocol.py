@@ -276,9 +276,8 @@ def _read_error(resource: str, reply: Reply, content: dict[str, Any], now: float
         code, message = error, content.get("error_description")
     code = code if isinstance(code, str) else ""
     message = message if isinstance(message, str) else ""
-    token = content.get("access_token")
-    if isinstance(token, str) and token:
-        code, message = code.replace(token, "[redacted]"), message.replace(token, "[redacted]")
+    for secret in _secrets(content) | (_secrets(error) if isinstance(error, dict) else set()):
+        code, message = code.replace(secret, "[redacted]"), message.replace(secret, "[redacted]")
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
         supported = (_failures.quotable(name, 200).rstrip(".") for name in listed.split(",") if name.strip())
@@ -291,6 +290,11 @@ def _read_error(resource: str, reply: Reply, content: dict[str, Any], now: float
     return _failures.endpoint_error(
         resource, reply.status, said, may_pass=_may_pass(reply.status), retry_after=_retry_after(reply, now)
     )
+
+
+def _secrets(content: dict[str, Any]) -> set[str]:
+    """The tokens in a reply that is not a token's, lest its message quotes them."""
+    return {value for name, value in content.items() if name.endswith("_token") and isinstance(value, str) and value}
 
 
 def _may_pass(status: int) -> bool:

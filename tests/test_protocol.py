@@ -213,6 +213,16 @@ def test_errors_are_told_apart(status: int, content: object, kind: str, may_pass
     assert (failure.kind, failure.may_pass) == (kind, may_pass)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_error_that_quotes_the_token_is_redacted(nested: bool) -> None:
+    error = {"code": CANARY, "message": f"Cannot use {CANARY}"}
+    content = {"error": {**error, "access_token": CANARY}} if nested else {"error": error, "access_token": CANARY}
+    failure = read(Reply(400, {}, json.dumps(content).encode()))
+    assert isinstance(failure, Failure)
+    assert CANARY not in failure.message
+    assert "([redacted]) Cannot use [redacted]." in failure.message
+
+
 def test_the_listed_audiences_are_read() -> None:
     # Quoted from Azure/CloudShell#109, #155 and #351, shortened.
     message = (
