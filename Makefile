@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint wheel clean
+.PHONY: help demo test faults soak fuzz lint wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,17 @@ demo: .venv/.demo ## Run the main job: list virtual machines, outside Cloud Shel
 
 test: .venv/.test .node/.installed ## Run the tests.
 	$(BIN)/python -m pytest
+
+faults: .venv/.test ## Run the whole fault matrix.
+	$(BIN)/python -W error -m tests.fault_matrix
+
+SECONDS ?= 600
+soak: .venv/.test ## Threads, event loops and forks on short-lived tokens for SECONDS.
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
+
+fuzz: .venv/.test ## Fuzz what reads the endpoint's bytes for SECONDS, with atheris.
+	$(BIN)/pip install --quiet atheris
+	$(BIN)/python tests/fuzz/fuzz_reply.py -max_total_time=$(SECONDS) $$(mktemp -d) tests/fuzz/corpus
 
 lint: .venv/.test ## Check format, style and types.
 	$(BIN)/ruff format --check
