@@ -22,7 +22,7 @@ soak: .venv/.test ## Threads, event loops and forks on short-lived tokens for SE
 
 fuzz: .venv/.test ## Fuzz what reads the endpoint's bytes for SECONDS, with atheris.
 	$(BIN)/pip install --quiet atheris
-	$(BIN)/python tests/fuzz/fuzz_reply.py -max_total_time=$(SECONDS) $$(mktemp -d) tests/fuzz/corpus
+	$(BIN)/python tests/fuzz/fuzz_reply.py -max_total_time=$(SECONDS) -dict=tests/fuzz/dictionary $$(mktemp -d) tests/fuzz/corpus
 
 lint: .venv/.test ## Check format, style and types.
 	$(BIN)/ruff format --check
