@@ -39,7 +39,7 @@ def judge(reply: _protocol.Reply) -> None:
         assert " " not in outcome.value
         assert NOW < outcome.expires_on <= NOW + 367 * 86400
         assert outcome.refresh_on is None or NOW <= outcome.refresh_on < outcome.expires_on
-        assert outcome.value not in repr(outcome)
+        assert len(outcome.value) < 20 or outcome.value not in repr(outcome)
     else:
         assert RESOURCE in outcome.message
         assert outcome.message.isprintable()
