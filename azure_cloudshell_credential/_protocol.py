@@ -365,7 +365,7 @@ def _expiry(content: dict[str, Any], now: float) -> int | None:
 def _whole_seconds(value: object) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**15:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return int(value)
     return None
 

@@ -113,6 +113,10 @@ def test_long_lived_tokens_are_refreshed_at_half_life(kind: Any, shell: CloudShe
     clock.advance(2)
     credential.get_token(ARM)
     assert len(shell.requests) == 2
+    # The same token has come back, with a new time to refresh it.
+    clock.advance(31)
+    credential.get_token(ARM)
+    assert len(shell.requests) == 2
 
 
 def test_a_token_with_less_than_the_margin_left_is_handed_out(shell: CloudShellEmulator, clock: Clock) -> None:
@@ -136,6 +140,14 @@ def test_a_clock_set_back_does_not_make_an_expired_token_fresh(
         credential.get_token(ARM)
     shell.revoke_tokens()
     assert credential.get_token(ARM) != first
+
+
+def test_a_clock_set_back_does_not_make_a_stale_token_fresh(shell: CloudShellEmulator, clock: Clock) -> None:
+    credential = CloudShellCredential(endpoint=shell.endpoint)
+    credential.get_token(ARM)
+    clock.steady += 3900 - 299
+    credential.get_token(ARM)
+    assert len(shell.requests) == 2
 
 
 def test_a_clock_set_forward_ends_a_token(shell: CloudShellEmulator, clock: Clock) -> None:
@@ -217,6 +229,160 @@ def test_the_log_names_the_resource(shell: CloudShellEmulator, log: Everything) 
     CloudShellCredential(endpoint=shell.endpoint).get_token(ARM)
     assert any("Got a token for https://management.azure.com from Cloud Shell" in line for line in log.lines)
     assert logging.getLogger("azure_cloudshell_credential").level == logging.NOTSET
+
+
+class StoppedClock:
+    """Both clocks, stopped."""
+
+    def __init__(self, mocker: Any) -> None:
+        self.wall = 1_800_000_000.0
+        self.steady = 500.0
+        mocker.patch.object(_cache, "time", lambda: self.wall)
+        mocker.patch.object(_cache, "monotonic", lambda: self.steady)
+
+
+@pytest.fixture
+def stopped(mocker: Any) -> StoppedClock:
+    return StoppedClock(mocker)
+
+
+@pytest.mark.parametrize(
+    ("wall", "steady", "is_fresh", "is_valid"),
+    [
+        (0, 0, True, True),
+        (3299, 3299, True, True),
+        (3300, 0, False, True),
+        (0, 3300, False, True),
+        (3599, 3599, False, True),
+        (3600, 0, False, False),
+        (0, 3600, False, False),
+    ],
+)
+def test_each_clock_ends_a_token_on_the_second(
+    stopped: StoppedClock, wall: int, steady: int, is_fresh: bool, is_valid: bool
+) -> None:
+    held = _cache.Held(_protocol.Token("x", 1_800_003_600, None, None))
+    stopped.wall += wall
+    stopped.steady += steady
+    assert (held.is_fresh(), held.is_valid()) == (is_fresh, is_valid)
+
+
+def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock) -> None:
+    cache = _cache.TokenCache()
+    held = _cache.Held(_protocol.Token("x", 1_800_003_600, None, "tenant"))
+    cache.remember((ARM,), held)
+    assert cache.fresh((ARM,)) is held
+    assert cache.fresh((ARM,), "tenant") is held
+    assert cache.fresh((ARM,), "another") is None
+    assert cache.fresh(("unknown",)) is None
+    stopped.wall += 3300
+    assert cache.fresh((ARM,)) is None
+    stopped.wall -= 3300
+    stopped.steady += 3300
+    assert cache.fresh((ARM,)) is None
+
+
+def test_claims_on_a_flight(stopped: StoppedClock) -> None:
+    cache = _cache.TokenCache()
+    outcome, flight, is_pilot = cache.claim("r", 30)
+    assert (outcome, is_pilot) == (None, True)
+    assert flight is not None
+    assert (flight.resource, flight.deadline) == ("r", 530.0)
+    assert cache.claim("r", 30) == (None, flight, False)
+    cache.land(flight, _protocol.Token("x", 1_800_003_600, None, None))
+    held = flight.done.result()
+    assert cache.claim("r", 30) == (held, None, False)
+    # Landing twice changes nothing.
+    cache.land(flight, None)
+    assert flight.done.result() is held
+    # Stale: one refreshes, the others keep; then nobody for 30 seconds.
+    stopped.wall += 3301
+    stopped.steady += 3301
+    outcome, refresh, is_pilot = cache.claim("r", 30)
+    assert (outcome, is_pilot) == (held, True)
+    assert refresh is not None
+    assert cache.claim("r", 30) == (held, None, False)
+    cache.land(refresh, None)
+    assert cache.claim("r", 30) == (held, None, False)
+    stopped.steady += 29.9
+    assert cache.claim("r", 30) == (held, None, False)
+    stopped.steady += 0.1
+    assert cache.claim("r", 30)[2]
+
+
+def test_silence_and_its_end(stopped: StoppedClock) -> None:
+    from azure_cloudshell_credential._failures import Failure, no_answer
+
+    cache = _cache.TokenCache()
+
+    def fail() -> None:
+        flight = cache.claim("r", 30)[1]
+        assert flight is not None
+        cache.land(flight, no_answer("r", 30))
+
+    fail()
+    stopped.steady += 10
+    outcome, flight, _ = cache.claim("other", 30)
+    assert flight is None
+    assert isinstance(outcome, Failure)
+    assert outcome.message.startswith(
+        "The Cloud Shell token endpoint did not answer 10 seconds ago and was not asked again for a token for other; "
+        "it will be in 20 seconds."
+    )
+    stopped.steady += 19.9
+    assert cache.claim("other", 30)[1] is None
+    stopped.steady += 0.1
+    asked = cache.claim("other", 30)[1]
+    assert asked is not None
+    # Another time-out while it is silent does not lengthen the silence, and a token ends it.
+    second = cache.claim("r", 30)[1]
+    assert second is not None
+    cache.land(asked, no_answer("other", 30))
+    stopped.steady += 5
+    cache.land(second, no_answer("r", 30))
+    stopped.steady += 25
+    third = cache.claim("r", 30)[1]
+    assert third is not None
+    fourth = cache.claim("other", 30)[1]
+    assert fourth is not None
+    cache.land(third, no_answer("r", 30))
+    assert cache.claim("new", 30)[1] is None
+    cache.land(fourth, _protocol.Token("x", 1_800_003_600, None, None))
+    assert cache.claim("new", 30)[1] is not None
+
+
+def test_a_token_of_before_is_no_news(stopped: StoppedClock) -> None:
+    token = _protocol.Token("x", 1_800_003_600, None, None)
+    first = _cache.Held(token)
+    stopped.steady += 100
+    again = _cache.Held(token, first)
+    assert again.valid_until_monotonic == first.valid_until_monotonic == 4100.0
+    assert again.fresh_until_monotonic == 3900.0
+    stopped.steady += 3900
+    late = _cache.Held(token, first)
+    assert late.fresh_until_monotonic == 4100.0
+    other = _cache.Held(_protocol.Token("y", 1_800_003_600, None, None), first)
+    assert other.valid_until_monotonic == 8100.0
+    assert _cache.Held(_protocol.Token("y", 1_800_003_600, 1_800_000_060, None)).fresh_until == 1_800_000_060
+
+
+def test_forgotten_tokens_are_asked_for_again(shell: CloudShellEmulator) -> None:
+    credential = CloudShellCredential(endpoint=shell.endpoint)
+    credential.get_token(ARM)
+    _cache.forget_all_tokens()
+    credential.get_token(ARM)
+    assert len(shell.requests) == 2
+
+
+def test_a_fork_keeps_tokens_and_drops_flights() -> None:
+    cache = _cache.TokenCache()
+    _, flight, _ = cache.claim("r", 30)
+    assert flight is not None
+    mutex = cache._mutex
+    mutex.acquire()
+    _cache._after_fork()
+    assert cache._mutex is not mutex
+    assert cache.claim("r", 30)[2]
 
 
 def test_a_turnstile_lets_one_through_in_order() -> None:

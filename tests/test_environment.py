@@ -28,6 +28,7 @@ OTHER = "http://127.0.0.1:4242/oauth2/token"
         ({"ACC_CLOUD": "Fairfax"}, DEFAULT_ENDPOINT),
         ({"AZD_IN_CLOUDSHELL": "1"}, DEFAULT_ENDPOINT),
         ({"AZD_IN_CLOUDSHELL": "True"}, DEFAULT_ENDPOINT),
+        ({"AZD_IN_CLOUDSHELL": "T"}, DEFAULT_ENDPOINT),
         ({"AZD_IN_CLOUDSHELL": "0"}, None),
         ({"POWERSHELL_DISTRIBUTION_CHANNEL": "CloudShell"}, DEFAULT_ENDPOINT),
         ({"POWERSHELL_DISTRIBUTION_CHANNEL": "PSDocker"}, None),

@@ -234,6 +234,82 @@ def test_the_listed_audiences_are_read() -> None:
     assert failure.supported_audiences == ("https://management.core.windows.net/", "https://vault.azure.net")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"error": {"code": "c", "message": "m"}}, "(c) m."),
+        ({"error": {"code": "c"}}, "(c)."),
+        ({"error": {"message": "m!"}}, "m!"),
+        ({"error": {"code": 7, "message": []}}, "no reason given."),
+        ({"error": {}}, "no reason given."),
+        ({"error": "c", "error_description": "m"}, "(c) m."),
+        ({"error": None}, "no reason given."),
+        ({}, "no reason given."),
+    ],
+)
+def test_what_the_endpoint_said_is_passed_on(content: object, said: str) -> None:
+    failure = read(Reply(403, {}, json.dumps(content).encode()))
+    assert isinstance(failure, Failure)
+    assert failure.what == f"The Cloud Shell token endpoint answered 403 when asked for a token for {ARM}: {said}"
+
+
+def test_a_body_without_json_is_described() -> None:
+    for body, said in (
+        (b"", "it is empty"),
+        (b"<p>", "its 3 bytes are not JSON"),
+        (b"[]", "it is a JSON list, not an"),
+    ):
+        failure = read(Reply(500, {}, body))
+        assert isinstance(failure, Failure)
+        assert f"no reason given ({said}" in failure.what
+
+
+def test_the_portals_silence_is_passed_on() -> None:
+    failure = read(PORTAL)
+    assert isinstance(failure, Failure)
+    assert failure.what == (
+        f"Cloud Shell did not get a token for {ARM} from the Azure portal in your browser: "
+        "(invalid_request) Timeout waiting for token from portal."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"access_token": ...}, "it holds no access token"),
+        ({"access_token": "a b"}, "its access token is not one line of visible ASCII"),
+        ({"token_type": "mac"}, "its token is not a bearer token"),
+        ({"token_type": 7}, "its token is not a bearer token"),
+        ({"expires_on": ...}, "it does not say when the token expires"),
+        ({"expires_on": 10**400}, "its token expires impossibly late"),
+        ({"expires_on": 1}, "its token has already expired"),
+    ],
+)
+def test_the_reason_why_a_reply_cannot_be_used(changes: dict[str, object], reason: str) -> None:
+    failure = read(ok(**changes))
+    assert isinstance(failure, Failure)
+    assert failure.what == f"The Cloud Shell token endpoint's answer for {ARM} cannot be used: {reason}."
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", ...])
+def test_a_bearer_token_is_one_in_any_case(token_type: object) -> None:
+    assert isinstance(read(ok(token_type=token_type)), Token)
+
+
+@pytest.mark.parametrize(("life", "is_token"), [(0, False), (1, True), (366 * 86400, True), (366 * 86400 + 1, False)])
+def test_the_bounds_of_a_life(life: int, is_token: bool) -> None:
+    assert isinstance(read(ok(expires_on=int(NOW) + life)), Token) == is_token
+
+
+def test_a_long_list_of_audiences_is_cut() -> None:
+    names = ["x" * 300, "https://a.example.", *(f"https://{index}.example" for index in range(300))]
+    message = f"No. Supported audiences: {', '.join(names)}, ,"
+    failure = read(Reply(400, {}, json.dumps({"error": {"code": "AudienceNotSupported", "message": message}}).encode()))
+    assert isinstance(failure, Failure)
+    assert len(failure.supported_audiences) == 200
+    assert failure.supported_audiences[:3] == ("[redacted]", "https://a.example", "https://0.example")
+
+
 def test_a_byte_order_mark_is_no_obstacle() -> None:
     assert isinstance(read(Reply(200, {}, b"\xef\xbb\xbf" + ok().body)), Token)
 
@@ -298,6 +374,21 @@ def test_the_claims_of_any_text_are_a_dictionary(token: str) -> None:
 @given(st.binary())
 def test_the_claims_of_any_payload_are_a_dictionary(payload: bytes) -> None:
     assert isinstance(claims_of(f"e30.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.x"), dict)
+
+
+def test_claims_are_read_from_two_parts_or_more_and_from_an_object_only() -> None:
+    payload = jwt(tid="t").split(".")[1]
+    assert claims_of(payload) == {}
+    assert claims_of(f"x.{payload}") == {"tid": "t"}
+    assert claims_of(f"x.{payload}.y.z") == {"tid": "t"}
+    assert claims_of("x.W10.y") == {}
+
+
+def test_claims_are_decoded_from_the_alphabet_of_urls() -> None:
+    token = jwt(a="~~~???>>>")
+    assert "-" in token or "_" in token
+    assert claims_of(token) == {"a": "~~~???>>>"}
+    assert claims_of("x." + base64.urlsafe_b64encode(b'{"\xc3\xbf":"\xc3\xbe\xc3\xbf?"}').decode()) == {"ÿ": "þÿ?"}
 
 
 def test_claims_are_decoded_whatever_the_padding() -> None:
@@ -386,6 +477,14 @@ def test_a_pause_that_would_outlast_the_budget_is_not_taken(mocker: Any) -> None
 def test_retry_after_is_read_in_all_its_forms(mocker: Any, value: str, pause: float) -> None:
     script = Script(mocker, Patience(30, 3, 0.4), Reply(503, {"retry-after": value}, b""), ok())
     assert script.pauses == [pytest.approx(pause)]
+
+
+def test_the_portals_silence_may_name_a_date(mocker: Any) -> None:
+    headers = {"retry-after": "Fri, 15 Jan 2027 08:00:10 GMT"}
+    script = Script(mocker, Patience(30, 3, 0.4), Reply(400, headers, PORTAL.body), ok())
+    assert script.pauses == [pytest.approx(9.5)]
+    script = Script(mocker, Patience(30, 3, 0.4), Reply(503, headers, b"{}"), ok())
+    assert script.pauses == [pytest.approx(9.5)]
 
 
 def test_a_mixed_up_token_is_asked_for_once_more_at_once(mocker: Any) -> None:
