@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test faults soak fuzz lint wheel clean
+.PHONY: help demo test faults soak fuzz bench audit lint wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,13 @@ soak: .venv/.test ## Threads, event loops and forks on short-lived tokens for SE
 fuzz: .venv/.test ## Fuzz what reads the endpoint's bytes for SECONDS, with atheris.
 	$(BIN)/pip install --quiet atheris
 	$(BIN)/python tests/fuzz/fuzz_reply.py -max_total_time=$(SECONDS) -dict=tests/fuzz/dictionary $$(mktemp -d) tests/fuzz/corpus
+
+bench: .venv/.test ## Measure ratios side by side; writes benchmarks/results.txt and chart.svg.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
+
+audit: .venv/.test ## Look for insecure code, and for known vulnerabilities in what the package depends on.
+	$(BIN)/bandit --quiet --recursive azure_cloudshell_credential --configfile pyproject.toml
+	$(BIN)/python tests/audit.py
 
 lint: .venv/.test ## Check format, style and types.
 	$(BIN)/ruff format --check

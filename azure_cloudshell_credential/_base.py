@@ -173,9 +173,12 @@ def _number(options: dict[str, Any], name: str, default: float) -> float:
     return value
 
 
-def wishes(options: TokenRequestOptions | None) -> tuple[str | None, str | None, object]:
+NO_WISHES = (None, None, None)
+
+
+def wishes(options: TokenRequestOptions) -> tuple[str | None, str | None, object]:
     """The claims, tenant and proof of possession asked for. None counts as absent: Key Vault sends it."""
-    given: dict[str, Any] = dict(options) if options else {}
+    given: dict[str, Any] = dict(options)
     return given.get("claims"), given.get("tenant_id"), given.get("pop")
 
 

@@ -87,7 +87,7 @@ class CloudShellCredential(CredentialBase):
         :raises ~azure.identity.CredentialUnavailableError: as :meth:`get_token`.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        claims, tenant_id, pop = _base.wishes(options)
+        claims, tenant_id, pop = _base.wishes(options) if options else _base.NO_WISHES
         held = None if claims or pop else self._cache.fresh(scopes, tenant_id)
         return _base.as_info(held or self._token(scopes, claims, tenant_id, pop))
 
