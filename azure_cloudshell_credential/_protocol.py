@@ -161,16 +161,16 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
     scope = scopes[0]
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise ValueError("A scope must be a non-empty string without white space or control characters.")
-    resource, suffix, _ = scope.rpartition("/.default")
-    if suffix and scope.endswith("/.default"):
+    if scope.endswith("/.default"):
+        resource = scope.removesuffix("/.default")
         if not resource:
             raise ValueError("The scope '/.default' names no resource.")
         return resource
     if _audiences.find(scope) is not None:
         return scope
-    authority_at = scope.find("://") + 3 if "://" in scope else 0
-    resource, slash, permission = scope[authority_at:].rpartition("/")
-    return scope[:authority_at] + resource if slash and resource and permission else scope
+    scheme, separator, rest = scope.partition("://") if "://" in scope else ("", "", scope)
+    resource, _, permission = rest.rpartition("/")
+    return scheme + separator + resource if resource and permission else scope
 
 
 def form(resource: str) -> bytes:

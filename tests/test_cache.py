@@ -325,6 +325,7 @@ def test_silence_and_its_end(stopped: StoppedClock) -> None:
     outcome, flight, _ = cache.claim("other", 30)
     assert flight is None
     assert isinstance(outcome, Failure)
+    assert not cache.claim("other", 30)[2]
     assert outcome.message.startswith(
         "The Cloud Shell token endpoint did not answer 10 seconds ago and was not asked again for a token for other; "
         "it will be in 20 seconds."
@@ -332,8 +333,9 @@ def test_silence_and_its_end(stopped: StoppedClock) -> None:
     stopped.steady += 19.9
     assert cache.claim("other", 30)[1] is None
     stopped.steady += 0.1
-    asked = cache.claim("other", 30)[1]
+    outcome, asked, is_pilot = cache.claim("other", 30)
     assert asked is not None
+    assert is_pilot
     # Another time-out while it is silent does not lengthen the silence, and a token ends it.
     second = cache.claim("r", 30)[1]
     assert second is not None
@@ -364,6 +366,57 @@ def test_a_token_of_before_is_no_news(stopped: StoppedClock) -> None:
     other = _cache.Held(_protocol.Token("y", 1_800_003_600, None, None), first)
     assert other.valid_until_monotonic == 8100.0
     assert _cache.Held(_protocol.Token("y", 1_800_003_600, 1_800_000_060, None)).fresh_until == 1_800_000_060
+
+
+def test_an_expired_token_that_comes_back_is_a_failure(stopped: StoppedClock) -> None:
+    from azure_cloudshell_credential._failures import Failure
+
+    cache = _cache.TokenCache()
+    token = _protocol.Token("x", 1_800_003_600, None, None)
+    for expected in (_cache.Held, Failure):
+        flight = cache.claim("r", 30)[1]
+        assert flight is not None
+        cache.land(flight, token)
+        assert isinstance(flight.done.result(), expected)
+        # The wall clock is set back by as much as time has passed.
+        stopped.steady += 3600
+    failure = flight.done.result()
+    assert isinstance(failure, Failure)
+    assert (
+        failure.what == "The Cloud Shell token endpoint's answer for r cannot be used: its token has already expired."
+    )
+
+
+def test_a_flight_lands_in_a_cache_that_was_emptied(stopped: StoppedClock) -> None:
+    cache = _cache.TokenCache()
+    flight = cache.claim("r", 30)[1]
+    assert flight is not None
+    cache._entries.clear()
+    cache.land(flight, _protocol.Token("x", 1_800_003_600, None, None))
+    assert cache.claim("r", 30)[0] is flight.done.result()
+
+
+def test_while_a_stale_token_is_refreshed_the_others_keep_it(stopped: StoppedClock) -> None:
+    cache = _cache.TokenCache()
+    flight = cache.claim("r", 30)[1]
+    assert flight is not None
+    cache.land(flight, _protocol.Token("x", 1_800_003_600, None, None))
+    stopped.wall += 3400
+    stopped.steady += 3400
+    assert cache.claim("r", 60)[2]
+    stopped.steady += 40
+    # Past the interval, but the refresh is still under way.
+    outcome, under_way, is_pilot = cache.claim("r", 60)
+    assert isinstance(outcome, _cache.Held)
+    assert (under_way, is_pilot) == (None, False)
+
+
+def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock) -> None:
+    stopped.steady = 0.0
+    cache = _cache.TokenCache()
+    outcome, flight, is_pilot = cache.claim("r", 30)
+    assert (outcome, is_pilot) == (None, True)
+    assert flight is not None
 
 
 def test_forgotten_tokens_are_asked_for_again(shell: CloudShellEmulator) -> None:

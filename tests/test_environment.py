@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,9 +48,49 @@ def test_an_explicit_endpoint_comes_first() -> None:
     assert (endpoint.url, endpoint.host, endpoint.port, endpoint.target) == (OTHER, "127.0.0.1", 4242, "/oauth2/token")
 
 
-def test_tenant_and_cloud_are_read() -> None:
-    environment = read({"ACC_TID": "t", "ACC_CLOUD": "Fairfax"})
+@pytest.mark.parametrize(
+    ("environ", "endpoint"),
+    [
+        ({}, None),
+        ({"MSI_ENDPOINT": OTHER}, None),
+        ({"MSI_ENDPOINT": "https://elsewhere.example"}, None),
+        ({}, OTHER),
+    ],
+)
+def test_tenant_and_cloud_are_read(environ: dict[str, str], endpoint: str | None) -> None:
+    environment = read({**environ, "ACC_TID": "t", "ACC_CLOUD": "Fairfax"}, endpoint)
     assert (environment.tenant_id, environment.cloud) == ("t", "Fairfax")
+    environment = read({**environ, "ACC_TID": "t"}, endpoint)
+    assert (environment.tenant_id, environment.cloud) == ("t", None)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("a b", "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token."),
+        ("http://localhost:x/", "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token."),
+        (
+            "https://localhost/",
+            "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token (scheme http).",
+        ),
+        (
+            "http://user@localhost/",
+            "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token, "
+            "without a user name or password.",
+        ),
+        (
+            "http://elsewhere.example/",
+            "Invalid token endpoint: its host must be localhost, 127.x.x.x or [::1], "
+            "so that no token request leaves this machine.",
+        ),
+    ],
+)
+def test_a_wrong_endpoint_is_explained(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        Endpoint(url)
+    assert read({"MSI_ENDPOINT": url}).refusal == message.replace(
+        "Invalid token endpoint", "MSI_ENDPOINT is not one of Cloud Shell"
+    )
 
 
 @pytest.mark.parametrize(

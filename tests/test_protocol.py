@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -56,10 +57,33 @@ GUID = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
         ("urn:ms-drs:enterpriseregistration.windows.net", "urn:ms-drs:enterpriseregistration.windows.net"),
         ("https://x.example/.defaultish", "https://x.example"),
         ("User.Read", "User.Read"),
+        ("https://x.example/y://z/scope", "https://x.example/y://z"),
+        ("https://a/b", "https://a"),
+        ("a/b", "a"),
+        ("https://x", "https://x"),
+        ("https:///x", "https:///x"),
+        ("https://x.example/.default/.default", "https://x.example/.default"),
+        ("https://x.example/.default/y", "https://x.example/.default"),
     ],
 )
 def test_a_scope_means_a_resource(scope: str, resource: str) -> None:
     assert scope_to_resource((scope,)) == resource
+
+
+@pytest.mark.parametrize(
+    ("scopes", "message"),
+    [
+        ((), "Cloud Shell issues a token for exactly one scope per request."),
+        (("a", "b"), "Cloud Shell issues a token for exactly one scope per request."),
+        (("",), "A scope must be a non-empty string without white space or control characters."),
+        (("a b",), "A scope must be a non-empty string without white space or control characters."),
+        ((None,), "A scope must be a non-empty string without white space or control characters."),
+        (("/.default",), "The scope '/.default' names no resource."),
+    ],
+)
+def test_a_wrong_scope_is_explained(scopes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        scope_to_resource(scopes)
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
@@ -262,6 +286,66 @@ def test_a_body_without_json_is_described() -> None:
         failure = read(Reply(500, {}, body))
         assert isinstance(failure, Failure)
         assert f"no reason given ({said}" in failure.what
+
+
+@pytest.mark.parametrize(
+    ("coding", "is_token"),
+    [("identity", True), ("IDENTITY", True), ("", True), (" ", True), ("gzip", False), ("identity, gzip", False)],
+)
+def test_a_compressed_reply_is_not_read(coding: str, is_token: bool) -> None:
+    outcome = read(Reply(200, {"content-encoding": coding}, ok().body))
+    assert isinstance(outcome, Token) == is_token
+    if isinstance(outcome, Failure):
+        assert outcome.what.endswith("cannot be used: it is compressed, which was not asked for.")
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        (299, None),
+        (300, f"answered 300, a redirect, when asked for a token for {ARM}; redirects are never followed."),
+        (399, f"answered 399, a redirect, when asked for a token for {ARM}; redirects are never followed."),
+        (400, f"answered 400 when asked for a token for {ARM}: no reason given."),
+        (199, f"answered 199 when asked for a token for {ARM}: no reason given."),
+    ],
+)
+def test_the_bounds_of_statuses(status: int, what: str | None) -> None:
+    outcome = read(Reply(status, {}, ok().body))
+    assert isinstance(outcome, Token) == (what is None)
+    if isinstance(outcome, Failure):
+        assert outcome.what == f"The Cloud Shell token endpoint {what}"
+    outcome = read(Reply(status, {}, b"<html>"))
+    assert isinstance(outcome, Failure)
+    if 300 <= status < 400:
+        assert "redirect" in outcome.what
+    elif status >= 400:
+        assert f"answered {status} when asked" in outcome.what
+
+
+def test_a_reply_that_is_not_an_object_says_so() -> None:
+    failure = read(Reply(200, {}, b"[1]"))
+    assert isinstance(failure, Failure)
+    assert failure.what.endswith("cannot be used: it is a JSON list, not an object.")
+
+
+def test_what_entra_said_is_passed_on() -> None:
+    failure = read(Reply(400, {}, b'{"error":{"code":"c","message":"AADSTS1: no"}}'))
+    assert isinstance(failure, Failure)
+    assert failure.what == f"Microsoft Entra ID did not issue a token for {ARM}: (c) AADSTS1: no."
+
+
+def test_a_denied_audience_is_named() -> None:
+    failure = read(Reply(400, {}, b'{"error":{"code":"AudienceNotSupported","message":"no"}}'))
+    assert isinstance(failure, Failure)
+    assert failure.what == f"Cloud Shell does not hand out tokens for {ARM} (AudienceNotSupported)."
+
+
+def test_the_wrong_resource_is_named() -> None:
+    failure = read(ok(access_token=jwt(aud="https://graph.windows.net/")))
+    assert isinstance(failure, Failure)
+    assert failure.what == (
+        f"The Cloud Shell token endpoint answered a request for {ARM} with a token for https://graph.windows.net/."
+    )
 
 
 def test_the_portals_silence_is_passed_on() -> None:
@@ -496,18 +580,58 @@ def test_a_mixed_up_token_is_asked_for_once_more_at_once(mocker: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("answer", "kind", "what"),
     [
-        (NoReply("nothing listens"), "refused"),
-        (NoReply("late", timed_out=True), "timeout"),
-        (None, "busy"),
-        (Reply(404, {}, b""), "endpoint"),
+        (
+            NoReply("nobody"),
+            "refused",
+            f"endpoint could not be asked for a token for {ARM}: nobody.",
+        ),
+        (NoReply("", timed_out=True), "timeout", f"did not answer within 30 seconds when asked for a token for {ARM}."),
+        (None, "busy", f"could not be asked for a token for {ARM}: for 30 seconds it was busy with"),
+        (Reply(404, {}, b""), "endpoint", f"answered 404 when asked for a token for {ARM}"),
     ],
 )
-def test_what_will_not_pass_is_not_retried(mocker: Any, answer: Reply | NoReply | None, kind: str) -> None:
+def test_what_will_not_pass_is_not_retried(mocker: Any, answer: Reply | NoReply | None, kind: str, what: str) -> None:
     script = Script(mocker, Patience(), answer)
     assert script.outcome.kind == kind
+    assert what in script.outcome.what
+    assert script.outcome.resource == ARM
     assert script.pauses == []
+
+
+def test_a_question_is_asked_with_what_is_left_even_if_that_is_nothing(mocker: Any) -> None:
+    script = Script(mocker, Patience(0, 3, 0.4), PORTAL)
+    assert script.asks == [0.0]
+    # A pause that ends on the deadline leaves no time for the question after it.
+    assert Script(mocker, Patience(0.4, 3, 0.4), PORTAL).pauses == []
+
+
+def test_driving_performs_each_step_and_sends_back_its_answer() -> None:
+    def steps() -> Any:
+        try:
+            first = yield "one"
+            second = yield "two"
+            return first + second
+        finally:
+            closed.append(True)
+
+    closed: list[bool] = []
+    performed: list[str] = []
+
+    def perform(step: str) -> str:
+        performed.append(step)
+        return step.upper()
+
+    assert _protocol.drive(steps(), perform) == "ONETWO"
+    assert performed == ["one", "two"]
+
+    def fail(step: str) -> str:
+        raise KeyError(step)
+
+    with pytest.raises(KeyError, match="one"):
+        _protocol.drive(steps(), fail)
+    assert closed == [True, True]
 
 
 def test_reprs_show_no_body() -> None:
