@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test faults soak fuzz bench audit lint wheel clean
+.PHONY: help demo test coverage faults soak fuzz bench audit lint wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,12 @@ demo: .venv/.demo ## Run the main job: list virtual machines, outside Cloud Shel
 
 test: .venv/.test .node/.installed ## Run the tests.
 	$(BIN)/python -m pytest
+
+coverage: .venv/.test .node/.installed ## Run the tests and show which lines and branches they reach.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --quiet
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 faults: .venv/.test ## Run the whole fault matrix.
 	$(BIN)/python -W error -m tests.fault_matrix
