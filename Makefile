@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test coverage faults soak fuzz bench audit lint wheel clean
+.PHONY: help demo test coverage faults soak fuzz bench audit lint wheel docs lowest clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,12 +45,25 @@ lint: .venv/.test ## Check format, style and types.
 wheel: .venv/.test ## Build the package, and run the main job from the wheel in an environment of its own.
 	rm -rf dist .venv/wheel
 	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 	$(PYTHON) -m venv .venv/wheel
 	.venv/wheel/bin/pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[demo]"
 	.venv/wheel/bin/azure-cloudshell demo
 
+docs: .venv/.test ## Build the documentation with its API reference into site/.
+	$(BIN)/pip install --quiet --group docs
+	$(BIN)/mkdocs build --strict --quiet
+
+lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
+	$(PYTHON) -m venv .venv/lowest
+	.venv/lowest/bin/pip install --quiet --disable-pip-version-check uv
+	.venv/lowest/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml --output-file .venv/lowest.txt
+	.venv/lowest/bin/uv pip install --quiet --python .venv/lowest/bin/python --requirement .venv/lowest.txt --group test --editable .
+	.venv/lowest/bin/python -m pytest
+
 clean: ## Remove what the other targets made.
-	rm -rf .venv .node dist .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .node dist site .mypy_cache .ruff_cache .hypothesis .coverage
 
 # Real clients and services from npm. Where npm is missing, the tests that need them say so and are skipped.
 .node/.installed: tests/node/package.json

@@ -1,0 +1,122 @@
+"""Every code block of the documentation runs, and every link between files resolves."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from azure.mgmt import compute
+
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)[^)]*\)")
+
+
+def blocks(language: str) -> list[Any]:
+    """The code blocks of all pages in a language, named by page and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            if match[1] == language:
+                line = text[: match.start()].count("\n") + 1
+                found.append(pytest.param(match[2], id=f"{page.name}:{line}"))
+    return found
+
+
+@pytest.fixture
+def azure(in_cloud_shell: CloudShellEmulator, mocker: Any, fake_az: str) -> Iterator[None]:
+    """Cloud Shell, and Azure Resource Manager at its own address, both emulated; az is logged in."""
+    with ResourceManagerStandIn(in_cloud_shell) as manager:
+        mocker.patch.dict(os.environ, {"AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID})
+        clients: list[Any] = []
+        client = partial(compute.ComputeManagementClient, base_url=manager.url, connection_verify=manager.ca_file)
+
+        def make(*arguments: Any, **options: Any) -> Any:
+            clients.append(client(*arguments, **options))
+            return clients[-1]
+
+        mocker.patch.object(compute, "ComputeManagementClient", make)
+        get = requests.get
+
+        def get_from_the_stand_in(url: str, **options: Any) -> Any:
+            address = url.replace("https://management.azure.com", manager.url)
+            return get(address, verify=manager.ca_file, **options)
+
+        mocker.patch.object(requests, "get", get_from_the_stand_in)
+        yield
+        for each in clients:
+            each.close()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_a_python_block_runs(azure: None, code: str, tmp_path: Path) -> None:
+    if "def test_" not in code:
+        exec(compile(code, "<documentation>", "exec"), {"__name__": "documentation"})
+        return
+    (tmp_path / "test_documented.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+# What would install, build or leave this machine; each is run elsewhere: by .ci/run, or in the tests of the commands.
+NOT_RUN_HERE = re.compile(r"pip install|make |curl|pre-commit")
+
+
+@pytest.mark.parametrize("text", blocks("console"))
+def test_a_console_block_runs(in_cloud_shell: CloudShellEmulator, text: str, fake_az: str) -> None:
+    commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+    assert commands
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in commands:
+        if not NOT_RUN_HERE.search(command):
+            subprocess.run(["bash", "-c", command], env=environment, check=True, capture_output=True, timeout=60)
+
+
+def test_the_recipe_in_the_readme_is_the_documented_one() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\|", "|")
+    for line in (
+        'response=$(curl http://localhost:50342/oauth2/token --data "resource=https://management.azure.com/" '
+        "-H Metadata:true -s)",
+        "access_token=$(echo $response | python -c 'import sys, json; print (json.load(sys.stdin)[\"access_token\"])')",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files_resolve(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_error_is_in_troubleshooting() -> None:
+    """The headings are texts of errors, so that a search for an error finds its section."""
+    words = (ROOT / "azure_cloudshell_credential" / "_failures.py").read_text(encoding="utf-8")
+    words += (ROOT / "azure_cloudshell_credential" / "_exchange.py").read_text(encoding="utf-8")
+    words += (ROOT / "azure_cloudshell_credential" / "_environment.py").read_text(encoding="utf-8")
+    words = re.sub(r'"\s+f?"', "", words)
+    headings = re.findall(
+        r"^## (.+)$", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for heading in headings:
+        if heading != "Reading the log" and not heading.startswith("Timeout waiting"):
+            start = re.split(r" …| at localhost| within", heading)[0].removesuffix(" was requested")
+            assert start.split(" (")[0] in words, heading
