@@ -19,7 +19,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedRep
 
 from .conftest import CANARY
 from .test_cli import COMMAND, run
-from .test_imports import HEAVY
+from .test_imports import HEAVY, without_coverage
 
 
 def token(shell: CloudShellEmulator, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -177,7 +177,7 @@ def test_its_path_is_the_standard_library(shell: CloudShellEmulator) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, **shell.environment},
+        env={**without_coverage(), **shell.environment},
         capture_output=True,
         text=True,
         check=True,

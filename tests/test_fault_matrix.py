@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .fault_matrix import BODIES, CASES, Case, run
+from .fault_matrix import CASES, CONNECTIONS, FRAMINGS, Case, run
 
-SAMPLE = [case for index, case in enumerate(CASES) if case.fault not in BODIES or index % 37 == 0]
+SAMPLE = [case for index, case in enumerate(CASES) if case.fault in {*CONNECTIONS, *FRAMINGS} or index % 23 == 0]
 PARTS = 8
 
 

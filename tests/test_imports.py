@@ -14,11 +14,16 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator
 HEAVY = ("msal", "cryptography", "azure.identity", "requests", "aiohttp", "jwt")
 
 
+def without_coverage() -> dict[str, str]:
+    """The environment, without what makes a child measure its coverage and import for it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 def modules_after(program: str, **environment: str) -> set[str]:
     """The modules that a fresh interpreter has imported after running a program."""
     run = subprocess.run(
         [sys.executable, "-c", f"{program}\nimport sys; print(*sys.modules)"],
-        env={**os.environ, **environment},
+        env={**without_coverage(), **environment},
         capture_output=True,
         text=True,
         check=True,
