@@ -9,13 +9,11 @@ from typing import Any
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.exceptions import AzureError
-from azure.core.pipeline import Pipeline
 
-from . import _background, _base, _pipeline
+from . import _base
 from ._base import CredentialBase, Fly, Step, Wait
 from ._cache import Held
 from ._protocol import Ask, NoReply, Pause, Reply, drive
-from ._transport import LoopbackTransport
 
 
 class CloudShellCredential(CredentialBase):
@@ -48,7 +46,7 @@ class CloudShellCredential(CredentialBase):
 
     def _configure(self, options: dict[str, Any]) -> None:
         super()._configure(options)
-        self._transport: Any = options.get("transport") or LoopbackTransport()
+        self._transport: Any = options.get("transport")
 
     def get_token(
         self,
@@ -100,11 +98,13 @@ class CloudShellCredential(CredentialBase):
         self.__exit__()
 
     def __enter__(self) -> CloudShellCredential:
-        self._transport.__enter__()
+        if self._transport is not None:
+            self._transport.__enter__()
         return self
 
     def __exit__(self, *args: Any) -> None:
-        self._transport.__exit__(*args)
+        if self._transport is not None:
+            self._transport.__exit__(*args)
 
     def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> Held:
         return _base.result(drive(self._obtain(scopes, claims, tenant_id, pop), self._perform))
@@ -123,14 +123,21 @@ class CloudShellCredential(CredentialBase):
         return self._ask(step)
 
     def _ask(self, ask: Ask) -> Reply | NoReply:
+        # Here, so that importing the credential costs a script next to nothing.
+        from azure.core.pipeline import Pipeline
+
+        from . import _background, _pipeline
+        from ._transport import LoopbackTransport
+
         endpoint = self._environment.endpoint
         assert endpoint is not None
         if self._pipeline is None:
-            self._pipeline = Pipeline(self._transport, _pipeline.policies(self._options, _pipeline.ReadReply()))
+            transport = self._transport or LoopbackTransport()
+            self._pipeline = Pipeline(transport, _pipeline.policies(self._options, _pipeline.ReadReply()))
         request = _pipeline.request_for(endpoint, ask.resource)
         run = partial(self._pipeline.run, request, **_pipeline.run_options(self._options, ask.seconds))
         try:
-            if isinstance(self._transport, LoopbackTransport):
+            if self._transport is None:
                 return _pipeline.reply_of(run())
             # A transport of the user's may bound each read but not their sum.
             return _pipeline.reply_of(_background.start(run).result(ask.seconds))
