@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_LOOPBACK_HOST = re.compile(rf"localhost|::1|127\.{_OCTET}\.{_OCTET}\.{_OCTET}", re.IGNORECASE)
+_LOOPBACK_URL = re.compile(
+    rf"http://(localhost|127\.{_OCTET}\.{_OCTET}\.{_OCTET}|\[::1\])(?::(\d{{1,5}}))?([/?][\x21-\x22\x24-\x7e]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+
+_PORTS = 65536
 
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
 """Variables whose value marks a Cloud Shell container."""
@@ -30,28 +34,18 @@ class Endpoint:
     __slots__ = ("host", "port", "target", "url")
 
     def __init__(self, url: str) -> None:
-        problem = "it must be a URL like " + DEFAULT_ENDPOINT
-        # Control characters would be dropped silently by urlsplit, and what was checked must be what is used.
-        if not isinstance(url, str) or not re.fullmatch(r"[\x21-\x7e]+", url):
-            raise ValueError(f"Invalid token endpoint: {problem}.")
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise ValueError(f"Invalid token endpoint: {problem}.") from None
-        if parts.scheme != "http":
-            raise ValueError(f"Invalid token endpoint: {problem} (scheme http).")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError(f"Invalid token endpoint: {problem}, without a user name or password.")
-        if not parts.hostname or not _LOOPBACK_HOST.fullmatch(parts.hostname):
+        match = _LOOPBACK_URL.fullmatch(url) if isinstance(url, str) else None
+        port = int(match[2] or 80) if match else 0
+        if match is None or not 0 < port < _PORTS:
             raise ValueError(
-                "Invalid token endpoint: its host must be localhost, 127.x.x.x or [::1], "
-                "so that no token request leaves this machine."
+                f"Invalid token endpoint: it must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x "
+                "or [::1], so that no token request leaves this machine."
             )
         self.url = url
-        self.host = parts.hostname
-        self.port = 80 if port is None else port
-        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.host = match[1].strip("[]")
+        self.port = port
+        path = match[3] or "/"
+        self.target = path if path.startswith("/") else f"/{path}"
 
     @property
     def authority(self) -> str:

@@ -89,13 +89,24 @@ def _connect(endpoint: Endpoint, deadline: float) -> socket.socket:
     refused: OSError = ConnectionRefusedError()
     for address in addresses:
         try:
-            return socket.create_connection((address, endpoint.port), _left(deadline))
+            return _open(address, endpoint.port, _left(deadline))
         except TimeoutError:
             raise
         except OSError as error:
             # The first reason is the one to tell: a machine without IPv6 fails ::1 in its own way.
             refused = error if address == addresses[0] else refused
     raise refused
+
+
+def _open(address: str, port: int, seconds: float) -> socket.socket:
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        connection.settimeout(seconds)
+        connection.connect((address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class _Stream:

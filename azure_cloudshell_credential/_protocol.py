@@ -14,7 +14,6 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Callable, Generator, Mapping
 from time import monotonic, time
-from urllib.parse import quote_plus
 
 from . import _audiences, _failures
 from ._failures import Failure
@@ -48,6 +47,7 @@ _LONGEST_LIFE = 366 * 24 * 3600
 
 _SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _ENTRA_SAYS_NO = re.compile(r"AADSTS\d+|interaction_required")
 _REPLY_STATUSES_WORTH_A_RETRY = (400, 429)
@@ -174,8 +174,9 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
 
 
 def form(resource: str) -> bytes:
-    """The body of the request."""
-    return b"resource=" + quote_plus(resource).encode()
+    """The body of the request, URL-encoded. (``urllib.parse`` would take the command line longer to import.)"""
+    encoded = (chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in resource.encode())
+    return ("resource=" + "".join(encoded)).encode()
 
 
 def acquire(resource: str, patience: Patience) -> Generator[Ask | Pause, Any, Token | Failure]:

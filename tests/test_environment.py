@@ -64,33 +64,16 @@ def test_tenant_and_cloud_are_read(environ: dict[str, str], endpoint: str | None
     assert (environment.tenant_id, environment.cloud) == ("t", None)
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("a b", "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token."),
-        ("http://localhost:x/", "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token."),
-        (
-            "https://localhost/",
-            "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token (scheme http).",
-        ),
-        (
-            "http://user@localhost/",
-            "Invalid token endpoint: it must be a URL like http://localhost:50342/oauth2/token, "
-            "without a user name or password.",
-        ),
-        (
-            "http://elsewhere.example/",
-            "Invalid token endpoint: its host must be localhost, 127.x.x.x or [::1], "
-            "so that no token request leaves this machine.",
-        ),
-    ],
+EXPLANATION = (
+    "it must be a URL like http://localhost:50342/oauth2/token, whose host is localhost, 127.x.x.x or [::1], "
+    "so that no token request leaves this machine."
 )
-def test_a_wrong_endpoint_is_explained(url: str, message: str) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
-        Endpoint(url)
-    assert read({"MSI_ENDPOINT": url}).refusal == message.replace(
-        "Invalid token endpoint", "MSI_ENDPOINT is not one of Cloud Shell"
-    )
+
+
+def test_a_wrong_endpoint_is_explained() -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(f"Invalid token endpoint: {EXPLANATION}") + "$"):
+        Endpoint("http://elsewhere.example/")
+    assert read({"MSI_ENDPOINT": "x"}).refusal == f"MSI_ENDPOINT is not one of Cloud Shell: {EXPLANATION}"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +96,8 @@ def test_loopback_urls_are_accepted(url: str) -> None:
     [
         ("http://[::1]:1/a?b=c", "[::1]:1", "/a?b=c"),
         ("http://localhost", "localhost:80", "/"),
+        ("http://localhost?a", "localhost:80", "/?a"),
+        ("http://localhost:65535/", "localhost:65535", "/"),
         ("http://127.0.0.1:8/x", "127.0.0.1:8", "/x"),
     ],
 )
@@ -143,6 +128,11 @@ NOT_LOOPBACK = [
     "http://[::ffff:127.0.0.1]/",
     "http://[::1/",
     "http://localhost:99999/",
+    "http://localhost:65536/",
+    "http://localhost:0/",
+    "http://localhost:/",
+    "http://localhost/#fragment",
+    "http://localhost:80:80/",
     "http://localhost:x/",
     "http://local\thost/",
     "http://localhost/\r\nX-Injected: 1",

@@ -169,17 +169,17 @@ def test_localhost_is_not_looked_up(misbehaving: Start, mocker: Any) -> None:
     server = misbehaving(peer.reply(b"{}"))
     look_up = mocker.spy(socket, "getaddrinfo")
     assert isinstance(ask(server), Reply)
-    assert all(call.args[0] != "localhost" for call in look_up.call_args_list)
+    assert not look_up.called
 
 
 def test_ipv6_is_tried_second(mocker: Any) -> None:
     tried: list[str] = []
 
-    def refuse(address: tuple[str, int], timeout: float) -> None:
-        tried.append(address[0])
-        raise ConnectionRefusedError if address[0] == "127.0.0.1" else OSError(99, "Cannot assign requested address")
+    def refuse(address: str, port: int, seconds: float) -> None:
+        tried.append(address)
+        raise ConnectionRefusedError if address == "127.0.0.1" else OSError(99, "Cannot assign requested address")
 
-    mocker.patch.object(socket, "create_connection", refuse)
+    mocker.patch.object(_exchange, "_open", refuse)
     outcome = _exchange.post(Endpoint("http://localhost:1/"), {}, b"", 1)
     assert tried == ["127.0.0.1", "::1"]
     assert isinstance(outcome, NoReply)
@@ -187,7 +187,7 @@ def test_ipv6_is_tried_second(mocker: Any) -> None:
 
 
 def test_other_failures_to_connect_name_their_reason(mocker: Any) -> None:
-    mocker.patch.object(socket, "create_connection", side_effect=OSError(24, "Too many open files"))
+    mocker.patch.object(_exchange, "_open", side_effect=OSError(24, "Too many open files"))
     outcome = _exchange.post(Endpoint("http://127.0.0.1:1/"), {}, b"", 1)
     assert isinstance(outcome, NoReply)
     assert "Too many open files" in outcome.reason

@@ -103,7 +103,7 @@ def test_a_scope_is_a_resource_or_a_value_error(scope: Any) -> None:
 
 @pytest.mark.parametrize(
     ("resource", "body"),
-    [(ARM, b"resource=https%3A%2F%2Fmanagement.azure.com%2F"), ("a b&c=d", b"resource=a+b%26c%3Dd")],
+    [(ARM, b"resource=https%3A%2F%2Fmanagement.azure.com%2F"), ("a b&c=d+ü~", b"resource=a%20b%26c%3Dd%2B%C3%BC~")],
 )
 def test_the_form_is_urlencoded(resource: str, body: bytes) -> None:
     assert form(resource) == body
