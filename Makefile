@@ -58,7 +58,7 @@ docs: .venv/.test ## Build the documentation with its API reference into site/.
 lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
 	$(PYTHON) -m venv .venv/lowest
 	.venv/lowest/bin/pip install --quiet --disable-pip-version-check uv
-	.venv/lowest/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml --output-file .venv/lowest.txt
+	.venv/lowest/bin/uv pip compile --quiet --python .venv/lowest/bin/python --resolution lowest-direct --all-extras pyproject.toml --output-file .venv/lowest.txt
 	.venv/lowest/bin/uv pip install --quiet --python .venv/lowest/bin/python --requirement .venv/lowest.txt --group test --editable .
 	.venv/lowest/bin/python -m pytest
 

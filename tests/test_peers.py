@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import azure.identity
 import pytest
 from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
 from azure.identity import (
@@ -27,6 +28,10 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedRep
 from . import misbehaving as peer
 from .conftest import ARM, CANARY
 from .misbehaving import Behaviour, MisbehavingServer
+
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, azure.identity.__version__.split(".")[:2])) < (1, 27), reason="pins azure-identity 1.27"
+)
 
 Start = Callable[[Behaviour], MisbehavingServer]
 
