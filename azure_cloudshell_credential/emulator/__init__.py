@@ -11,9 +11,9 @@ try:
     from ._emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, TokenRequest
     from ._script import ScriptedReply
     from ._tokens import Identity
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        f"The emulator needs {missing.name}: pip install 'azure-cloudshell-credential[emulator]'", name=missing.name
+        f"The emulator needs {_missing.name}: pip install 'azure-cloudshell-credential[emulator]'", name=_missing.name
     ) from None
 
 __all__ = [

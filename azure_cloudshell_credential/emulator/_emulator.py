@@ -120,7 +120,7 @@ class CloudShellEmulator:
             self.latency: float = self._defaults["latency"]
             self.list_audiences: bool = self._defaults["list_audiences"]
             self.requests: list[TokenRequest] = []
-            self.most_at_once = 0
+            self.most_at_once: int = 0
             self._under_way = 0
             self._script: deque[ScriptedReply] = deque()
             self._cache: dict[str, tuple[str, int, int]] = {}

@@ -20,9 +20,9 @@ try:
     import jwt
     import trustme
     from aiohttp import web
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        f"The stand-in needs {missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=missing.name
+        f"The stand-in needs {_missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=_missing.name
     ) from None
 
 from . import _script, _tokens
@@ -77,7 +77,7 @@ class ResourceManagerStandIn:
         self._server: BackgroundServer | None = None
         self.claims_challenge: str | None = None
         self.requests: list[str] = []
-        self.power = {name: state for name, _, _, _, _, state, _ in _MACHINES}
+        self.power: dict[str, str] = {name: state for name, _, _, _, _, state, _ in _MACHINES}
 
     @property
     def url(self) -> str:
