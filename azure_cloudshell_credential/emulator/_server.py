@@ -44,13 +44,12 @@ def _forbidden(message: str) -> web.Response:
 
 
 async def _close(runner: web.AppRunner) -> None:
-    connections = runner.server.connections if runner.server is not None else []
-    transports = [connection.transport for connection in connections]
+    # A TLS peer that does not answer the farewell would leave its socket open for good. The transports of connections
+    # that are being closed already are known to the server alone.
+    transports = list(getattr(runner.server, "_connections", {}).values())
     await runner.cleanup()
     for transport in transports:
-        # A TLS peer that does not answer the farewell would leave its socket open for good.
-        if transport is not None:
-            transport.abort()
+        transport.abort()
     await asyncio.sleep(0.01)
 
 
