@@ -23,6 +23,7 @@ import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -115,9 +116,9 @@ def cached(rounds: int) -> list[Row]:
         other(SCOPE)
         ours_s, theirs_s, floor_s = interleaved(
             rounds,
-            repeated(lambda mine=mine: mine(SCOPE), 2000),  # type: ignore[misc]
-            repeated(lambda other=other: other(SCOPE), 2000),  # type: ignore[misc]
-            repeated(lambda: floor(SCOPE), 2000),
+            repeated(partial(mine, SCOPE), 2000),
+            repeated(partial(other, SCOPE), 2000),
+            repeated(partial(floor, SCOPE), 2000),
         )
         value, spread = ratio(theirs_s, ours_s)
         rows.append(Row(f"cached {method}: azure-identity's time to ours", spread, "at least 8", value >= 8, 1 / value))
@@ -288,7 +289,9 @@ def cache_size(rounds: int) -> list[Row]:
             flight = cache.claim(_protocol.scope_to_resource(scope), 30)[1]
             assert flight is not None
             cache.land(flight, _protocol.Token(f"{index}" * 300, int(time.time()) + 3600, None, None))
-            cache.remember(scope, flight.done.result())  # type: ignore[arg-type]
+            held = flight.done.result()
+            assert isinstance(held, _cache.Held)
+            cache.remember(scope, held)
         return cache, scopes
 
     tracemalloc.start()

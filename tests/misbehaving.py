@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import Event, Thread
 
 Behaviour = Callable[[socket.socket, Event], None]
@@ -47,7 +48,7 @@ class MisbehavingServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._start(lambda connection=connection: self._serve(connection))  # type: ignore[misc]
+            self._start(partial(self._serve, connection))
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):

@@ -54,8 +54,8 @@ def test_a_reply_has_the_published_form(shell: CloudShellEmulator) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_both_urls_and_both_methods_work(shell: CloudShellEmulator, path: str, method: str) -> None:
     fields = {"resource": RESOURCE}
-    where = {"params": fields} if method == "GET" else {"data": fields}
-    reply = requests.request(method, shell.origin + path, headers=METADATA, timeout=5, **where)  # type: ignore[arg-type]
+    where: Any = {"params": fields} if method == "GET" else {"data": fields}
+    reply = requests.request(method, shell.origin + path, headers=METADATA, timeout=5, **where)
     assert reply.json()["token_type"] == "Bearer"
 
 

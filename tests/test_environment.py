@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,7 +165,7 @@ def test_in_the_environment_it_is_refused_without_asking(url: str, monkeypatch: 
     assert "user:" not in raised.value.message
 
 
-def test_neither_construction_nor_a_request_outside_cloud_shell_opens_a_socket(mocker) -> None:  # type: ignore[no-untyped-def]
+def test_neither_construction_nor_a_request_outside_cloud_shell_opens_a_socket(mocker: Any) -> None:
     from azure.identity import CredentialUnavailableError
 
     socket = mocker.patch("socket.socket", side_effect=AssertionError("a socket was opened"))
