@@ -41,6 +41,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 from .chart import write_chart
 
 SCOPE = "https://management.azure.com/.default"
+INVERTED = "azure-identity's time to ours"
 HERE = Path(__file__).parent
 RECIPE = """response=$(curl $MSI_ENDPOINT --data "resource=https://management.azure.com/" -H Metadata:true -s)
 echo $response | $PYTHON -c 'import sys, json; print (json.load(sys.stdin)["access_token"])'"""
@@ -121,7 +122,7 @@ def cached(rounds: int) -> list[Row]:
             repeated(partial(floor, SCOPE), 2000),
         )
         value, spread = ratio(theirs_s, ours_s)
-        rows.append(Row(f"cached {method}: azure-identity's time to ours", spread, "at least 8", value >= 8, 1 / value))
+        rows.append(Row(f"cached {method}: {INVERTED}", spread, "at least 8", value >= 8, 1 / value))
         value, spread = ratio(ours_s, floor_s)
         rows.append(Row(f"cached {method}: ours to the floor", spread, "at most 2", value <= 2))
 
@@ -346,7 +347,11 @@ def main() -> int:
     table = "\n".join(lines)
     print(table)
     (HERE / "results.txt").write_text(table + "\n", encoding="utf-8")
-    write_chart(HERE / "chart.svg", [(row.what, row.share) for row in rows if row.share is not None])
+    # The chart shows shares of the other's time throughout.
+    shares = [
+        (row.what.replace(INVERTED, "ours to azure-identity's"), row.share) for row in rows if row.share is not None
+    ]
+    write_chart(HERE / "chart.svg", shares)
     return 1 if any(row.passed is False for row in rows) else 0
 
 

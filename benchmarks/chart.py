@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-WIDTH, LABEL, BAR, LINE = 860, 440, 320, 30
+WIDTH, LABEL, BAR, LINE = 860, 440, 240, 30
+MOST = 1.5
 
 
 def write_chart(file: Path, rows: Sequence[tuple[str, float]]) -> None:
@@ -20,14 +21,14 @@ def write_chart(file: Path, rows: Sequence[tuple[str, float]]) -> None:
         ' font-size="13">',
         "<title>Time taken, as a share of what it is compared with</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        f'<text x="{LABEL}" y="20" fill="#666">our time; the grey bar is what it is compared with</text>',
+        f'<text x="{LABEL}" y="20" fill="#666">blue: our time; grey: what it is compared with</text>',
     ]
     for index, (what, share) in enumerate(rows, 1):
         y = LINE * index + 4
         parts += [
             f'<text x="{LABEL - 12}" y="{y + 15}" text-anchor="end" fill="#222">{escape(what)}</text>',
             f'<rect x="{LABEL}" y="{y}" width="{BAR}" height="20" fill="#e4e4e4"/>',
-            f'<rect x="{LABEL}" y="{y}" width="{max(2, min(1.15, share) * BAR):.0f}" height="20" fill="#0a6cbd"/>',
-            f'<text x="{LABEL + BAR + 8}" y="{y + 15}" fill="#222">{share:.2f}</text>',
+            f'<rect x="{LABEL}" y="{y}" width="{max(2, min(MOST, share) * BAR):.0f}" height="20" fill="#0a6cbd"/>',
+            f'<text x="{LABEL + max(1, min(MOST, share)) * BAR + 8:.0f}" y="{y + 15}" fill="#222">{share:.2f}</text>',
         ]
     file.write_text("\n".join([*parts, "</svg>", ""]), encoding="utf-8")
