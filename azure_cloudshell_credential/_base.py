@@ -156,7 +156,7 @@ class CredentialBase:
         assert self._environment.endpoint is not None
         deadline = monotonic() + ask.seconds
         turnstile = _turnstile.at_port(self._environment.endpoint.port)
-        place = turnstile.queue_up()
+        place = turnstile.queue_up(ask.seconds)
         try:
             if not (yield Wait(place, ask.seconds)):
                 return None

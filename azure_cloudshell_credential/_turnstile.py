@@ -11,25 +11,32 @@ import os
 from collections import deque
 from concurrent.futures import Future
 from threading import Lock
+from time import monotonic
+
+GRACE = 1.0
+"""Seconds past its time after which whoever is through counts as gone: an event loop may stop and never run again."""
 
 
 class Turnstile:
-    """A lock with a queue of futures."""
+    """A lock with a queue of futures, and with a time limit."""
 
     def __init__(self) -> None:
         self._mutex = Lock()
-        self._queue: deque[Future[None]] = deque()
-        self._occupied = False
+        self._queue: deque[tuple[Future[None], float]] = deque()
+        self._through: Future[None] | None = None
+        self._overdue_from = 0.0
 
-    def queue_up(self) -> Future[None]:
-        """Take a place in the queue; the future is done when it is one's turn."""
+    def queue_up(self, seconds: float) -> Future[None]:
+        """Take a place in the queue; the future is done when it is one's turn.
+
+        :param seconds: how long one will need at most, once through.
+        """
         place: Future[None] = Future()
         with self._mutex:
-            if self._occupied:
-                self._queue.append(place)
+            if self._through is None or monotonic() >= self._overdue_from:
+                self._let_through(place, seconds)
             else:
-                self._occupied = True
-                place.set_result(None)
+                self._queue.append((place, seconds))
         return place
 
     def leave(self, place: Future[None]) -> None:
@@ -37,12 +44,19 @@ class Turnstile:
         if place.cancel():
             return
         with self._mutex:
+            if place is not self._through:
+                return
+            self._through = None
             while self._queue:
-                following = self._queue.popleft()
+                following, seconds = self._queue.popleft()
                 if following.set_running_or_notify_cancel():
-                    following.set_result(None)
+                    self._let_through(following, seconds)
                     return
-            self._occupied = False
+
+    def _let_through(self, place: Future[None], seconds: float) -> None:
+        self._through = place
+        self._overdue_from = monotonic() + seconds + GRACE
+        place.set_result(None)
 
 
 _turnstiles: dict[int, Turnstile] = {}

@@ -439,7 +439,7 @@ def test_a_fork_keeps_tokens_and_drops_flights() -> None:
 
 def test_a_turnstile_lets_one_through_in_order() -> None:
     turnstile = _turnstile.Turnstile()
-    first, second, third, fourth = (turnstile.queue_up() for _ in range(4))
+    first, second, third, fourth = (turnstile.queue_up(30) for _ in range(4))
     assert [place.done() for place in (first, second, third, fourth)] == [True, False, False, False]
     turnstile.leave(third)
     turnstile.leave(first)
@@ -448,4 +448,23 @@ def test_a_turnstile_lets_one_through_in_order() -> None:
     turnstile.leave(second)
     assert fourth.done()
     turnstile.leave(fourth)
-    assert turnstile.queue_up().done()
+    assert turnstile.queue_up(30).done()
+
+
+def test_whoever_does_not_come_back_is_passed(mocker: Any) -> None:
+    now = 100.0
+    mocker.patch.object(_turnstile, "monotonic", lambda: now)
+    turnstile = _turnstile.Turnstile()
+    lost, waiting = turnstile.queue_up(30), turnstile.queue_up(30)
+    now += 30.9
+    late = turnstile.queue_up(30)
+    assert not late.done()
+    now += 0.1
+    passing = turnstile.queue_up(30)
+    assert passing.done()
+    # It comes back after all: the one who has passed it is still through.
+    turnstile.leave(lost)
+    assert not waiting.done()
+    turnstile.leave(passing)
+    assert waiting.done()
+    assert not late.done()

@@ -21,7 +21,7 @@ from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCrede
 from azure.core.pipeline.transport import AioHttpTransport, AsyncioRequestsTransport, RequestsTransport
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import CloudShellCredential, _base
+from azure_cloudshell_credential import CloudShellCredential, _base, _turnstile
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -221,6 +221,20 @@ def test_a_flight_whose_loop_died_silently_is_given_up(shell: CloudShellEmulator
     with pytest.raises(CredentialUnavailableError, match="did not answer"):
         asyncio.run(credential.get_token(ARM))
     shell.latency = 0
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+
+
+def test_an_event_loop_that_stops_for_good_does_not_block_the_endpoint(shell: CloudShellEmulator, mocker: Any) -> None:
+    mocker.patch.object(_turnstile, "GRACE", 0.1)
+    shell.latency = 5
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(AsyncCloudShellCredential(endpoint=shell.endpoint, timeout=0.5).get_token(ARM))
+    loop.run_until_complete(asyncio.sleep(0.1))
+    shell.latency = 0
+    # Stopped in mid flight, and held by whoever stopped it.
+    time.sleep(0.6)
+    assert CloudShellCredential(endpoint=shell.endpoint).get_token(ARM).token
     loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
     loop.close()
 
