@@ -9,10 +9,10 @@ import pickle
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +32,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("deterministic")
+
+T = TypeVar("T")
 
 ARM = "https://management.azure.com/.default"
 CANARY = "canary-token-that-nobody-may-see"
@@ -157,6 +159,18 @@ def fake_az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     az.chmod(az.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     return token
+
+
+def run_with_tls(main: Coroutine[Any, Any, T]) -> T:
+    """Run what uses aiohttp over TLS, and give its connections the time to close that aiohttp's documentation asks for."""
+
+    async def run() -> T:
+        try:
+            return await main
+        finally:
+            await asyncio.sleep(0.25)
+
+    return asyncio.run(run())
 
 
 class Sync:

@@ -340,12 +340,11 @@ def test_a_fork_in_mid_flight_leaves_the_child_a_working_credential(shell: Cloud
 
 
 EXIT = """
-import sys, threading, time
+import sys, threading
 from azure_cloudshell_credential import CloudShellCredential
 KIND
 threading.Thread(target=get, daemon=True).start()
-time.sleep(0.5)
-print("leaving", flush=True)
+sys.stdin.readline()
 """
 KINDS = {
     "sync": "get = lambda: CloudShellCredential().get_token('https://management.azure.com/.default')",
@@ -364,11 +363,14 @@ def test_the_interpreter_exits_promptly_with_a_request_in_flight(shell: CloudShe
     shell.script(faults.hang())
     program = EXIT.replace("KIND", KINDS[which])
     with subprocess.Popen(
-        [sys.executable, "-c", program], env={**os.environ, **shell.environment}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], env={**os.environ, **shell.environment}, stdin=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "leaving\n"
+        assert process.stdin is not None
+        while not shell.requests:
+            time.sleep(0.01)
         start = time.monotonic()
+        process.stdin.write("leave\n")
+        process.stdin.flush()
         assert process.wait(20) == 0
         assert time.monotonic() - start < 5
     assert len(shell.requests) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +19,7 @@ from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudSh
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import Azurite
+from .conftest import run_with_tls
 from .key_vault import KeyVault
 
 
@@ -54,7 +54,7 @@ def test_a_blob_is_written_listed_and_read_by_the_async_client(
             assert [blob.name async for blob in container.list_blobs()] == ["blob"]
             assert await (await container.download_blob("blob")).readall() == content
 
-    asyncio.run(main())
+    run_with_tls(main())
     assert [asked.resource for asked in in_cloud_shell.requests] == ["https://storage.azure.com"]
 
 
@@ -113,7 +113,7 @@ def test_key_vaults_challenge_is_answered_by_the_async_client(
             return (await client.get_secret("name")).value
 
     with KeyVault(in_cloud_shell, tmp_path) as vault:
-        assert asyncio.run(main(vault)) == "s3cr3t"
+        assert run_with_tls(main(vault)) == "s3cr3t"
 
 
 def test_a_vault_of_another_tenant_goes_to_the_next_credential(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 from azure_cloudshell_credential.emulator.anywhere import anywhere
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
-from .conftest import ARM
+from .conftest import ARM, run_with_tls
 
 NAMES = ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]
 
@@ -68,7 +67,7 @@ def test_the_async_client_lists_them_too(in_cloud_shell: CloudShellEmulator, man
         ):
             return [machine.name async for machine in compute.virtual_machines.list_all()]
 
-    assert asyncio.run(main()) == NAMES
+    assert run_with_tls(main()) == NAMES
     assert len(in_cloud_shell.requests) == 1
 
 
@@ -153,7 +152,7 @@ def test_a_claims_challenge_of_the_async_client_does_too(
                 pass
 
     with pytest.raises(CredentialUnavailableError, match=r"az login --claims-challenge eyJ"):
-        asyncio.run(main())
+        run_with_tls(main())
     assert len(manager.requests) == 1
 
 
