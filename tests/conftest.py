@@ -162,7 +162,7 @@ def fake_az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def run_with_tls(main: Coroutine[Any, Any, T]) -> T:
-    """Run what uses aiohttp over TLS, and give its connections the time to close that aiohttp's documentation asks for."""
+    """Run what uses aiohttp over TLS, and give its connections the time to close that its documentation asks for."""
 
     async def run() -> T:
         try:
