@@ -41,7 +41,7 @@ lint: .venv/.test ## Check format, style and types.
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes azure_cloudshell_credential --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes azure_cloudshell_credential --ignoreexternal
 
 wheel: .venv/.test ## Build the package, and run the main job from the wheel in an environment of its own.
 	rm -rf dist .venv/wheel
