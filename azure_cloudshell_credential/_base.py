@@ -64,7 +64,6 @@ class CredentialBase:
             backoff_factor=_number(options, "retry_backoff_factor", _protocol.DEFAULT_BACKOFF_FACTOR),
         )
         self._cache = TokenCache()
-        self._pipeline: Any = None
 
     @property
     def endpoint(self) -> str | None:

@@ -47,6 +47,7 @@ class CloudShellCredential(CredentialBase):
     def _configure(self, options: dict[str, Any]) -> None:
         super()._configure(options)
         self._transport: Any = options.get("transport")
+        self._pipeline: Any = None
 
     def get_token(
         self,

@@ -19,13 +19,13 @@ from .. import _audiences, _environment, _exchange, _failures, _protocol
 from .._environment import Endpoint, Environment
 from .._protocol import NoReply, Reply
 from .._version import __version__
+from .doctor import PATIENCE_WITH_SILENCE
 from .token import HEADERS
 
 _GUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _ADDRESS = re.compile(r"[^\s@'\"<>,;()]+@[^\s@'\"<>,;()]+")
 _URL = re.compile(r"https?://[^\s'\"<>,;()]+")
 _NUMBERS = {"expires_in", "expires_on", "not_before"}
-_PATIENCE_WITH_SILENCE = 2
 _SHORTEST_NAME = 3
 
 
@@ -40,7 +40,7 @@ def write_report(environment: Environment, file: str, seconds: float) -> bool:
     if environment.endpoint is not None:
         silent = 0
         for resource in _spellings():
-            if silent < _PATIENCE_WITH_SILENCE:
+            if silent < PATIENCE_WITH_SILENCE:
                 questions.append(_question(environment.endpoint, resource, seconds, names))
                 silent = silent + 1 if questions[-1]["outcome"] == "no answer in time" else 0
     report = {

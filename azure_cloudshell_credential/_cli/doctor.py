@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from time import monotonic, time
 from typing import Any
 
-from .. import _audiences, _environment, _exchange, _failures, _protocol
-from .._environment import Endpoint, Environment
+from .. import _audiences, _environment, _failures, _protocol
+from .._environment import Environment
 from .._failures import Failure
-from .._protocol import NoReply, Token
+from .._protocol import Patience, Token
 from .._version import __version__
 from . import CommandError
-from .token import HEADERS
+from .token import ask
 
 _VARIABLES = (
     "MSI_ENDPOINT",
@@ -30,7 +30,7 @@ _VARIABLES = (
 )
 _SECRET_VARIABLES = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-_PATIENCE_WITH_SILENCE = 2
+PATIENCE_WITH_SILENCE = 2
 """After so many questions without an answer the rest is not asked: a hanging portal answers none of them."""
 
 
@@ -101,25 +101,16 @@ def ask_all(environment: Environment, seconds: float, *, show: bool) -> Iterator
     silent = 0
     for audience in _audiences.KNOWN:
         resource = _audiences.named(audience.name, cloud) or audience.resource
-        if silent >= _PATIENCE_WITH_SILENCE:
+        if silent >= PATIENCE_WITH_SILENCE:
             yield Question(audience.name, resource, None, 0.0)
             continue
         with _Progress(f"asking for {audience.name} ...", show=show):
             start = monotonic()
-            outcome = _ask_once(environment.endpoint, resource, seconds)
+            outcome = ask(environment.endpoint, resource, Patience(seconds, retry_total=0))
         yield Question(audience.name, resource, outcome, monotonic() - start)
         if isinstance(outcome, Failure) and outcome.kind == "refused":
             return
         silent = silent + 1 if isinstance(outcome, Failure) and outcome.kind == "timeout" else 0
-
-
-def _ask_once(endpoint: Endpoint, resource: str, seconds: float) -> Token | Failure:
-    reply = _exchange.post(endpoint, HEADERS, _protocol.form(resource), seconds)
-    if not isinstance(reply, NoReply):
-        return _protocol.read_reply(resource, reply, time())
-    if reply.timed_out:
-        return _failures.no_answer(resource, seconds)
-    return _failures.unreachable(resource, reply.reason)
 
 
 def examine_az() -> dict[str, Any]:
