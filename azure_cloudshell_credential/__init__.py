@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._version import __version__
 
+# Not typing's: importing that would be the slowest part of importing the package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._chain import DefaultCloudShellCredential as DefaultCloudShellCredential

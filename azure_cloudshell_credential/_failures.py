@@ -127,7 +127,8 @@ def audience_not_supported(resource: str, supported: tuple[str, ...]) -> Failure
     return Failure(
         "audience",
         f"Cloud Shell does not hand out tokens for {resource} (AudienceNotSupported).{listing}",
-        "Sign in with 'az login' and put AzureCliCredential behind this credential in a chain.",
+        "Sign in with 'az login': DefaultCloudShellCredential, or a chain with AzureCliCredential behind this "
+        "credential, then uses that sign-in.",
         resource=resource,
         supported_audiences=supported,
     )

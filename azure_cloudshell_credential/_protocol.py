@@ -18,6 +18,7 @@ from time import monotonic, time
 from . import _audiences, _failures
 from ._failures import Failure
 
+# typing's own would cost the command line its import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar

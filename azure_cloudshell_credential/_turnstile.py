@@ -33,6 +33,7 @@ class Turnstile:
         """
         place: Future[None] = Future()
         with self._mutex:
+            # Those who queue behind somebody gone are let through when this one leaves.
             if self._through is None or monotonic() >= self._overdue_from:
                 self._let_through(place, seconds)
             else:

@@ -53,7 +53,7 @@ def test_healthy(shell: CloudShellEmulator) -> None:
     assert len(page["Audiences"]) == len(_audiences.KNOWN)
     assert "no  acr                https://containerregistry.azure.net  (not supported)" in page["Audiences"]
     assert page["What to do"][0] == "Nothing: Cloud Shell hands out tokens for Azure Resource Manager."
-    assert "run 'az login'" in page["What to do"][1]
+    assert "Run 'az login'" in page["What to do"][1]
     assert "\x1b" not in done.stdout
     assert "eyJ" not in done.stdout
 

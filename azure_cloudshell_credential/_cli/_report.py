@@ -19,7 +19,7 @@ from .. import _audiences, _environment, _exchange, _failures, _protocol
 from .._environment import Endpoint, Environment
 from .._protocol import NoReply, Reply
 from .._version import __version__
-from .doctor import PATIENCE_WITH_SILENCE
+from ._examination import PATIENCE_WITH_SILENCE
 from .token import HEADERS
 
 _GUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
@@ -110,7 +110,7 @@ class CloudShellCredential(CredentialBase):
             await self._transport.__aexit__(*args)
 
     async def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> Held:
-        return _base.result(await drive(self._obtain(scopes, claims, tenant_id, pop), self))
+        return _base.result(await drive(self._obtain(scopes, claims, tenant_id, pop), self._perform))
 
     async def _perform(self, step: Step) -> Any:
         if isinstance(step, Wait):
@@ -123,7 +123,7 @@ class CloudShellCredential(CredentialBase):
 
     async def _fly_in_a_task(self, step: Fly) -> None:
         """Fly, and go on flying if the caller is cancelled: others wait for it."""
-        task = asyncio.create_task(drive(self._fly(step.flight), self))
+        task = asyncio.create_task(drive(self._fly(step.flight), self._perform))
         # The event loop holds tasks weakly.
         self._flights.add(task)
         task.add_done_callback(self._landed)
@@ -156,12 +156,12 @@ class CloudShellCredential(CredentialBase):
                 await transport.close()
 
 
-async def drive(steps: Generator[Step, Any, T], credential: CloudShellCredential) -> T:
-    """Perform each step and send back its answer, to the end."""
+async def drive(steps: Generator[Step, Any, T], perform: Callable[[Step], Awaitable[Any]]) -> T:
+    """As the sync :func:`~azure_cloudshell_credential._protocol.drive`."""
     try:
         step = next(steps)
         while True:
-            step = steps.send(await credential._perform(step))
+            step = steps.send(await perform(step))
     except StopIteration as end:
         value: T = end.value
         return value

@@ -38,7 +38,7 @@ DEFAULT_AUDIENCES = (
 )
 
 _PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
-_VARIABLES = ("MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+_VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 
 
 @dataclass
@@ -175,9 +175,9 @@ class CloudShellEmulator:
     @contextmanager
     def as_environment(self) -> Iterator[None]:
         """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards."""
-        before = {name: os.environ.get(name) for name in (*self.environment, *_VARIABLES)}
+        before = {name: os.environ.get(name) for name in (*self.environment, *_VARIABLES_OF_OTHER_HOSTS)}
         os.environ.update(self.environment)
-        for name in _VARIABLES:
+        for name in _VARIABLES_OF_OTHER_HOSTS:
             os.environ.pop(name, None)
         self._is_environment = True
         try:

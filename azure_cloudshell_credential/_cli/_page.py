@@ -1,0 +1,120 @@
+"""How ``doctor`` shows what it finds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import time
+from typing import Any
+
+from .. import _failures, _protocol
+from .._environment import Endpoint, Environment
+from .._protocol import Token
+from .._version import __version__
+from ._examination import VARIABLES, VARIABLES_OF_OTHER_HOSTS, Question
+
+_COLOURS = {"ok": "32", "no": "31", "!": "33"}
+
+
+class Page:
+    """Prints section by section, in colour where the terminal has it."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._has_colour = self._is_terminal and not os.environ.get("NO_COLOR")
+
+    @contextmanager
+    def waiting_for(self, name: str) -> Iterator[None]:
+        """Say on a terminal what is being asked for, and take it back."""
+        text = f"  asking for {name} ..." if self._is_terminal else ""
+        print(text, end="", flush=True)
+        try:
+            yield
+        finally:
+            if text:
+                print("\r" + " " * len(text), end="\r")
+
+    def environment(self, environment: Environment) -> None:
+        """The variables, and whether this is Cloud Shell."""
+        print(self._painted("1", f"azure-cloudshell doctor {__version__}"))
+        self._heading("Environment")
+        for name in VARIABLES:
+            if value := os.environ.get(name):
+                self._line("ok", f"{name}={_failures.quotable(value, 100).rstrip('.')}")
+            else:
+                self._line("-", f"{name} is not set")
+        for name in VARIABLES_OF_OTHER_HOSTS:
+            if os.environ.get(name):
+                self._line("!", f"{name} is set: MSI_ENDPOINT then belongs to another service than Cloud Shell")
+        self._heading("Endpoint")
+        if environment.endpoint is None:
+            self._line("no", environment.refusal or "none: this is not Cloud Shell")
+
+    def first_question(self, endpoint: Endpoint, question: Question) -> None:
+        """What the first answer says of the endpoint and of the user."""
+        if question.failure and question.failure.kind in ("refused", "timeout"):
+            self._line("no", f"{endpoint.url}: {question.reason}")
+        else:
+            self._line("ok", f"{endpoint.url}: answered in {question.seconds * 1000:.0f} ms")
+        if isinstance(question.outcome, Token):
+            claims = _protocol.claims_of(question.outcome.value)
+            self._heading("Signed in")
+            self._line("ok", f"user       {claims.get('upn') or claims.get('unique_name') or 'not named by the token'}")
+            self._line("ok", f"tenant     {claims.get('tid', 'not named by the token')}")
+            self._line("ok", f"object id  {claims.get('oid', 'not named by the token')}")
+            minutes = (question.outcome.expires_on - time()) / 60
+            self._line("ok", f"token      lives for another {minutes:.0f} minutes")
+        self._heading("Audiences")
+
+    def question(self, question: Question) -> None:
+        """Whether there is a token for one audience."""
+        remark = f"  ({question.reason})" if question.reason else ""
+        self._line("no" if question.failure else "ok", f"{question.name:<18} {question.resource}{remark}")
+
+    def unasked(self, count: int) -> None:
+        """How many audiences were left out."""
+        self._line("-", f"{count} more were not asked for: the endpoint is silent")
+
+    def proxies(self, names: list[str]) -> None:
+        """The proxy variables that are set."""
+        self._heading("Proxies")
+        for name in names:
+            self._line(
+                "!", f"{name} is set: other tools send token requests through it unless NO_PROXY names localhost"
+            )
+        if not names:
+            self._line("ok", "no proxy variable that would catch token requests of other tools")
+
+    def az(self, az: Mapping[str, Any]) -> None:
+        """The Azure CLI and its login."""
+        self._heading("Azure CLI")
+        if not az["found"]:
+            self._line("-", "az is not on PATH")
+        elif not az["logged_in"]:
+            self._line("no", "az is there, but nobody is logged in")
+        else:
+            how = ", through Cloud Shell" if az["from_cloud_shell"] else ""
+            login = f"logged in as {az['user']} in tenant {az['tenant']}, subscription {az['subscription']}{how}"
+            self._line("ok", login)
+
+    def advice(self, lines: list[str]) -> None:
+        """What to do."""
+        self._heading("What to do")
+        for line in lines:
+            # Elsewhere than on a terminal each piece of advice is one line, for grep.
+            wrapped = textwrap.wrap(line, max(40, shutil.get_terminal_size().columns) - 2, break_long_words=False)
+            print("\n".join(f"  {part}" for part in (wrapped if self._is_terminal else [line])))
+
+    def _heading(self, text: str) -> None:
+        print(f"\n{self._painted('1', text)}")
+
+    def _line(self, mark: str, text: str) -> None:
+        padded = f"{mark:<4}"
+        print(f"  {self._painted(_COLOURS[mark], padded) if mark in _COLOURS else padded}{text}", flush=True)
+
+    def _painted(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._has_colour else text
