@@ -1,0 +1,124 @@
+"""What reaches the endpoint, and how a chain gets past it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlencode
+
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import ChainedTokenCredential, ManagedIdentityCredential
+from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
+
+from azure_cloudshell_credential import CloudShellCredential, _cache
+from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
+from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
+
+from .measuring import SCOPE, Row, interleaved, quartiles, ratio
+
+
+def uncached(rounds: int, shell: CloudShellEmulator) -> list[Row]:
+    """A request to the endpoint, everything imported and warm."""
+    form = urlencode({"resource": "https://management.azure.com"})
+    headers = {"Metadata": "true", "Content-Type": "application/x-www-form-urlencoded"}
+    ours = CloudShellCredential()
+    theirs = ManagedIdentityCredential()
+
+    def bare() -> None:
+        connection = http.client.HTTPConnection("localhost", shell.port)
+        connection.request("POST", "/oauth2/token", form, headers)
+        connection.getresponse().read()
+        connection.close()
+
+    def ask_ours() -> None:
+        _cache.forget_all_tokens()
+        ours.get_token(SCOPE)
+
+    def ask_theirs() -> None:
+        # A claims challenge makes it ask again, without the claims, over the connection that it keeps.
+        theirs.get_token(SCOPE, claims="{}")
+
+    for work in (bare, ask_ours, ask_theirs):
+        work()
+    ours_s, theirs_s, bare_s = interleaved(rounds * 10, ask_ours, ask_theirs, bare)
+    theirs.close()
+    value, spread = ratio(ours_s, theirs_s)
+    rows = [Row("uncached round trip: ours to azure-identity's", spread, "at most 1", value <= 1, value)]
+    rows.append(Row("uncached round trip: ours to bare http.client", ratio(ours_s, bare_s)[1], "shown", None))
+    return rows
+
+
+def requests_made(shell: CloudShellEmulator) -> list[Row]:
+    """How often the endpoint is asked by many callers at once."""
+
+    def by_threads(credential: Any) -> int:
+        shell.reset()
+        shell.latency = 0.3
+        with ThreadPoolExecutor(64) as pool:
+            list(pool.map(lambda _: credential.get_token(SCOPE), range(64)))
+        return len(shell.requests)
+
+    def by_tasks(make: Any) -> int:
+        async def main() -> None:
+            async with make() as credential:
+                await asyncio.gather(*(credential.get_token(SCOPE) for _ in range(1000)))
+
+        shell.reset()
+        shell.latency = 0.3
+        asyncio.run(main())
+        return len(shell.requests)
+
+    rows = []
+    ours, theirs = by_threads(CloudShellCredential()), by_threads(ManagedIdentityCredential())
+    rows.append(Row("requests of 64 threads, no token yet", f"{ours} (azure-identity: {theirs})", "1", ours == 1))
+    ours, theirs = by_tasks(AsyncCloudShellCredential), by_tasks(AsyncManagedIdentityCredential)
+    rows.append(Row("requests of 1,000 tasks, no token yet", f"{ours} (azure-identity: {theirs})", "1", ours == 1))
+    shell.reset()
+    return rows
+
+
+class Az:
+    """The next credential of a chain."""
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """A token at once, so that what is timed is the way to it."""
+        return AccessToken("az", 2**31)
+
+
+def chains(shell: CloudShellEmulator) -> list[Row]:
+    """What a chain does, and how long it takes, when Cloud Shell has no token."""
+
+    def outcomes(make: Any, **options: Any) -> tuple[bool, str]:
+        reached, times = True, []
+        for _ in range(5):
+            start = time.perf_counter()
+            try:
+                ChainedTokenCredential(make(**options), Az()).get_token(SCOPE)
+            except ClientAuthenticationError:
+                reached = False
+            times.append((time.perf_counter() - start) * 1000)
+        low, high = quartiles(times)
+        return reached, f"{statistics.median(times):,.1f} ms ({low:,.1f} to {high:,.1f})"
+
+    rows = []
+    for what in ("refused", "audience denied", "hangs, bounded to 1 second"):
+        shell.reset()
+        if what == "audience denied":
+            shell.deny("https://management.azure.com/")
+        elif what.startswith("hangs"):
+            shell.script(*[faults.hang()] * 100)
+        os.environ["MSI_ENDPOINT"] = "http://localhost:9/oauth2/token" if what == "refused" else shell.endpoint
+        reached, taken = outcomes(CloudShellCredential, timeout=1)
+        their_reached, their_taken = outcomes(ManagedIdentityCredential, read_timeout=1)
+        theirs = "reaches it" if their_reached else "stops"
+        result = f"{'after' if reached else 'stops after'} {taken}; azure-identity {theirs} after {their_taken}"
+        rows.append(Row(f"a chain reaches az, endpoint {what}", result, "reached", reached))
+    shell.reset()
+    os.environ["MSI_ENDPOINT"] = shell.endpoint
+    return rows
