@@ -138,6 +138,15 @@ def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> N
     assert expected in run("doctor", PATH=f"{tmp_path}:/bin:/usr/bin").stdout
 
 
+def test_the_login_that_az_has_from_cloud_shell_is_no_way_round_it(shell: CloudShellEmulator, tmp_path: Path) -> None:
+    az = tmp_path / "az"
+    az.write_text("""#!/bin/sh\necho '{"user":{"cloudShellID":true,"name":"x"}}'\n""")
+    az.chmod(0o755)
+    advice = sections(run("doctor", **shell.environment, PATH=f"{tmp_path}:/bin:/usr/bin").stdout)["What to do"][1]
+    assert "acr" in advice
+    assert "Run 'az login' (the Azure CLI's present login is Cloud Shell's own" in advice
+
+
 def test_json_is_for_machines(shell: CloudShellEmulator, fake_az: str) -> None:
     done = run("doctor", "--json", **shell.environment)
     assert done.returncode == 0

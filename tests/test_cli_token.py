@@ -144,6 +144,28 @@ def test_the_fallback_is_the_default_chain(shell: CloudShellEmulator, fake_az: s
     assert token(shell, "acr", "--fallback").stdout == f"{fake_az}\n"
 
 
+def test_the_fallback_does_not_ask_cloud_shell_again(shell: CloudShellEmulator, fake_az: str) -> None:
+    shell.script(faults.hang())
+    assert token(shell, "--timeout", "2", "--fallback").stdout == f"{fake_az}\n"
+    assert len(shell.requests) == 1
+
+
+@pytest.mark.parametrize("chosen", ["", "prod", "managedidentitycredential"])
+def test_a_fallback_in_vain_is_one_line_unless_debugging(shell: CloudShellEmulator, chosen: str) -> None:
+    nobody = {**shell.environment, "PATH": os.devnull, "AZURE_TOKEN_CREDENTIALS": chosen}
+    done = run("token", "acr", "--fallback", **nobody)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "azure-cloudshell: Cloud Shell does not hand out tokens for https://containerregistry.azure.net "
+        "(AudienceNotSupported). Nobody else in the default chain has a token either: sign in with 'az login'. "
+        "(--debug shows what each of them said.)\n"
+    )
+    debugging = run("token", "acr", "--fallback", "--debug", **nobody)
+    assert debugging.returncode == 1
+    assert "Traceback" in debugging.stderr
+    assert "redential" in debugging.stderr
+
+
 def test_a_hanging_endpoint_is_left_after_the_timeout(shell: CloudShellEmulator) -> None:
     shell.script(faults.hang())
     start = time.monotonic()

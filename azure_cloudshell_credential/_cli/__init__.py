@@ -34,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from ._parser import make_parser
 
-        arguments = make_parser().parse_args(argv)
+        parser = make_parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help(sys.stderr)
+            return 2
         status: int = import_module(f".{arguments.command}", __name__).run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -44,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except CommandError as error:
+        if arguments is not None and arguments.debug and error.__cause__ is not None:
+            raise
         print(f"azure-cloudshell: {error}", file=sys.stderr)
         return error.status
     except Exception as error:

@@ -124,8 +124,14 @@ def examine_az() -> dict[str, Any]:
 
 def advise(environment: Environment, questions: list[Question], az: Mapping[str, Any]) -> tuple[list[str], bool]:
     """What to do, and whether there is a token for Resource Manager."""
-    has_az = bool(az.get("logged_in"))
-    start = "The Azure CLI is logged in:" if has_az else "Run 'az login', then"
+    # The login that az has in Cloud Shell from the start gets its tokens from the same endpoint.
+    has_az = bool(az.get("logged_in")) and not az.get("from_cloud_shell")
+    if has_az:
+        start = "The Azure CLI is logged in:"
+    elif az.get("from_cloud_shell"):
+        start = "Run 'az login' (the Azure CLI's present login is Cloud Shell's own and gets no other tokens), then"
+    else:
+        start = "Run 'az login', then"
     chain = f"{start} DefaultCloudShellCredential() uses that login."
     if environment.endpoint is None:
         return [_failures.not_in_cloud_shell(environment.refusal).message, *([chain] if has_az else [])], False

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.fallback:
             advice = "Sign in with 'az login' and add --fallback." if outcome.kind == "audience" else outcome.advice
             raise CommandError(f"{outcome.what} {advice}")
-        value, expires_on = _from_the_default_chain(resource, arguments.timeout)
+        value, expires_on = _from_the_rest_of_the_chain(resource, outcome, arguments.timeout)
     else:
         value, expires_on = outcome.value, outcome.expires_on
     sys.stdout.write(_FORMS[arguments.output](value, expires_on) + "\n")
@@ -71,11 +71,29 @@ def ask(endpoint: Endpoint, resource: str, patience: Patience) -> Token | Failur
     return _protocol.drive(_protocol.acquire(resource, patience), perform)
 
 
-def _from_the_default_chain(resource: str, timeout: float) -> tuple[str, int]:
+def _from_the_rest_of_the_chain(resource: str, failure: Failure, seconds: float) -> tuple[str, int]:
+    """A token from whoever comes with Cloud Shell in the default chain.
+
+    :param failure: why Cloud Shell, which is not asked again, has none.
+    :param seconds: for each of the others at most.
+    :raises CommandError: if nobody has one.
+    """
+    import logging
+
+    from azure.core.exceptions import ClientAuthenticationError
+
     from .. import DefaultCloudShellCredential
 
-    with DefaultCloudShellCredential(timeout=timeout) as credential:
-        token = credential.get_token(f"{resource}/.default")
+    # What azure-identity logs of each of them would otherwise reach stderr.
+    logging.getLogger("azure").addHandler(logging.NullHandler())
+    try:
+        with DefaultCloudShellCredential(exclude_cloud_shell_credential=True, process_timeout=seconds) as credential:
+            token = credential.get_token(f"{resource}/.default")
+    except (ClientAuthenticationError, ValueError) as error:
+        raise CommandError(
+            f"{failure.what} Nobody else in the default chain has a token either: sign in with 'az login'. "
+            "(--debug shows what each of them said.)"
+        ) from error
     return token.token, token.expires_on
 
 
