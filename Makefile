@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test coverage faults soak fuzz bench audit lint wheel docs lowest clean
+.PHONY: help demo test az coverage faults soak fuzz bench audit lint wheel docs lowest clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,9 @@ demo: .venv/.demo ## Run the main job: list virtual machines, outside Cloud Shel
 
 test: .venv/.test .node/.installed ## Run the tests.
 	$(BIN)/python -m pytest
+
+az: .venv/.test .az/.installed ## Run the tests that need the Azure CLI, which this installs.
+	$(BIN)/python -m pytest tests/test_azure_cli.py
 
 coverage: .venv/.test .node/.installed ## Run the tests and show which lines and branches they reach.
 	$(BIN)/coverage erase
@@ -31,7 +34,7 @@ fuzz: .venv/.test ## Fuzz what reads the endpoint's bytes for SECONDS, with athe
 	$(BIN)/python tests/fuzz/fuzz_reply.py -max_total_time=$(SECONDS) -dict=tests/fuzz/dictionary $$(mktemp -d) tests/fuzz/corpus
 
 bench: .venv/.test ## Measure ratios side by side; writes benchmarks/results.txt and chart.svg.
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
+	PATH="$$PATH:$(CURDIR)/.az/bin" $(BIN)/python -m benchmarks
 
 audit: .venv/.test ## Look for insecure code, and for known vulnerabilities in what the package depends on.
 	$(BIN)/bandit --quiet --recursive azure_cloudshell_credential --configfile pyproject.toml
@@ -64,12 +67,17 @@ lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
 	.venv/lowest/bin/python -m pytest
 
 clean: ## Remove what the other targets made.
-	rm -rf .venv .node dist site .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .node .az dist site .mypy_cache .ruff_cache .hypothesis .coverage
 
 # Real clients and services from npm. Where npm is missing, the tests that need them say so and are skipped.
 .node/.installed: tests/node/package.json
 	@mkdir -p .node && cp tests/node/package.json .node/
 	@if command -v npm >/dev/null; then npm install --prefix .node --silent --no-audit --no-fund; fi
+	@touch $@
+
+.az/.installed:
+	$(PYTHON) -m venv .az
+	.az/bin/pip install --quiet --disable-pip-version-check azure-cli==2.91.0
 	@touch $@
 
 .venv/.pip:

@@ -79,7 +79,9 @@ def processes(rounds: int) -> list[Row]:
     rows.append(_command_to(rounds, what, 1.5, "curl", process("bash", "-c", RECIPE)))
     with TemporaryDirectory() as folder:
         (Path(folder) / "azureProfile.json").write_text(json.dumps(PROFILE), encoding="utf-8")
-        show = process("az", "account", "show", AZURE_CONFIG_DIR=folder, AZURE_CORE_COLLECT_TELEMETRY="no")
+        # Without telemetry, and without the index of its help, which it would download the first time.
+        offline = {"AZURE_CORE_COLLECT_TELEMETRY": "no", "HTTPS_PROXY": "http://127.0.0.1:9"}
+        show = process("az", "account", "show", AZURE_CONFIG_DIR=folder, **offline)
         rows.append(_command_to(rounds, "azure-cloudshell token to az account show", 0.2, "az", show))
     return rows
 

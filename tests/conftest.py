@@ -126,6 +126,17 @@ def in_cloud_shell(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
 
 
 @pytest.fixture
+def on_the_default_port() -> Iterator[CloudShellEmulator]:
+    """An emulator where tools with the address built in look for it."""
+    try:
+        shell = CloudShellEmulator(port=50342).start()
+    except OSError:
+        pytest.skip("port 50342 is in use")
+    yield shell
+    shell.stop()
+
+
+@pytest.fixture
 def misbehaving() -> Iterator[Callable[[Behaviour], MisbehavingServer]]:
     """Starts servers that misbehave."""
     servers: list[MisbehavingServer] = []

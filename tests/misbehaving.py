@@ -52,11 +52,11 @@ class MisbehavingServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            self.requests.append(_read_request(connection))
+            self.requests.append(read_request(connection))
             self.behaviour(connection, self.stopped)
 
 
-def _read_request(connection: socket.socket) -> bytes:
+def read_request(connection: socket.socket) -> bytes:
     connection.settimeout(5)
     request = b""
     while b"\r\n\r\n" not in request:

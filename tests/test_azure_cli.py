@@ -1,0 +1,102 @@
+"""The real Azure CLI: as a client of the emulator, and as the next in a chain. ``make az`` installs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import AzureCliCredential, ChainedTokenCredential
+
+from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+
+from .login import Login
+from .test_cli import COMMAND, run
+
+AZ = Path(__file__).parent.parent / ".az" / "bin" / "az"
+ACR = "https://containerregistry.azure.net"
+SERVICE = "00000000-0000-4000-8000-00000000aaaa"
+TENANT = "11111111-aaaa-4bbb-8ccc-222222222222"
+LOGIN = ("login", "--service-principal", "--username", SERVICE, "--password", "not-checked", "--tenant", TENANT)
+
+pytestmark = pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make az")
+
+
+@pytest.fixture(autouse=True)
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Login]:
+    """An ``az`` that nobody has logged in to, and that reaches nothing but this machine."""
+    monkeypatch.setenv("PATH", str(AZ.parent), prepend=os.pathsep)
+    monkeypatch.setenv("AZURE_CONFIG_DIR", str(tmp_path / "az"))
+    monkeypatch.setenv("AZURE_CORE_COLLECT_TELEMETRY", "no")
+    with Login(tmp_path) as login:
+        for name, value in login.variables.items():
+            monkeypatch.setenv(name, value)
+        yield login
+
+
+def az(*arguments: str) -> Any:
+    """What ``az`` prints."""
+    done = subprocess.run([str(AZ), *arguments, "--output", "json"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """The claims of a token."""
+    return dict(jwt.decode(token, options={"verify_signature": False}))
+
+
+def test_az_logs_in_with_the_emulator(on_the_default_port: CloudShellEmulator) -> None:
+    with on_the_default_port.as_environment():
+        (account,) = az("login", "--identity")
+        assert account["user"] == {"cloudShellID": True, "name": on_the_default_port.identity.user, "type": "user"}
+        token = az("account", "get-access-token", "--resource", "https://vault.azure.net")
+        assert token["accessToken"] == on_the_default_port.issue("https://vault.azure.net")[0]
+        refused = subprocess.run(
+            [str(AZ), "account", "get-access-token", "--resource", ACR], capture_output=True, text=True, check=False
+        )
+    assert f"Audience {ACR} is not a supported MSI token audience." in refused.stderr
+
+
+def test_the_login_that_az_has_from_cloud_shell_is_no_way_round_its_list(
+    on_the_default_port: CloudShellEmulator,
+) -> None:
+    with on_the_default_port.as_environment():
+        az("login", "--identity")
+        chain = ChainedTokenCredential(CloudShellCredential(), AzureCliCredential())
+        assert chain.get_token("https://vault.azure.net/.default").token
+        with pytest.raises(ClientAuthenticationError, match=r"AudienceNotSupported.*az login"):
+            chain.get_token(f"{ACR}/.default")
+        advice = run("doctor").stdout
+    assert "through Cloud Shell" in advice
+    assert "Run 'az login' (the Azure CLI's present login is Cloud Shell's own" in advice
+
+
+def test_a_chain_reaches_a_login_of_ones_own(in_cloud_shell: CloudShellEmulator) -> None:
+    az(*LOGIN)
+    chain = ChainedTokenCredential(CloudShellCredential(), AzureCliCredential())
+    for credential in (chain, DefaultCloudShellCredential()):
+        mine = credential.get_token("https://vault.azure.net/.default").token
+        assert mine == in_cloud_shell.issue("https://vault.azure.net")[0]
+        claims = claims_of(credential.get_token(f"{ACR}/.default").token)
+        assert (claims["aud"], claims["upn"]) == (ACR, SERVICE)
+
+
+def test_so_do_the_commands(in_cloud_shell: CloudShellEmulator) -> None:
+    az(*LOGIN)
+    assert json.loads(run("token", "acr", "--fallback", "--output", "claims").stdout)["upn"] == SERVICE
+    assert "The Azure CLI is logged in: DefaultCloudShellCredential() uses that login." in run("doctor").stdout
+
+
+def test_the_emulator_hands_out_the_tokens_of_az() -> None:
+    az(*LOGIN)
+    emulate = ("emulate", "--port", "0", "--credential", "az", "--exec")
+    done = run(*emulate, *COMMAND, "token", "acr", "--output", "claims")
+    claims = json.loads(done.stdout)
+    assert (claims["aud"], claims["upn"]) == (ACR, SERVICE)
