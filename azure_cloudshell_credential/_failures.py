@@ -226,10 +226,15 @@ def pop_not_supported(resource: str) -> Failure:
 _TOKEN_LIKE = re.compile(r"eyJ[\w-]*(?:\.[\w-]*){0,4}|[\w+=~-]{48,}", re.ASCII)
 
 
+def redacted(text: str) -> str:
+    """The text without anything that looks like a token."""
+    return _TOKEN_LIKE.sub("[redacted]", text)
+
+
 def quotable(text: str, limit: int = 400) -> str:
     """What the endpoint said, fit to be shown: one line, bounded, nothing in it that looks like a token."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * limit]).split())
-    line = _TOKEN_LIKE.sub("[redacted]", line)
+    line = redacted(line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return line if line.endswith((".", "!", "?", "…")) else line + "."

@@ -7,7 +7,7 @@ and ``.netrc`` from the environment, and cost a script the import of requests or
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseTimeoutError
@@ -17,16 +17,20 @@ from azure.core.utils import case_insensitive_dict
 
 from . import _exchange
 from ._environment import Endpoint
+from ._failures import redacted
 from ._protocol import NoReply
 
 
 class CompleteResponse(HttpResponse):
-    """A reply that has been read to its end, in azure-core's form. Its repr does not show the body."""
+    """A reply that has been read to its end, in azure-core's form. Its repr does not show the body.
 
-    def __init__(self, request: HttpRequest, status: int, headers: MutableMapping[str, str], body: bytes) -> None:
+    azure-core logs headers, so that whatever looks like a token is taken out of them.
+    """
+
+    def __init__(self, request: HttpRequest, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self._request = request
         self._status = status
-        self._headers = headers
+        self._headers = case_insensitive_dict({redacted(name): redacted(headers[name]) for name in headers})
         self._body = body
         self._encoding: str | None = None
 
@@ -141,8 +145,7 @@ def send(request: HttpRequest, connection_timeout: float, read_timeout: float) -
         if outcome.timed_out:
             raise ServiceResponseTimeoutError(outcome.reason)
         raise NoReplyError(outcome.reason)
-    headers = case_insensitive_dict(outcome.headers)
-    return CompleteResponse(request, outcome.status, headers, outcome.body)
+    return CompleteResponse(request, outcome.status, outcome.headers, outcome.body)
 
 
 class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):

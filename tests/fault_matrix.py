@@ -149,7 +149,9 @@ FRAMINGS: dict[str, Behaviour] = {
     "a folded header": peer.reply(GOOD, 200, "X: a\r\n  b"),
     "a header in Latin-1": peer.reply(GOOD, 200, "X: \xe9\xff"),
     "the token as status line": peer.send(SECRET.encode() + b"\r\n\r\n"),
-    "a token as header": peer.reply(b"", 200, "access_token: x"),
+    # Twice, since what is taken out of headers has the length of a token.
+    "the token as header": peer.reply(b"", 200, f"{SECRET * 2}: {SECRET * 2}"),
+    "the token beside itself": peer.reply(GOOD, 200, f"access_token: {SECRET * 2}"),
     "no HTTP": peer.send(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "HTTP/0.9": peer.send(GOOD),
     "HTTP/2": peer.send(b"HTTP/2 200 OK\r\n\r\n" + GOOD),

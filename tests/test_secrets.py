@@ -52,6 +52,16 @@ def test_no_log_shows_it(kind: Any, shell: CloudShellEmulator, log: Everything, 
     assert not any(CANARY in line for line in log.lines)
 
 
+def test_no_log_shows_it_in_a_header(kind: Any, shell: CloudShellEmulator, log: Everything) -> None:
+    secret, _ = shell.issue("https://vault.azure.net")
+    shell.script(ScriptedReply(200, TOKEN, {"X-Token": f"Bearer {secret}", secret: "1", "X-Ms-Request-Id": "1-2"}))
+    assert kind(endpoint=shell.endpoint, logging_enable=True).get_token(ARM).token == CANARY
+    shown = "\n".join(log.lines)
+    assert secret not in shown
+    assert "Bearer [redacted]" in shown
+    assert "1-2" in shown
+
+
 def frames(error: BaseException) -> str:
     """A traceback with the locals of each frame of ours, as cgitb and error trackers print them."""
     shown = []
