@@ -2,8 +2,7 @@
 
 Each row compares two or more things that are measured in turn, again and again, so that a machine that slows down slows
 all of them. A result is the median over the rounds, with the range of the middle half of them beside it. A row passes
-if it reaches its bar; where the bar is another's result, if it does within that range. Times themselves depend on the
-machine and are shown only where there is nothing to compare with.
+if it reaches its bar. Times themselves depend on the machine and are shown only where there is nothing to compare with.
 """
 
 from __future__ import annotations
