@@ -63,6 +63,8 @@ class CredentialBase:
             retry_total=int(_number(options, "retry_total", _protocol.DEFAULT_RETRY_TOTAL)),
             backoff_factor=_number(options, "retry_backoff_factor", _protocol.DEFAULT_BACKOFF_FACTOR),
         )
+        for name in ("connection_timeout", "read_timeout"):
+            _number(options, name, 0.0)
         self._cache = TokenCache()
 
     @property

@@ -25,6 +25,9 @@ class AudienceNotSupportedError(CredentialUnavailableError):
         not since 2024-08 (Azure/CloudShell#477).
     """
 
+    # The name to import it by is the one to show in a traceback.
+    __module__ = "azure_cloudshell_credential"
+
     def __init__(self, message: str, *, resource: str = "", supported_audiences: tuple[str, ...] = ()) -> None:
         super().__init__(message=message)
         self.resource = resource

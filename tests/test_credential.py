@@ -377,7 +377,7 @@ def test_the_interpreter_exits_promptly_with_a_request_in_flight(shell: CloudShe
 
 
 def test_keywords_must_be_numbers(kind: Any) -> None:
-    for name in ("timeout", "retry_total", "retry_backoff_factor"):
+    for name in ("timeout", "retry_total", "retry_backoff_factor", "connection_timeout", "read_timeout"):
         for value in (-1, "x", None, True, float("nan"), float("inf")):
             with pytest.raises(ValueError, match=f"{name} must be a number"):
                 kind(**{name: value})

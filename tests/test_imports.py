@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -62,3 +63,10 @@ def test_the_public_names_are_there() -> None:
         assert name in dir(azure_cloudshell_credential)
     with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
         azure_cloudshell_credential.Nonsense  # noqa: B018
+
+
+def test_a_traceback_shows_the_name_to_import_an_error_by() -> None:
+    from azure_cloudshell_credential import AudienceNotSupportedError
+
+    (line,) = traceback.format_exception_only(AudienceNotSupportedError("no"))
+    assert line == "azure_cloudshell_credential.AudienceNotSupportedError: no\n"

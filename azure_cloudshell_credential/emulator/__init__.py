@@ -7,10 +7,10 @@ script, to see what a client makes of them.
 from __future__ import annotations
 
 try:
-    from . import _script as faults
+    from . import faults
     from ._emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, TokenRequest
-    from ._script import ScriptedReply
     from ._tokens import Identity
+    from .faults import ScriptedReply
 except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         f"The emulator needs {_missing.name}: pip install 'azure-cloudshell-credential[emulator]'", name=_missing.name

@@ -22,10 +22,10 @@ from aiohttp import web
 from azure.core.credentials import TokenCredential
 
 from .. import _audiences, _cache, _failures
-from . import _script, _tokens
-from ._script import ScriptedReply
+from . import _tokens, faults
 from ._server import MAX_REQUEST_BODY, BackgroundServer, refuse_strangers
 from ._tokens import Identity
+from .faults import ScriptedReply
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -370,9 +370,9 @@ def _plain(audience: str) -> str:
 
 
 def _error(code: str, message: str) -> web.Response:
-    return _json(400, {"error": {"code": code, "message": message}})
+    return web.json_response(text=faults.error_body(code, message), status=400)
 
 
 def _json(status: int, content: dict[str, Any]) -> web.Response:
     # Compact, as the endpoint writes it: Content-Length 940 of azure-powershell#18258 is that of compact JSON.
-    return web.json_response(text=_script.compact(content), status=status)
+    return web.json_response(text=faults.compact(content), status=status)

@@ -25,7 +25,7 @@ except ModuleNotFoundError as _missing:
         f"The stand-in needs {_missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=_missing.name
     ) from None
 
-from . import _script, _tokens
+from . import _tokens, faults
 from ._emulator import CloudShellEmulator
 from ._server import BackgroundServer
 
@@ -52,7 +52,7 @@ class _RejectedError(Exception):
     def __init__(self, code: str, message: str, challenge: str = "") -> None:
         super().__init__(code)
         self.response = web.json_response(
-            text=_script.error_body(code, message),
+            text=faults.error_body(code, message),
             status=401,
             headers={"WWW-Authenticate": challenge or f'Bearer error="invalid_token", error_description="{code}"'},
         )
@@ -257,4 +257,4 @@ class ResourceManagerStandIn:
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response(text=_script.error_body(code, message), status=status)
+    return web.json_response(text=faults.error_body(code, message), status=status)
