@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Use the user who is signed in to Azure Cloud Shell from scripts and programs.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog=parser.prog)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog=parser.prog)
 
     def add(name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
         return commands.add_parser(
