@@ -24,6 +24,10 @@ MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERS
 """Variables whose value marks a Cloud Shell container."""
 
 
+VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
+"""With either of these, MSI_ENDPOINT belongs to App Service, Azure ML, Arc or Service Fabric."""
+
+
 class Endpoint:
     """A token endpoint on this machine.
 
@@ -99,8 +103,7 @@ def read(environ: Mapping[str, str], endpoint: str | None = None) -> Environment
     cloud = environ.get("ACC_CLOUD") or None
     if endpoint is not None:
         return Environment(Endpoint(endpoint), tenant_id=tenant_id, cloud=cloud)
-    # With either of these MSI_ENDPOINT belongs to App Service, Azure ML, Arc or Service Fabric.
-    other_host = bool(environ.get("MSI_SECRET") or environ.get("IDENTITY_ENDPOINT"))
+    other_host = any(environ.get(name) for name in VARIABLES_OF_OTHER_HOSTS)
     url = environ.get("MSI_ENDPOINT")
     if url and not other_host:
         try:

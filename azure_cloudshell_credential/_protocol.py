@@ -387,3 +387,8 @@ def claims_of(token: str) -> dict[str, Any]:
     except (Base64Error, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
+
+
+def user_in(claims: Mapping[str, Any]) -> Any:
+    """The user that a token's claims name, None if they name nobody."""
+    return claims.get("upn") or claims.get("unique_name")

@@ -14,7 +14,7 @@ from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.compute.models import VirtualMachine
 
 from ._credential import CloudShellCredential
-from ._protocol import claims_of
+from ._protocol import claims_of, user_in
 from ._requests import CloudShellAuth
 from .emulator.anywhere import Azure
 
@@ -85,7 +85,7 @@ def signed_in(credential: CloudShellCredential, scope: str) -> str:
     """Who is signed in, in which tenant, through which endpoint, and for how long."""
     token = credential.get_token(scope)
     claims = claims_of(token.token)
-    who = claims.get("upn") or claims.get("unique_name") or claims.get("oid") or "an unnamed user"
+    who = user_in(claims) or claims.get("oid") or "an unnamed user"
     minutes = max(0, round((token.expires_on - time()) / 60))
     return (
         f"Signed in as {who} in tenant {claims.get('tid', 'unknown')}, through {credential.endpoint}; "

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jwt
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -170,6 +171,11 @@ def fake_az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     az.chmod(az.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     return token
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """The claims of a token, read by a library that is not ours."""
+    return dict(jwt.decode(token, options={"verify_signature": False}))
 
 
 def run_with_tls(main: Coroutine[Any, Any, T]) -> T:

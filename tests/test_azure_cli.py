@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import AzureCliCredential, ChainedTokenCredential
@@ -17,6 +16,7 @@ from azure.identity import AzureCliCredential, ChainedTokenCredential
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from .conftest import claims_of
 from .login import Login
 from .test_cli import COMMAND, run
 
@@ -45,11 +45,6 @@ def az(*arguments: str) -> Any:
     """What ``az`` prints."""
     done = subprocess.run([str(AZ), *arguments, "--output", "json"], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    """The claims of a token."""
-    return dict(jwt.decode(token, options={"verify_signature": False}))
 
 
 def test_az_logs_in_with_the_emulator(on_the_default_port: CloudShellEmulator) -> None:

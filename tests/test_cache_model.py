@@ -13,7 +13,8 @@ from azure_cloudshell_credential._cache import Flight, Held, TokenCache
 from azure_cloudshell_credential._failures import Failure
 from azure_cloudshell_credential._protocol import Token
 
-RESOURCES = st.sampled_from(["arm", "vault", "storage"])
+NAMES = ("arm", "vault", "storage")
+RESOURCES = st.sampled_from(NAMES)
 START = 1_800_000_000.0
 
 
@@ -91,7 +92,7 @@ class Model(RuleBasedStateMachine):
         landed = flight.done.result()
         if isinstance(landed, Held):
             assert landed.token.value == value
-        self.cache.remember((flight.resource,), landed) if isinstance(landed, Held) else None
+            self.cache.remember((flight.resource,), landed)
 
     @rule(flight=consumes(flights))
     def land_with_the_token_of_before(self, flight: Flight | None) -> None:
@@ -138,18 +139,17 @@ class Model(RuleBasedStateMachine):
     @rule()
     def tokens_are_forgotten(self) -> None:
         self.cache.forget_tokens()
-        for resource in RESOURCES_NAMES:
+        for resource in NAMES:
             assert self.cache.fresh((resource,)) is None
 
     @invariant()
     def the_fast_path_hands_out_valid_tokens_only(self) -> None:
         if hasattr(self, "cache"):
-            for resource in RESOURCES_NAMES:
+            for resource in NAMES:
                 held = self.cache.fresh((resource,))
                 if held is not None:
                     self.check(resource, held)
 
 
-RESOURCES_NAMES = ("arm", "vault", "storage")
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

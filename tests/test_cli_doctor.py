@@ -118,9 +118,20 @@ def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> No
     page = sections(done.stdout)
     assert page["Proxies"][0].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
     assert page["Azure CLI"] == ["ok  logged in as linus@contoso.example in tenant t, subscription Contoso"]
-    assert "The Azure CLI is logged in" in done.stdout or "the Azure CLI is logged in" in done.stdout
+    assert "The Azure CLI is logged in" in done.stdout
     assert "secret" not in done.stdout
     assert fake_az not in done.stdout
+
+
+THROUGH_CLOUD_SHELL = """echo '{"user":{"cloudShellID":true,"name":"x"}}'"""
+
+
+def path_with_az(folder: Path, script: str) -> str:
+    """A ``PATH`` on which ``az`` is a shell script."""
+    az = folder / "az"
+    az.write_text(f"#!/bin/sh\n{script}\n")
+    az.chmod(0o755)
+    return f"{folder}:/bin:/usr/bin"
 
 
 @pytest.mark.parametrize(
@@ -128,21 +139,16 @@ def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> No
     [
         ("exit 1", "no  az is there, but nobody is logged in"),
         ("echo nonsense", "no  az is there, but nobody is logged in"),
-        ("""echo '{"user":{"cloudShellID":true,"name":"x"}}'""", "through Cloud Shell"),
+        (THROUGH_CLOUD_SHELL, "through Cloud Shell"),
     ],
 )
 def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> None:
-    az = tmp_path / "az"
-    az.write_text(f"#!/bin/sh\n{script}\n")
-    az.chmod(0o755)
-    assert expected in run("doctor", PATH=f"{tmp_path}:/bin:/usr/bin").stdout
+    assert expected in run("doctor", PATH=path_with_az(tmp_path, script)).stdout
 
 
 def test_the_login_that_az_has_from_cloud_shell_is_no_way_round_it(shell: CloudShellEmulator, tmp_path: Path) -> None:
-    az = tmp_path / "az"
-    az.write_text("""#!/bin/sh\necho '{"user":{"cloudShellID":true,"name":"x"}}'\n""")
-    az.chmod(0o755)
-    advice = sections(run("doctor", **shell.environment, PATH=f"{tmp_path}:/bin:/usr/bin").stdout)["What to do"][1]
+    done = run("doctor", **shell.environment, PATH=path_with_az(tmp_path, THROUGH_CLOUD_SHELL))
+    advice = sections(done.stdout)["What to do"][1]
     assert "acr" in advice
     assert "Run 'az login' (the Azure CLI's present login is Cloud Shell's own" in advice
 

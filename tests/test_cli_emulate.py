@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 import requests
 from azure.core.credentials import AccessToken
@@ -22,13 +21,8 @@ from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import NODE_MODULES, needs
-from .conftest import ARM
+from .conftest import ARM, claims_of
 from .test_cli import COMMAND, Emulate, run
-
-
-def claims(token: str) -> dict[str, Any]:
-    decoded: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    return decoded
 
 
 def test_who_is_signed_in_and_what_is_supported_can_be_said() -> None:
@@ -36,7 +30,7 @@ def test_who_is_signed_in_and_what_is_supported_can_be_said() -> None:
     emulate = Emulate("--port", "0", *who, "--audience", "https://a.example", "--latency", "0.2")
     credential = CloudShellCredential(endpoint=emulate.variables["MSI_ENDPOINT"])
     start = time.monotonic()
-    found = claims(credential.get_token("https://a.example/.default").token)
+    found = claims_of(credential.get_token("https://a.example/.default").token)
     assert time.monotonic() - start >= 0.2
     assert (found["tid"], found["upn"], emulate.variables["ACC_TID"]) == ("t-1", "u@x", "t-1")
     with pytest.raises(CredentialUnavailableError, match="AudienceNotSupported"):

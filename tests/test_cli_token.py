@@ -11,13 +11,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import jwt
 import pytest
 from azure.identity import AzureCliCredential
 
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
-from .conftest import CANARY
+from .conftest import CANARY, claims_of
 from .test_cli import COMMAND, run
 from .test_imports import HEAVY, without_coverage
 
@@ -28,8 +27,7 @@ def token(shell: CloudShellEmulator, *arguments: str, **environment: str) -> sub
 
 def audience(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
-    claims = jwt.decode(done.stdout.strip(), options={"verify_signature": False})
-    return str(claims["aud"])
+    return str(claims_of(done.stdout.strip())["aud"])
 
 
 def test_alone_it_prints_the_token_and_nothing_else(shell: CloudShellEmulator) -> None:

@@ -109,10 +109,8 @@ def test_links_between_files_resolve(page: Path) -> None:
 
 def test_every_error_is_in_troubleshooting() -> None:
     """The headings are texts of errors, so that a search for an error finds its section."""
-    words = (ROOT / "azure_cloudshell_credential" / "_failures.py").read_text(encoding="utf-8")
-    words += (ROOT / "azure_cloudshell_credential" / "_exchange.py").read_text(encoding="utf-8")
-    words += (ROOT / "azure_cloudshell_credential" / "_environment.py").read_text(encoding="utf-8")
-    words = re.sub(r'"\s+f?"', "", words)
+    files = [ROOT / "azure_cloudshell_credential" / f"{name}.py" for name in ("_failures", "_exchange", "_environment")]
+    words = re.sub(r'"\s+f?"', "", "".join(file.read_text(encoding="utf-8") for file in files))
     headings = re.findall(
         r"^## (.+)$", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
     )

@@ -20,7 +20,6 @@ from .token import ask
 VARIABLES = ("MSI_ENDPOINT", *_environment.MARKERS, "ACC_TID")
 """What the environment of Cloud Shell is told by."""
 
-VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 PATIENCE_WITH_SILENCE = 2

@@ -12,10 +12,10 @@ from time import time
 from typing import Any
 
 from .. import _failures, _protocol
-from .._environment import Endpoint, Environment
+from .._environment import VARIABLES_OF_OTHER_HOSTS, Endpoint, Environment
 from .._protocol import Token
 from .._version import __version__
-from ._examination import VARIABLES, VARIABLES_OF_OTHER_HOSTS, Question
+from ._examination import VARIABLES, Question
 
 _COLOURS = {"ok": "32", "no": "31", "!": "33"}
 
@@ -63,7 +63,7 @@ class Page:
         if isinstance(question.outcome, Token):
             claims = _protocol.claims_of(question.outcome.value)
             self._heading("Signed in")
-            self._line("ok", f"user       {claims.get('upn') or claims.get('unique_name') or 'not named by the token'}")
+            self._line("ok", f"user       {_protocol.user_in(claims) or 'not named by the token'}")
             self._line("ok", f"tenant     {claims.get('tid', 'not named by the token')}")
             self._line("ok", f"object id  {claims.get('oid', 'not named by the token')}")
             minutes = (question.outcome.expires_on - time()) / 60
@@ -106,8 +106,11 @@ class Page:
         self._heading("What to do")
         for line in lines:
             # Elsewhere than on a terminal each piece of advice is one line, for grep.
-            wrapped = textwrap.wrap(line, max(40, shutil.get_terminal_size().columns) - 2, break_long_words=False)
-            print("\n".join(f"  {part}" for part in (wrapped if self._is_terminal else [line])))
+            parts = [line]
+            if self._is_terminal:
+                width = max(40, shutil.get_terminal_size().columns) - 2
+                parts = textwrap.wrap(line, width, break_long_words=False)
+            print("\n".join(f"  {part}" for part in parts))
 
     def _heading(self, text: str) -> None:
         print(f"\n{self._painted('1', text)}")

@@ -9,11 +9,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from .. import _environment, _protocol
-from .._environment import Environment
+from .._environment import VARIABLES_OF_OTHER_HOSTS, Environment
 from .._protocol import Token
 from .._version import __version__
 from . import CommandError
-from ._examination import VARIABLES, VARIABLES_OF_OTHER_HOSTS, Question, advise, ask_all, examine_az, proxies
+from ._examination import VARIABLES, Question, advise, ask_all, examine_az, proxies
 from ._page import Page
 
 
@@ -66,7 +66,7 @@ def _print_json(environment: Environment, seconds: float) -> bool:
         "environment": {name: name in os.environ for name in (*VARIABLES, *VARIABLES_OF_OTHER_HOSTS)},
         "endpoint": environment.endpoint.url if environment.endpoint else None,
         "signed_in": {
-            "user": claims.get("upn") or claims.get("unique_name"),
+            "user": _protocol.user_in(claims),
             "tenant": claims.get("tid"),
             "object_id": claims.get("oid"),
             "expires_on": first.expires_on if isinstance(first, Token) else None,

@@ -21,9 +21,9 @@ from typing import Any
 from aiohttp import web
 from azure.core.credentials import TokenCredential
 
-from .. import _audiences, _cache, _failures
+from .. import _audiences, _cache, _environment, _failures
 from . import _tokens, faults
-from ._server import MAX_REQUEST_BODY, BackgroundServer, refuse_strangers
+from ._server import MAX_REQUEST_BODY, BackgroundServer, error_response, refuse_strangers
 from ._tokens import Identity
 from .faults import ScriptedReply
 
@@ -38,7 +38,7 @@ DEFAULT_AUDIENCES = (
 )
 
 _PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
-_VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+_VARIABLES_OF_OTHER_HOSTS = (*_environment.VARIABLES_OF_OTHER_HOSTS, "IDENTITY_HEADER")
 
 
 @dataclass
@@ -319,9 +319,9 @@ class CloudShellEmulator:
 
     async def _reply(self, asked: TokenRequest, scripted: ScriptedReply) -> web.Response:
         if asked.headers.get("metadata", "").lower() != "true":
-            return _error("bad_request_102", "Required metadata header not specified")
+            return error_response(400, "bad_request_102", "Required metadata header not specified")
         if not asked.resource:
-            return _error("invalid_request", "Required audience parameter not specified")
+            return error_response(400, "invalid_request", "Required audience parameter not specified")
         if scripted.body is not None:
             text = scripted.body.replace("{resource}", asked.resource)
             headers = {"Content-Type": "application/json; charset=utf-8", **scripted.headers}
@@ -329,8 +329,8 @@ class CloudShellEmulator:
         resource = scripted.token_for or asked.resource
         if self.audiences is not None and _plain(resource) not in map(_plain, self.audiences):
             listing = f" Supported audiences: {','.join(self.audiences)}" if self.list_audiences else ""
-            return _error(
-                "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
+            return error_response(
+                400, "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
             )
         if scripted.token_life is not None:
             token, issued_at, expires_on = self._mint(resource, scripted.token_life)
@@ -342,18 +342,16 @@ class CloudShellEmulator:
             except Exception as error:
                 return _refusal(resource, error)
             issued_at = int(time())
-        return _json(
-            200,
-            {
-                "access_token": token,
-                "refresh_token": "",
-                "expires_in": str(max(0, expires_on - int(time()))),
-                "expires_on": str(expires_on),
-                "not_before": str(issued_at),
-                "resource": asked.resource,
-                "token_type": "Bearer",
-            },
-        )
+        content = {
+            "access_token": token,
+            "refresh_token": "",
+            "expires_in": str(max(0, expires_on - int(time()))),
+            "expires_on": str(expires_on),
+            "not_before": str(issued_at),
+            "resource": asked.resource,
+            "token_type": "Bearer",
+        }
+        return web.json_response(text=faults.compact(content))
 
 
 def _refusal(resource: str, error: Exception) -> web.Response:
@@ -361,18 +359,11 @@ def _refusal(resource: str, error: Exception) -> web.Response:
     text = _failures.quotable(getattr(error, "message", None) or str(error) or type(error).__name__)
     # AADSTS500011, AADSTS650057: Entra knows no such resource for this tenant or client.
     if "AADSTS500011" in text or "AADSTS650057" in text:
-        return _error("AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.")
-    return _error("invalid_request", text)
+        return error_response(
+            400, "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience."
+        )
+    return error_response(400, "invalid_request", text)
 
 
 def _plain(audience: str) -> str:
     return audience.rstrip("/").casefold()
-
-
-def _error(code: str, message: str) -> web.Response:
-    return web.json_response(text=faults.error_body(code, message), status=400)
-
-
-def _json(status: int, content: dict[str, Any]) -> web.Response:
-    # Compact, as the endpoint writes it: Content-Length 940 of azure-powershell#18258 is that of compact JSON.
-    return web.json_response(text=faults.compact(content), status=status)

@@ -14,6 +14,8 @@ from threading import Thread
 
 from aiohttp import web
 
+from . import faults
+
 _LOGGER = logging.getLogger(__name__)
 
 MAX_REQUEST_BODY = 64 * 1024
@@ -37,6 +39,11 @@ async def refuse_strangers(
     if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
         return _forbidden("Forwarded requests are refused.")
     return await handler(request)
+
+
+def error_response(status: int, code: str, message: str) -> web.Response:
+    """An error in the form that the endpoint and Resource Manager share."""
+    return web.json_response(text=faults.error_body(code, message), status=status)
 
 
 def _forbidden(message: str) -> web.Response:

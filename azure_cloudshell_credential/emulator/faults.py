@@ -43,7 +43,7 @@ def error_body(code: str, message: str) -> str:
 
 
 def compact(content: Any) -> str:
-    """JSON without white space, as the endpoint writes it."""
+    """JSON without white space, as the endpoint writes it: Content-Length 940 of azure-powershell#18258 is of such."""
     return json.dumps(content, separators=(",", ":"))
 
 

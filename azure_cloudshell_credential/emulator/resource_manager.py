@@ -27,7 +27,7 @@ except ModuleNotFoundError as _missing:
 
 from . import _tokens, faults
 from ._emulator import CloudShellEmulator
-from ._server import BackgroundServer
+from ._server import BackgroundServer, error_response
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
 AUDIENCES = (
@@ -150,7 +150,7 @@ class ResourceManagerStandIn:
         if (missing := self._unknown_subscription(request)) is not None:
             return missing
         if "api-version" not in request.query:
-            return _error(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
+            return error_response(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
         first = int(request.query.get("$skiptoken", "0"))
         machines = [self._machine(*machine) for machine in _MACHINES]
         page: dict[str, Any] = {"value": machines[first : first + self._page_size]}
@@ -164,7 +164,7 @@ class ResourceManagerStandIn:
         if (missing := self._unknown_subscription(request)) is not None:
             return missing
         if name not in self.power:
-            return _error(404, "ResourceNotFound", f"The Resource 'virtualMachines/{name}' was not found.")
+            return error_response(404, "ResourceNotFound", f"The Resource 'virtualMachines/{name}' was not found.")
         self.power[name] = "running" if request.path.endswith("/start") else "deallocated"
         return web.Response(status=200)
 
@@ -172,7 +172,7 @@ class ResourceManagerStandIn:
         subscription_id = request.match_info["subscription_id"]
         if subscription_id == SUBSCRIPTION_ID:
             return None
-        return _error(404, "SubscriptionNotFound", f"The subscription '{subscription_id}' could not be found.")
+        return error_response(404, "SubscriptionNotFound", f"The subscription '{subscription_id}' could not be found.")
 
     def _machine(
         self, name: str, group: str, region: str, size: str, system: str, _: str, tags: dict[str, str]
@@ -254,7 +254,3 @@ class ResourceManagerStandIn:
                 f"The access token is from the wrong issuer '{_tokens.issuer(tenant_id)}'. It must match the tenant "
                 f"'{_tokens.issuer(expected)}' associated with this subscription.",
             )
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response(text=faults.error_body(code, message), status=status)
