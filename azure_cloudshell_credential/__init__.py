@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ._credential import CloudShellCredential as CloudShellCredential
     from ._errors import AudienceNotSupportedError as AudienceNotSupportedError
     from ._requests import CloudShellAuth as CloudShellAuth
+    from ._subscription import default_subscription_id as default_subscription_id
 
 __all__ = [
     "AudienceNotSupportedError",
@@ -18,23 +19,25 @@ __all__ = [
     "CloudShellCredential",
     "DefaultCloudShellCredential",
     "__version__",
+    "default_subscription_id",
 ]
 
 # Importing the package is to cost nothing: each name brings in what it needs when it is first used.
-_HOMES = {
+_LAZY_EXPORTS = {
     "AudienceNotSupportedError": "._errors",
     "CloudShellAuth": "._requests",
     "CloudShellCredential": "._credential",
     "DefaultCloudShellCredential": "._chain",
+    "default_subscription_id": "._subscription",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(_HOMES[name], __name__), name)
+    value: object = getattr(import_module(_LAZY_EXPORTS[name], __name__), name)
     globals()[name] = value
     return value
 

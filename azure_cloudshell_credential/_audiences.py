@@ -15,29 +15,31 @@ class Audience:
     """One resource under all the names it goes by.
 
     :param name: the short name used on the command line.
-    :param spellings: URIs and application ids; the first is the one to ask for. The rest are aliases: a token
+    :param identifiers: URIs and application ids; the first is the one to ask for. The rest are aliases: a token
         for one is a token for all.
-    :param listed: the spellings that Cloud Shell's own list of supported audiences holds, empty when it is only
+    :param listed: the identifiers that Cloud Shell's own list of supported audiences holds, empty when it is only
         known as an audience that users ask for.
-    :param also: further short names, among them those of ``az account get-access-token --resource-type``.
+    :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    __slots__ = ("also", "listed", "name", "spellings")
+    __slots__ = ("aliases", "identifiers", "listed", "name")
 
-    def __init__(self, name: str, *spellings: str, listed: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, *identifiers: str, listed: tuple[str, ...] = (), aliases: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
-        self.spellings = spellings
+        self.identifiers = identifiers
         self.listed = listed
-        self.also = also
+        self.aliases = aliases
 
     @property
     def resource(self) -> str:
-        """The spelling to ask the endpoint for."""
-        return self.spellings[0]
+        """The identifier to ask the endpoint for."""
+        return self.identifiers[0]
 
 
-def _listed(name: str, *spellings: str, also: tuple[str, ...] = ()) -> Audience:
-    return Audience(name, *spellings, listed=spellings[:1], also=also)
+def _listed(name: str, *identifiers: str, aliases: tuple[str, ...] = ()) -> Audience:
+    return Audience(name, *identifiers, listed=identifiers[:1], aliases=aliases)
 
 
 KNOWN: tuple[Audience, ...] = (
@@ -52,13 +54,13 @@ KNOWN: tuple[Audience, ...] = (
         "https://management.core.chinacloudapi.cn/",
         listed=("https://management.core.windows.net/", "https://management.azure.com/"),
     ),
-    _listed("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", also=("aadgraph",)),
+    _listed("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", aliases=("aadgraph",)),
     Audience(
         "vault",
         "https://vault.azure.net",
         "cfa8b339-82a2-471a-a3c9-0fc0be7a4093",
         listed=("https://vault.azure.net", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
-        also=("keyvault",),
+        aliases=("keyvault",),
     ),
     _listed("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
     _listed("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
@@ -67,7 +69,7 @@ KNOWN: tuple[Audience, ...] = (
         "https://graph.microsoft.com/",
         "00000003-0000-0000-c000-000000000000",
         listed=("https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"),
-        also=("ms-graph", "msgraph"),
+        aliases=("ms-graph", "msgraph"),
     ),
     _listed("batch", "https://batch.core.windows.net/", "ddbf3205-c6bd-46ae-8127-60eb93363864"),
     _listed("powerbi", "https://analysis.windows.net/powerbi/api", "00000009-0000-0000-c000-000000000000"),
@@ -78,7 +80,7 @@ KNOWN: tuple[Audience, ...] = (
         "ossrdbms",
         "https://ossrdbms-aad.database.windows.net",
         "123cd850-d9df-40bd-94d5-c9f07b7fa203",
-        also=("oss-rdbms",),
+        aliases=("oss-rdbms",),
     ),
     _listed("yammer", "https://www.yammer.com"),
     Audience(
@@ -113,13 +115,20 @@ KNOWN: tuple[Audience, ...] = (
     Audience("cognitiveservices", "https://cognitiveservices.azure.com"),
     Audience("search", "https://search.azure.com"),
     Audience("servicebus", "https://servicebus.azure.net"),
+    Audience("eventhubs", "https://eventhubs.azure.net"),
+    Audience("eventgrid", "https://eventgrid.azure.net"),
+    Audience("monitor", "https://monitor.azure.com"),
+    Audience("webpubsub", "https://webpubsub.azure.com"),
+    Audience("communication", "https://communication.azure.com"),
+    Audience("kusto", "https://kusto.kusto.windows.net"),
+    Audience("cosmos", "https://cosmos.azure.com"),
     Audience("appconfig", "https://azconfig.io/"),
     Audience("acr", "https://containerregistry.azure.net"),
     Audience("fabric", "https://api.fabric.microsoft.com"),
 )
-"""Every resource with a name; those with ``listed`` spellings are the ones Cloud Shell is known to support."""
+"""Every resource with a name; those with ``listed`` identifiers are the ones Cloud Shell is known to support."""
 
-LISTED_WITHOUT_A_NAME = (
+UNNAMED_APP_IDS = (
     "822c8694-ad95-4735-9c55-256f7db2f9b4",
     "ce34e7e5-485f-4d76-964f-b3d2b16d1e4f",
 )
@@ -171,20 +180,20 @@ def cloud_named(name: str | None) -> Cloud:
     return _CLOUDS.get((name or "").casefold(), PUBLIC_CLOUD)
 
 
-def _normal(spelling: str) -> str:
-    return spelling.rstrip("/").casefold()
+def _normal(identifier: str) -> str:
+    return identifier.rstrip("/").casefold()
 
 
-_BY_SPELLING = {_normal(spelling): audience for audience in KNOWN for spelling in audience.spellings}
-_BY_NAME = {name: audience for audience in KNOWN for name in (audience.name, *audience.also)}
+_BY_IDENTIFIER = {_normal(identifier): audience for audience in KNOWN for identifier in audience.identifiers}
+_BY_NAME = {name: audience for audience in KNOWN for name in (audience.name, *audience.aliases)}
 
 
-def find(spelling: str) -> Audience | None:
+def lookup(identifier: str) -> Audience | None:
     """The entry that a URI or application id belongs to, whatever its case or trailing slash."""
-    return _BY_SPELLING.get(_normal(spelling))
+    return _BY_IDENTIFIER.get(_normal(identifier))
 
 
-def named(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
+def resource_for(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
     """The resource that a short name stands for in a cloud, or None for a name not in the table."""
     audience = _BY_NAME.get(name.casefold())
     if audience is None:
@@ -192,7 +201,7 @@ def named(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
     return cloud.resources.get(audience.name, audience.resource)
 
 
-def are_different(asked: str, received: str) -> bool:
-    """Whether two spellings positively belong to two different resources; False when either is unknown."""
-    first, second = find(asked), find(received)
+def are_different(requested: str, received: str) -> bool:
+    """Whether two identifiers positively belong to two different resources; False when either is unknown."""
+    first, second = lookup(requested), lookup(received)
     return first is not None and second is not None and first is not second

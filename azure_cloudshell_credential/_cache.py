@@ -1,59 +1,68 @@
-"""Tokens and their time: which token may be handed out, who asks for the next one, who waits for it.
+"""Tokens and their time: which token may be handed out, and which acquisition is under way for the next one.
 
-A token is FRESH until its refresh time, STALE between that and its expiry, INVALID after it. A fresh token is handed
-out and nothing else happens. While it is stale, one caller asks for a new one, at most every 30 seconds, and everyone
-else keeps the old one. Once it is invalid, one caller asks and everyone waits for what comes of it (a *flight*).
+Theory of operation. A token is FRESH until its refresh time, STALE between that and its expiry, INVALID after it. A
+fresh token is handed out and nothing else happens. While it is stale, one caller starts an acquisition, at most every
+30 seconds, and waits for it; everyone else keeps the current token, and so does that caller if it fails. Once it is
+invalid, one acquisition is started and everyone waits for what comes of it.
 
-In memory only; shared by threads and event loops; knows nothing of HTTP or of exceptions.
+The wall clock decides whether a token is valid, since that is what the service will do. The monotonic clock can only
+make it stale earlier, so that a wall clock that is set back does not keep an old token fresh; what the endpoint then
+hands out is judged by the wall clock alone, so that one which was ahead and is put right never costs a valid token.
+
+There is no lock. Finalizers and signal handlers run between any two bytecodes, on a thread that may be in here, and ask
+for tokens too; with a lock they would wait for themselves. What must be atomic is one operation on a dictionary:
+whoever puts an acquisition in first has started it.
+
+In memory only; shared by threads and event loops; knows nothing of HTTP, of scopes or of exceptions to raise.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from concurrent.futures import Future
-from threading import Lock
+import sys
+from collections.abc import Callable, Hashable
+from threading import get_ident
 from time import monotonic, time
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken
 
 from . import _failures
 from ._failures import Failure
+from ._in_flight import InFlight
 from ._protocol import Token
 
-REFRESH_MARGIN = 300
+_LOGGER = logging.getLogger(__name__)
+
+REFRESH_OFFSET = 300
 """Seconds before expiry at which a token without a refresh time becomes stale, as in azure-identity."""
 
-REFRESH_INTERVAL = 30
+REFRESH_RETRY_DELAY = 30
 """Seconds between two attempts to replace a stale token: the endpoint caches until expiry and often has no other."""
 
-HOLD_OFF = 30
+CIRCUIT_BREAKER_SECONDS = 30
 """Seconds after a timed-out request in which the endpoint is not asked again."""
 
+REFUSAL_SECONDS = 600
+"""Seconds for which a refused audience is remembered: the list changes with Cloud Shell's image, not in a session."""
 
-class Held:
+
+class CachedToken:
     """A token and the moments at which it stops being fresh and valid.
 
-    Each moment is kept twice, on the wall clock and on the monotonic one, and the earlier decides: a wall clock
-    that is set back does not make an expired token look fresh, not even when the endpoint hands it out again.
-
     :param token: the token.
-    :param previous: what was held before it; if that is the same token, its monotonic moments still count.
     """
 
-    __slots__ = ("access_token", "fresh_until", "fresh_until_monotonic", "token", "valid_until_monotonic")
+    __slots__ = ("access_token", "fresh_until", "fresh_until_monotonic", "token")
 
-    def __init__(self, token: Token, previous: Held | None = None) -> None:
-        now, now_monotonic = time(), monotonic()
-        refresh_on = token.expires_on - REFRESH_MARGIN if token.refresh_on is None else token.refresh_on
+    def __init__(self, token: Token) -> None:
+        refresh_on = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
         self.token = token
         self.access_token: AccessToken = AccessToken(token.value, token.expires_on)
         self.fresh_until = refresh_on
-        self.fresh_until_monotonic = now_monotonic + refresh_on - now
-        self.valid_until_monotonic = now_monotonic + token.expires_on - now
-        if previous is not None and previous.token.value == token.value:
-            self.valid_until_monotonic = min(self.valid_until_monotonic, previous.valid_until_monotonic)
-            self.fresh_until_monotonic = min(self.fresh_until_monotonic, self.valid_until_monotonic)
+        self.fresh_until_monotonic = monotonic() + refresh_on - time()
 
     def is_fresh(self) -> bool:
         """Whether it is too early to ask for another."""
@@ -61,130 +70,198 @@ class Held:
 
     def is_valid(self) -> bool:
         """Whether the token has not expired."""
-        return time() < self.token.expires_on and monotonic() < self.valid_until_monotonic
-
-
-class Flight:
-    """One acquisition under way. Done, it holds what came of it, or None if it was given up halfway."""
-
-    __slots__ = ("deadline", "done", "resource")
-
-    def __init__(self, resource: str, deadline: float) -> None:
-        self.resource = resource
-        self.deadline = deadline
-        self.done: Future[Held | Failure | None] = Future()
+        return time() < self.token.expires_on
 
 
 class _Entry:
     """What is known of one resource."""
 
-    __slots__ = ("flight", "held", "refresh_from")
+    __slots__ = ("cached", "refresh_from", "refusal", "refused_until")
 
     def __init__(self) -> None:
-        self.held: Held | None = None
-        self.flight: Flight | None = None
+        self.cached: CachedToken | None = None
         self.refresh_from = 0.0
+        self.refusal: Failure | None = None
+        self.refused_until = 0.0
+
+    def valid(self) -> CachedToken | None:
+        """The token, unless it has expired."""
+        cached = self.cached
+        return cached if cached is not None and cached.is_valid() else None
 
 
 class TokenCache:
-    """The tokens of one credential, by the resource asked for."""
+    """The tokens of one credential.
 
-    def __init__(self) -> None:
-        self._mutex = Lock()
-        self._entries: dict[str, _Entry] = {}
-        self._by_scopes: dict[tuple[str, ...], Held] = {}
-        self._silent_since = 0.0
-        self._silent_until = 0.0
-        _caches.add(self)
+    :param budget: the seconds an acquisition may take; None: as long as it takes.
+    """
 
-    def fresh(self, scopes: tuple[str, ...], tenant_id: str | None = None) -> Held | None:
-        """The token for these scopes if it is fresh: the path that nearly every call takes, without a lock."""
+    def __init__(self, budget: float | None) -> None:
+        self._budget = budget
+        self._entries: dict[Hashable, _Entry] = {}
+        self._by_request: dict[Hashable, _Entry] = {}
+        self._in_flight: dict[_Entry, InFlight] = {}
+        self._circuit_opened = 0.0
+        self._circuit_open_until = 0.0
+        _caches[id(self)] = self
+
+    def fresh(self, request: Hashable, tenant_id: str | None = None) -> CachedToken | None:
+        """The token for a request that was remembered, if it is fresh: the path that nearly every call takes.
+
+        :param tenant_id: the tenant it must be from, if that matters.
+        """
         try:
-            held = self._by_scopes[scopes]
+            cached = self._by_request[request].cached
         except (KeyError, TypeError):
             return None
         if (
-            time() < held.fresh_until
-            and monotonic() < held.fresh_until_monotonic
-            and (tenant_id is None or tenant_id == held.token.tenant_id)
+            cached is not None
+            and time() < cached.fresh_until
+            and monotonic() < cached.fresh_until_monotonic
+            and (tenant_id is None or tenant_id == cached.token.tenant_id)
         ):
-            return held
+            return cached
         return None
 
-    def remember(self, scopes: tuple[str, ...], held: Held) -> None:
-        """Serve these scopes from now on with this token while it is fresh."""
-        self._by_scopes[scopes] = held
+    def remember(self, request: Hashable, resource: Hashable) -> None:
+        """Serve this request from now on with the token for this resource while it is fresh."""
+        if (entry := self._entries.get(resource)) is not None:
+            self._by_request[request] = entry
 
-    def claim(self, resource: str, timeout: float) -> tuple[Held | Failure | None, Flight | None, bool]:
-        """What to do for a caller who wants a token.
+    def claim(
+        self, resource: Hashable, acquire: Callable[[], Token | Failure], *, must_ask: bool = False
+    ) -> CachedToken | Failure | InFlight:
+        """What a caller who wants a token is to have: the token, why there is none, or an acquisition to wait for.
 
-        :param timeout: the budget, in seconds, of a flight that starts now.
-        :return: the outcome if there is one already; the flight to wait for, if any; and whether the caller is the
-            one to fly it. A token together with a flight is to be handed out should the flight fail.
+        An acquisition's outcome is a :class:`CachedToken` or a :class:`~._failures.Failure`.
+
+        :param resource: what the token is cached under.
+        :param acquire: asks for it.
+        :param must_ask: ask even if there is a token: it is not good enough for a claims challenge.
         """
-        with self._mutex:
-            now = monotonic()
-            is_silent = now < self._silent_until
-            entry = self._entries.setdefault(resource, _Entry())
-            held = entry.held if entry.held is not None and entry.held.is_valid() else None
-            if held is not None:
-                if held.is_fresh() or entry.flight is not None or is_silent or now < entry.refresh_from:
-                    return held, None, False
-            elif entry.flight is not None:
-                return None, entry.flight, False
-            elif is_silent:
-                since, rest = now - self._silent_since, self._silent_until - now
-                return _failures.still_no_answer(resource, since, rest), None, False
-            entry.refresh_from = now + REFRESH_INTERVAL
-            entry.flight = Flight(resource, now + timeout)
-            return held, entry.flight, True
+        entry = self._entries.get(resource) or self._entries.setdefault(resource, _Entry())
+        if must_ask:
+            return self._start(self._new(entry, resource, acquire))
+        cached, valid = entry.cached, entry.valid()
+        if valid is not None and (valid.is_fresh() or monotonic() < entry.refresh_from):
+            return valid
+        current = self._in_flight.get(entry)
+        if current is None:
+            if (failure := self._known_failure(entry, resource)) is not None:
+                return valid or failure
+            mine = self._new(entry, resource, acquire)
+            current = self._in_flight.setdefault(entry, mine)
+            if current is mine:
+                newer = entry.valid()
+                if newer is not None and newer is not cached:
+                    # Another one has ended since the first look, and its token will do.
+                    mine.end(newer.token)
+                    return newer
+                entry.refresh_from = monotonic() + REFRESH_RETRY_DELAY
+                return self._start(mine)
+        if valid is not None:
+            return valid
+        if sys.is_finalizing():
+            # The thread of the other one is gone.
+            return self._start(self._new(entry, resource, acquire))
+        # Whoever acquires cannot wait for it: this is a hook, a signal handler or a finalizer on that thread.
+        return _failures.nested(str(resource)) if current.runner == get_ident() else current
 
-    def land(self, flight: Flight, outcome: Token | Failure | None) -> None:
-        """End a flight: keep its token, if any, and wake all who wait for it."""
-        result: Held | Failure | None
-        with self._mutex:
-            if flight.done.done():
-                return
-            entry = self._entries.setdefault(flight.resource, _Entry())
-            if entry.flight is flight:
-                entry.flight = None
-            if isinstance(outcome, Token):
-                self._silent_until = 0.0
-                result = entry.held = Held(outcome, entry.held)
-                if not result.is_valid():
-                    result = _failures.unusable_reply(flight.resource, "its token has already expired")
-            else:
-                result = outcome
-                if outcome is not None and outcome.kind == "timeout" and monotonic() >= self._silent_until:
-                    self._silent_since = monotonic()
-                    self._silent_until = self._silent_since + HOLD_OFF
-        flight.done.set_result(result)
+    def _new(self, entry: _Entry, resource: Hashable, acquire: Callable[[], Token | Failure]) -> InFlight:
+        def finish(in_flight: InFlight, outcome: Any) -> Any:
+            return self._finish(entry, in_flight, resource, outcome)
 
-    def after_fork(self) -> None:
-        """In a forked child: keep the tokens, forget the flights of threads that were not copied."""
-        self._mutex = Lock()
-        for entry in self._entries.values():
-            entry.flight = None
+        def overdue() -> Failure:
+            return _failures.no_answer(str(resource), self._budget or 0.0)
+
+        return InFlight(acquire, finish, self._budget, overdue)
+
+    def _start(self, in_flight: InFlight) -> InFlight:
+        in_flight.start()
+        return in_flight
+
+    def _known_failure(self, entry: _Entry, resource: Hashable) -> Failure | None:
+        """Why asking would be in vain at the moment."""
+        now = monotonic()
+        if entry.refusal is not None and now < entry.refused_until:
+            return entry.refusal
+        if now < self._circuit_open_until:
+            return _failures.circuit_open(str(resource), now - self._circuit_opened, self._circuit_open_until - now)
+        return None
+
+    def _finish(self, entry: _Entry, in_flight: InFlight, resource: Hashable, outcome: Any) -> Any:
+        """Keep what came of an acquisition.
+
+        :return: what those who waited are to have.
+        """
+        if isinstance(outcome, Token):
+            self._circuit_open_until = 0.0
+            outcome = entry.cached = CachedToken(outcome)
+            entry.refusal = None
+        elif isinstance(outcome, Failure):
+            self._keep_failure(entry, outcome)
+        # First the token, then the place: whoever finds the place free finds the token.
+        if self._in_flight.get(entry) is in_flight:
+            self._in_flight.pop(entry, None)
+        if isinstance(outcome, CachedToken):
+            return outcome
+        if isinstance(outcome, BaseException) and (
+            not isinstance(outcome, Exception) or isinstance(outcome, (StopIteration, StopAsyncIteration))
+        ):
+            # Raised at a caller, these would end its thread, its process or its loop over a result.
+            outcome = _failures.broken_off(str(resource), type(outcome).__name__)
+        valid = entry.valid()
+        if valid is not None:
+            said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
+            _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
+            return valid
+        return outcome
+
+    def _keep_failure(self, entry: _Entry, failure: Failure) -> None:
+        now = monotonic()
+        if failure.kind == "audience":
+            entry.refusal, entry.refused_until = failure, now + REFUSAL_SECONDS
+        elif failure.kind == "timeout" and now >= self._circuit_open_until:
+            self._circuit_opened, self._circuit_open_until = now, now + CIRCUIT_BREAKER_SECONDS
 
     def forget_tokens(self) -> None:
         """Hand out no token that is held now."""
-        with self._mutex:
-            self._by_scopes.clear()
-            for entry in self._entries.values():
-                entry.held = None
+        entries, self._entries, self._by_request = self._entries, {}, {}
+        for entry in entries.values():
+            entry.cached = None
+
+    def forget_refusals(self) -> None:
+        """Ask again for what was refused."""
+        for entry in list(self._entries.values()):
+            entry.refusal = None
+
+    def after_fork(self) -> None:
+        """In a forked child: keep the tokens, forget the acquisitions, whose threads were not copied."""
+        self._in_flight.clear()
 
 
-_caches: WeakSet[TokenCache] = WeakSet()
+_caches: WeakValueDictionary[int, TokenCache] = WeakValueDictionary()
+
+
+def _all_caches() -> list[TokenCache]:
+    # A copy made in one operation: credentials come and go in other threads meanwhile.
+    return [cache for reference in _caches.valuerefs() if (cache := reference()) is not None]
 
 
 def forget_all_tokens() -> None:
     """Make every credential of this process ask anew; the emulator's way to end the life of its tokens."""
-    for cache in list(_caches):
+    for cache in _all_caches():
         cache.forget_tokens()
 
 
+def forget_all_refusals() -> None:
+    """Make every credential of this process ask again for what was refused."""
+    for cache in _all_caches():
+        cache.forget_refusals()
+
+
 def _after_fork() -> None:
-    for cache in list(_caches):
+    for cache in _all_caches():
         cache.after_fork()
 
 

@@ -1,53 +1,200 @@
-"""``CloudShellCredential``: the decisions of ``_base`` over a synchronous azure-core pipeline."""
+"""``CloudShellCredential``, and what it has in common with its asynchronous version.
+
+The two classes differ in how they wait for a token, and in nothing else: what may be answered at once and what has to
+be acquired is decided in :class:`CredentialBase`.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import partial
-from time import sleep
-from typing import Any
+import logging
+import os
+from inspect import iscoroutinefunction
+from typing import Any, NoReturn
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
-from azure.core.exceptions import AzureError
 
-from . import _base
-from ._base import CredentialBase, Fly, Step, Wait
-from ._cache import Held
-from ._protocol import Ask, NoReply, Pause, Reply, drive
+from . import _acquisition, _endpoint_lock, _environment, _failures, _protocol
+from ._acquisition import RetryPolicy, Send
+from ._cache import CachedToken, TokenCache
+from ._environment import Endpoint
+from ._failures import Failure
+from ._in_flight import InFlight
+from ._protocol import Token
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class CredentialBase:
+    """Configuration, cache and decisions of a Cloud Shell credential."""
+
+    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
+        self._environment = _environment.read(os.environ, endpoint)
+        self._configure(kwargs)
+
+    def _configure(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._policy = RetryPolicy(
+            timeout=_seconds(options, "timeout", _acquisition.DEFAULT_TIMEOUT),
+            retry_total=_retries(options, "retry_total"),
+            backoff_factor=_number(options, "retry_backoff_factor", _acquisition.DEFAULT_BACKOFF_FACTOR),
+        )
+        for name in ("connection_timeout", "read_timeout"):
+            _seconds(options, name, _acquisition.DEFAULT_TIMEOUT)
+        self._transport: Any = options.get("transport")
+        if iscoroutinefunction(getattr(self._transport, "send", None)):
+            raise ValueError(
+                "transport must be one of azure-core's synchronous transports, such as RequestsTransport, also for the "
+                "asynchronous credential: every token request runs in a thread of its own."
+            )
+        self._cache = TokenCache(self._policy.timeout)
+        self._send: Send | None = None
+
+    @property
+    def endpoint(self) -> str | None:
+        """The URL that tokens are requested from; None outside Cloud Shell."""
+        return self._environment.endpoint.url if self._environment.endpoint else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The configuration travels; tokens, acquisitions and connections never do.
+        return {"environment": self._environment, "options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._environment = state["environment"]
+        self._configure(state["options"])
+
+    def _claim(
+        self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object
+    ) -> CachedToken | Failure | InFlight:
+        """What a caller gets: a token, why there is none, or an acquisition to wait for."""
+        if not scopes:
+            raise ValueError("get_token requires a scope.")
+        if self._environment.endpoint is None:
+            # Before any look at the scopes: in a chain outside Cloud Shell they are another credential's business.
+            return _failures.not_in_cloud_shell(self._environment.refusal)
+        resource = _protocol.scope_to_resource(scopes)
+        if _protocol.is_bare_permission(resource):
+            return _failures.permission_without_resource(resource)
+        if claims:
+            return _failures.claims_not_supported(resource, claims)
+        if pop:
+            return _failures.pop_not_supported(resource)
+        if _endpoint_lock.is_asking():
+            return _failures.nested(resource)
+        send = self._send or self._make_send(self._environment.endpoint)
+        return self._cache.claim(resource, lambda: self._acquire(resource, send))
+
+    def _make_send(self, endpoint: Endpoint) -> Send:
+        # Not at the top, so that importing the credential costs a script next to nothing; and not in the thread of the
+        # acquisition: a process that forks while another thread imports leaves the child with an import lock that
+        # nobody will release.
+        from ._pipeline import make_send
+
+        self._send = _endpoint_lock.one_at_a_time(endpoint.port, make_send(endpoint, self._options))
+        return self._send
+
+    def _acquire(self, resource: str, send: Send) -> Token | Failure:
+        """Ask the endpoint. Runs in the thread of the acquisition."""
+        outcome = _acquisition.acquire(resource, send, self._policy)
+        if isinstance(outcome, Token):
+            _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
+        return outcome
+
+    def _given(self, outcome: CachedToken | Failure, scopes: tuple[str, ...], tenant_id: str | None) -> CachedToken:
+        """The token, if it is for the tenant asked for; else the exception that the failure is for the caller."""
+        if isinstance(outcome, Failure):
+            fail(outcome)
+        if tenant_id:
+            actual = outcome.token.tenant_id or self._environment.tenant_id
+            if actual is None or actual.casefold() != tenant_id.casefold():
+                fail(_failures.other_tenant(_protocol.scope_to_resource(scopes), tenant_id, actual))
+        self._cache.remember(scopes, _protocol.scope_to_resource(scopes))
+        return outcome
+
+
+def _number(options: dict[str, Any], name: str, default: float) -> float:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a non-negative number, not {value!r}.")
+    return value
+
+
+def _seconds(options: dict[str, Any], name: str, default: float) -> float:
+    value = _number(options, name, default)
+    if value == 0:
+        raise ValueError(f"{name} must be a number of seconds greater than 0, not {value!r}.")
+    return min(value, _acquisition.MAX_TIMEOUT)
+
+
+def _retries(options: dict[str, Any], name: str) -> int | None:
+    return int(_number(options, name, 0)) if options.get(name) is not None else None
+
+
+NO_OPTIONS = (None, None, None)
+
+
+def unpack_options(options: TokenRequestOptions) -> tuple[str | None, str | None, object]:
+    """The claims, tenant and proof of possession requested. None counts as absent: Key Vault sends it."""
+    given: dict[str, Any] = dict(options)
+    return given.get("claims"), given.get("tenant_id"), given.get("pop")
+
+
+def fail(failure: Failure) -> NoReturn:
+    """Raise the exception that a failure is for the caller."""
+    from ._errors import as_exception
+
+    _LOGGER.debug("No token from Cloud Shell: %s", failure.message)
+    raise as_exception(failure)
+
+
+def as_info(cached: CachedToken) -> AccessTokenInfo:
+    """The token as ``get_token_info`` returns it. A new object: callers may change theirs."""
+    token = cached.token
+    return AccessTokenInfo(token.value, token.expires_on, token_type=token.token_type, refresh_on=token.refresh_on)
 
 
 class CloudShellCredential(CredentialBase):
     """Authenticates as the user who is signed in to Azure Cloud Shell.
 
-    Cloud Shell hands out its user's tokens at a local endpoint; this is that endpoint as a credential for any Azure
-    SDK client. Outside Cloud Shell, and whenever the endpoint cannot help, it raises ``CredentialUnavailableError``, so
-    that a :class:`~azure.identity.ChainedTokenCredential` goes on to its next credential.
+    ::
+
+        from azure.mgmt.compute import ComputeManagementClient
+        from azure_cloudshell_credential import CloudShellCredential
+
+        client = ComputeManagementClient(CloudShellCredential(), subscription_id)
+
+    Cloud Shell issues its user's tokens at a local endpoint; this is that endpoint as a credential for any Azure SDK
+    client. Outside Cloud Shell, and whenever the endpoint cannot help, it raises ``CredentialUnavailableError``, so
+    that a :class:`~azure.identity.ChainedTokenCredential` continues with its next credential.
 
     The environment is read when the credential is constructed; constructing it raises nothing because of the
     environment, opens no connection and imports nothing heavy. An instance can be shared by threads, survives ``fork``
-    and can be pickled (its configuration travels, tokens do not). Tokens are cached in memory.
+    and can be pickled (its configuration travels, tokens do not). Tokens are cached in memory. Each token request runs
+    in a daemon thread of its own: a caller who goes away takes it from nobody else.
 
     :keyword str endpoint: URL of the token endpoint. Its host must be a loopback host. Default: what the environment
         says.
-    :keyword float timeout: seconds for one token, retries and waiting included. Default 30.
-    :keyword int retry_total: how often to ask again after a failure that may pass. Default 3.
-    :keyword float retry_backoff_factor: seconds before the first retry, doubled for each one after it. Default 0.4.
-    :keyword float connection_timeout: seconds for connecting, within ``timeout``.
-    :keyword float read_timeout: seconds to wait for a reply, within ``timeout``.
-    :keyword transport: an azure-core transport that carries every request. It is entered and closed with the
-        credential.
+    :keyword float timeout: overall deadline in seconds, retries included; more than a day counts as a day. Default 30.
+    :keyword int retry_total: maximum retries after a transient failure. Default 3, and after a timeout of the portal as
+        many as ``timeout`` allows.
+    :keyword float retry_backoff_factor: seconds before the first retry, doubled for each one after it; 0 retries at
+        once. Default 0.4.
+    :keyword float connection_timeout: seconds for connecting, within ``timeout``. Default: ``timeout``.
+    :keyword float read_timeout: seconds to wait for a reply, within ``timeout``. Default: ``timeout``.
+    :keyword transport: carries every request, and is entered and closed with the credential. Default: the package's
+        own, which sends to this machine only.
+    :paramtype transport: ~azure.core.pipeline.transport.HttpTransport
     :keyword str user_agent: put in front of the ``User-Agent``.
     :keyword bool logging_enable: log requests and replies at DEBUG level. The body of a reply, which holds the token,
-        is not logged.
-    :keyword raw_request_hook: called with each request.
-    :keyword raw_response_hook: called with each reply.
-    :raises ValueError: for an ``endpoint`` that is not a loopback URL, or a keyword that is not a number.
+        is not logged. Default False.
+    :keyword raw_request_hook: called with each request, a :class:`~azure.core.pipeline.PipelineRequest`.
+    :paramtype raw_request_hook: Callable[[PipelineRequest], None]
+    :keyword raw_response_hook: called with each reply, a :class:`~azure.core.pipeline.PipelineResponse`.
+    :paramtype raw_response_hook: Callable[[PipelineResponse], None]
+    :raises ValueError: for an ``endpoint`` that is not a loopback URL, a ``timeout`` that is not a number above 0, a
+        ``retry_…`` that is not a number, or an asynchronous transport.
     """
 
-    def _configure(self, options: dict[str, Any]) -> None:
-        super()._configure(options)
-        self._transport: Any = options.get("transport")
-        self._pipeline: Any = None
+    __module__ = "azure_cloudshell_credential"
 
     def get_token(
         self,
@@ -62,33 +209,35 @@ class CloudShellCredential(CredentialBase):
         :param str scopes: one scope, such as ``https://management.azure.com/.default``.
         :keyword str claims: a claims challenge. Cloud Shell cannot satisfy any.
         :keyword str tenant_id: the tenant the token must be for: the one that Cloud Shell is signed in to, or none.
-        :keyword bool enable_cae: ignored; the endpoint has no say over it.
+        :keyword bool enable_cae: ignored; not supported by the endpoint.
+        :keyword pop: a proof-of-possession request. Cloud Shell cannot satisfy any.
         :return: the token and its expiry in Unix time.
         :rtype: ~azure.core.credentials.AccessToken
-        :raises ~azure.identity.CredentialUnavailableError: if Cloud Shell cannot hand out the token. The message says
+        :raises ~azure.identity.CredentialUnavailableError: if Cloud Shell cannot issue the token. The message says
             why and what to do; ``AudienceNotSupportedError`` if the resource is not one of those it supports.
         :raises ValueError: unless there is exactly one valid scope.
         """
         if not claims and not kwargs:
-            held = self._cache.fresh(scopes, tenant_id)
-            if held is not None:
-                return held.access_token
+            cached = self._cache.fresh(scopes, tenant_id)
+            if cached is not None:
+                return cached.access_token
         return self._token(scopes, claims, tenant_id, kwargs.get("pop")).access_token
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
         :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword options: ``claims``, ``tenant_id`` and ``enable_cae`` as in :meth:`get_token`; None counts as absent.
+        :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in :meth:`get_token`; None counts as
+            absent.
         :paramtype options: ~azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
         :rtype: ~azure.core.credentials.AccessTokenInfo
         :raises ~azure.identity.CredentialUnavailableError: as :meth:`get_token`.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        claims, tenant_id, pop = _base.wishes(options) if options else _base.NO_WISHES
-        held = None if claims or pop else self._cache.fresh(scopes, tenant_id)
-        return _base.as_info(held or self._token(scopes, claims, tenant_id, pop))
+        claims, tenant_id, pop = unpack_options(options) if options else NO_OPTIONS
+        cached = None if claims or pop else self._cache.fresh(scopes, tenant_id)
+        return as_info(cached or self._token(scopes, claims, tenant_id, pop))
 
     def close(self) -> None:
         """Close the transport.
@@ -107,42 +256,9 @@ class CloudShellCredential(CredentialBase):
         if self._transport is not None:
             self._transport.__exit__(*args)
 
-    def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> Held:
-        return _base.result(drive(self._obtain(scopes, claims, tenant_id, pop), self._perform))
-
-    def _perform(self, step: Step) -> Any:
-        if isinstance(step, Wait):
-            try:
-                step.future.exception(step.seconds)
-            except FutureTimeoutError:
-                return False
-            return True
-        if isinstance(step, Fly):
-            return drive(self._fly(step.flight), self._perform)
-        if isinstance(step, Pause):
-            return sleep(step.seconds)
-        return self._ask(step)
-
-    def _ask(self, ask: Ask) -> Reply | NoReply:
-        # Here, so that importing the credential costs a script next to nothing.
-        from azure.core.pipeline import Pipeline
-
-        from . import _background, _pipeline
-        from ._transport import LoopbackTransport
-
-        endpoint = self._environment.endpoint
-        assert endpoint is not None
-        if self._pipeline is None:
-            transport = self._transport or LoopbackTransport()
-            self._pipeline = Pipeline(transport, _pipeline.policies(self._options, _pipeline.ReadReply()))
-        request = _pipeline.request_for(endpoint, ask.resource)
-        run = partial(self._pipeline.run, request, **_pipeline.run_options(self._options, ask.seconds))
-        try:
-            if self._transport is None:
-                return _pipeline.reply_of(run())
-            # A transport of the user's may bound each read but not their sum.
-            return _pipeline.reply_of(_background.start(run).result(ask.seconds))
-        except FutureTimeoutError:
-            return NoReply("it did not answer in time", timed_out=True)
-        except (AzureError, OSError) as error:
-            return _pipeline.no_reply_of(error)
+    def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> CachedToken:
+        outcome = self._claim(scopes, claims, tenant_id, pop)
+        if isinstance(outcome, InFlight):
+            outcome.wait()
+            outcome = outcome.outcome()
+        return self._given(outcome, scopes, tenant_id)

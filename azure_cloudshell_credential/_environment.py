@@ -6,18 +6,15 @@ Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the client
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
 
-_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_LOOPBACK_URL = re.compile(
-    rf"http://(localhost|127\.{_OCTET}\.{_OCTET}\.{_OCTET}|\[::1\])(?::(\d{{1,5}}))?([/?][\x21-\x22\x24-\x7e]*)?",
-    re.ASCII | re.IGNORECASE,
+_REQUIREMENT = (
+    f"must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x or [::1], so that no token request "
+    "leaves this machine."
 )
-
 _PORTS = 65536
 
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
@@ -38,23 +35,42 @@ class Endpoint:
     __slots__ = ("host", "port", "target", "url")
 
     def __init__(self, url: str) -> None:
-        match = _LOOPBACK_URL.fullmatch(url) if isinstance(url, str) else None
-        port = int(match[2] or 80) if match else 0
-        if match is None or not 0 < port < _PORTS:
-            raise ValueError(
-                f"Invalid token endpoint: it must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x "
-                "or [::1], so that no token request leaves this machine."
-            )
+        parts = _split(url) if isinstance(url, str) else None
+        if parts is None:
+            raise ValueError(f"The endpoint {_REQUIREMENT}")
         self.url = url
-        self.host = match[1].strip("[]")
-        self.port = port
-        path = match[3] or "/"
-        self.target = path if path.startswith("/") else f"/{path}"
+        self.host, self.port, self.target = parts
 
     @property
     def authority(self) -> str:
         """The value of the ``Host`` header."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _split(url: str) -> tuple[str, int, str] | None:
+    """The host, port and target of a plain ``http`` URL of a loopback host; None for anything else."""
+    scheme, separator, rest = url.partition("://")
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    authority, target = rest[:end], rest[end:]
+    host, colon, port = authority.rpartition(":") if not authority.endswith("]") else (authority, "", "")
+    if not colon:
+        host, port = authority, "80"
+    if not separator or scheme.lower() != "http" or not _is_loopback(host):
+        return None
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < _PORTS):
+        return None
+    if not target.isascii() or not target.isprintable() or " " in target or "#" in target:
+        return None
+    return host.strip("[]"), int(port), target if target.startswith("/") else f"/{target}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() in ("localhost", "[::1]"):
+        return True
+    octets = host.split(".")
+    # Without leading zeros: some resolvers take them for octal numbers.
+    are_plain = all(part.isascii() and part.isdigit() and str(int(part[:4])) == part for part in octets)
+    return len(octets) == 4 and are_plain and octets[0] == "127" and all(int(part) < 256 for part in octets)
 
 
 class Environment:
@@ -83,7 +99,7 @@ class Environment:
 
 
 def is_marked(environ: Mapping[str, str]) -> bool:
-    """Whether the environment carries one of Cloud Shell's marks."""
+    """Whether the environment carries one of Cloud Shell's markers."""
     return (
         environ.get("AZUREPS_HOST_ENVIRONMENT", "").startswith("cloud-shell")
         or bool(environ.get("ACC_CLOUD"))
@@ -92,26 +108,33 @@ def is_marked(environ: Mapping[str, str]) -> bool:
     )
 
 
+def managed_identity_is_cloud_shell(environ: Mapping[str, str]) -> bool:
+    """Whether azure-identity's managed identity would ask Cloud Shell's endpoint here.
+
+    So azure-identity decides (``ManagedIdentityCredential``, 1.27.0): MSI_ENDPOINT alone is Cloud Shell; with
+    MSI_SECRET it is Azure ML; IDENTITY_ENDPOINT comes before both.
+    """
+    return bool(environ.get("MSI_ENDPOINT")) and not any(environ.get(name) for name in VARIABLES_OF_OTHER_HOSTS)
+
+
 def read(environ: Mapping[str, str], endpoint: str | None = None) -> Environment:
     """Find the token endpoint.
 
     :param environ: the environment variables, usually ``os.environ``.
-    :param endpoint: a URL that comes before whatever the environment says.
+    :param endpoint: a URL that takes precedence over the environment.
     :raises ValueError: only for an ``endpoint`` that is not a loopback URL; never for the environment.
     """
     tenant_id = environ.get("ACC_TID") or None
     cloud = environ.get("ACC_CLOUD") or None
     if endpoint is not None:
         return Environment(Endpoint(endpoint), tenant_id=tenant_id, cloud=cloud)
-    other_host = any(environ.get(name) for name in VARIABLES_OF_OTHER_HOSTS)
-    url = environ.get("MSI_ENDPOINT")
-    if url and not other_host:
+    if managed_identity_is_cloud_shell(environ):
         try:
-            return Environment(Endpoint(url), tenant_id=tenant_id, cloud=cloud)
-        except ValueError as error:
-            # The variable's value stays out of the text: it is not ours and may hold a secret.
-            reason = str(error).replace("Invalid token endpoint", "MSI_ENDPOINT is not one of Cloud Shell")
-            return Environment(None, refusal=reason, tenant_id=tenant_id, cloud=cloud)
+            return Environment(Endpoint(environ["MSI_ENDPOINT"]), tenant_id=tenant_id, cloud=cloud)
+        except ValueError:
+            # The variable's value stays out of the text: it may hold a secret of another service's.
+            refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
+            return Environment(None, refusal=refusal, tenant_id=tenant_id, cloud=cloud)
     if is_marked(environ):
         return Environment(Endpoint(DEFAULT_ENDPOINT), tenant_id=tenant_id, cloud=cloud)
     return Environment(None, tenant_id=tenant_id, cloud=cloud)

@@ -1,6 +1,6 @@
 """Failures as azure-identity's exceptions.
 
-``ChainedTokenCredential`` goes on to its next credential after azure-identity's own ``CredentialUnavailableError``
+``ChainedTokenCredential`` continues with its next credential after azure-identity's own ``CredentialUnavailableError``
 and after nothing else, so every failure becomes one. Importing this module imports azure-identity (with msal and
 cryptography): the rest of the package does it only when there is an error to raise.
 """
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
 from ._failures import Failure
 
 
 class AudienceNotSupportedError(CredentialUnavailableError):
-    """Cloud Shell does not hand out tokens for this resource.
+    """Cloud Shell does not issue tokens for this resource.
 
-    A :class:`~azure.identity.CredentialUnavailableError`, so a chain goes on to its next credential.
+    A :class:`~azure.identity.CredentialUnavailableError`, so a chain continues with its next credential.
 
     :param message: what happened and what to do.
-    :param resource: the resource asked for.
+    :param resource: the resource requested.
     :param supported_audiences: the resources that the endpoint said it supports. Empty when it did not say: it has
         not since 2024-08 (Azure/CloudShell#477).
     """
@@ -43,8 +44,14 @@ def _audience_not_supported(
     return AudienceNotSupportedError(message, resource=resource, supported_audiences=supported_audiences)
 
 
-def as_exception(failure: Failure) -> CredentialUnavailableError:
-    """The exception to raise for a failure."""
+def as_exception(failure: Failure) -> ClientAuthenticationError:
+    """The exception to raise for a failure.
+
+    That of a whole chain is no ``CredentialUnavailableError``, as with azure-identity's own chains: one of its
+    credentials may have been refused, and a chain around it is not to hide that.
+    """
+    if failure.kind == "chain":
+        return ClientAuthenticationError(message=failure.message)
     if failure.kind == "audience":
         return _audience_not_supported(failure.message, failure.resource, failure.supported_audiences)
     return CredentialUnavailableError(message=failure.message)

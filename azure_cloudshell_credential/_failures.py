@@ -1,8 +1,9 @@
-"""What can keep Cloud Shell from handing out a token, and the words for it.
+"""What can keep Cloud Shell from issuing a token, and the words for it.
 
 Each row of the table "what happens when" is one function here, so that its wording stands in one place for the
-credential, its async twin and the command line. A failure is a plain value: it holds no reply, no token and no
-traceback. ``_errors`` turns it into the exception a caller sees.
+credential, its asynchronous version and the command line. A failure is a plain value: it holds no reply, no token and
+no traceback. ``_errors`` turns it into the exception a caller sees. Whatever the endpoint said is made one printable
+line here, on its way into a failure and not later: nothing that is shown can move a cursor or forge a second line.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ from __future__ import annotations
 import re
 
 RETRY_OR_LOGIN = "Try again, or sign in with 'az login'."
+_KEEP_THE_TAB = (
+    "Keep the browser tab with Cloud Shell open and active, check that the portal is in the right directory, "
+    "and try again, or sign in with 'az login'."
+)
 
 
 class Failure:
     """Why there is no token.
 
-    :param kind: a word for programs: ``not_cloud_shell``, ``refused``, ``busy``, ``timeout``, ``portal``,
-        ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant`` or ``pop``.
+    :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
+        ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
+        ``pop``, ``error`` or ``chain``.
     :param what: what happened, a sentence.
     :param advice: what to do next, a sentence.
-    :param resource: the resource asked for.
-    :param may_pass: whether asking again may help.
+    :param resource: the resource requested.
+    :param retryable: whether asking again may help.
     :param retry_after: how many seconds the endpoint wants to be left alone.
     :param supported_audiences: for ``audience``, those the endpoint listed.
+    :param attempts: for ``chain``, each credential's name and what it said.
     """
 
-    __slots__ = ("advice", "kind", "may_pass", "resource", "retry_after", "supported_audiences", "what")
+    __slots__ = ("advice", "attempts", "kind", "resource", "retry_after", "retryable", "supported_audiences", "what")
 
     def __init__(
         self,
@@ -34,29 +41,31 @@ class Failure:
         advice: str,
         *,
         resource: str = "",
-        may_pass: bool = False,
+        retryable: bool = False,
         retry_after: float = 0.0,
         supported_audiences: tuple[str, ...] = (),
+        attempts: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.kind = kind
-        self.what = what
-        self.advice = advice
+        self.what = printable(what)
+        self.advice = printable(advice)
         self.resource = resource
-        self.may_pass = may_pass
+        self.retryable = retryable
         self.retry_after = retry_after
         self.supported_audiences = supported_audiences
+        self.attempts = attempts
 
     @property
     def message(self) -> str:
         """What happened and what to do about it."""
-        return f"{self.what} {self.advice}"
+        return f"{self.what} {self.advice}".rstrip()
 
     def __repr__(self) -> str:
         return f"Failure({self.kind!r}, {self.message!r})"
 
 
 def not_in_cloud_shell(refusal: str | None) -> Failure:
-    """No endpoint: the environment does not look like Cloud Shell, or names an endpoint that is not its."""
+    """No endpoint: the environment does not look like Cloud Shell, or names an endpoint that is not Cloud Shell's."""
     if refusal:
         return Failure("not_cloud_shell", refusal, "Unset or correct it, or sign in with 'az login'.")
     return Failure(
@@ -66,23 +75,44 @@ def not_in_cloud_shell(refusal: str | None) -> Failure:
     )
 
 
+def permission_without_resource(scope: str) -> Failure:
+    """A bare permission such as ``User.Read``, as msgraph-sdk passes it through: it does not say of which resource."""
+    return Failure(
+        "scope",
+        f"The scope {scope} is a permission without its resource, and Cloud Shell issues tokens for resources.",
+        "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.",
+        resource=scope,
+    )
+
+
 def unreachable(resource: str, reason: str) -> Failure:
-    """Nobody listens at the endpoint, or the connection broke."""
+    """The endpoint refuses the connection, or the connection broke."""
     return Failure(
         "refused",
-        f"The Cloud Shell token endpoint could not be asked for a token for {resource}: {reason}.",
+        f"The token request for {resource} failed: {reason}.",
         "Restart Cloud Shell, or sign in with 'az login'.",
         resource=resource,
     )
 
 
 def busy(resource: str, seconds: float) -> Failure:
-    """Its turn did not come: the endpoint was still answering other requests of this process."""
+    """The budget was used up while other requests of this process were at the endpoint."""
     return Failure(
         "busy",
-        f"The Cloud Shell token endpoint could not be asked for a token for {resource}: for {seconds:.3g} seconds it "
-        "was busy with this process's earlier requests, and it takes one at a time.",
+        f"The token request for {resource} was not sent: its deadline of {count(seconds, 'second')} was exceeded while "
+        "waiting for this process's other token requests. The endpoint is asked one question at a time.",
         RETRY_OR_LOGIN,
+        resource=resource,
+    )
+
+
+def nested(resource: str) -> Failure:
+    """A token was requested by what runs inside a token request: a hook, a signal handler or a finalizer."""
+    return Failure(
+        "nested",
+        f"A token for {resource} was requested from inside another token request on the same thread "
+        "(by a hook, a signal handler or a finalizer).",
+        "Request it after that one has ended.",
         resource=resource,
     )
 
@@ -91,32 +121,32 @@ def no_answer(resource: str, seconds: float) -> Failure:
     """The endpoint did not answer in time."""
     return Failure(
         "timeout",
-        f"The Cloud Shell token endpoint did not answer within {seconds:.3g} seconds when asked for a token "
+        f"The Cloud Shell token endpoint did not answer within {count(seconds, 'second')} when asked for a token "
         f"for {resource}.",
-        "Keep the browser tab with Cloud Shell open and active and try again, or sign in with 'az login'.",
+        _KEEP_THE_TAB,
         resource=resource,
     )
 
 
-def still_no_answer(resource: str, ago: float, rest: float) -> Failure:
-    """The endpoint did not answer a moment ago, and is not asked again yet."""
+def circuit_open(resource: str, ago: float, rest: float) -> Failure:
+    """The endpoint timed out a moment ago, and is not asked again yet."""
     return Failure(
         "timeout",
-        f"The Cloud Shell token endpoint did not answer {ago:.0f} seconds ago and was not asked again for a token "
-        f"for {resource}; it will be in {rest:.0f} seconds.",
-        "Keep the browser tab with Cloud Shell open and active and try again, or sign in with 'az login'.",
+        f"The Cloud Shell token endpoint timed out {count(round(ago), 'second')} ago; requests are suspended for "
+        f"another {count(max(1, round(rest)), 'second')}, this one for {resource} included.",
+        _KEEP_THE_TAB,
         resource=resource,
     )
 
 
-def portal_timeout(resource: str, said: str, *, retry_after: float) -> Failure:
+def portal_timeout(resource: str, said: str, *, retry_after: float = 0.0) -> Failure:
     """The endpoint answered, but the browser behind it did not."""
     return Failure(
         "portal",
         f"Cloud Shell did not get a token for {resource} from the Azure portal in your browser: {said}",
-        "Keep the browser tab with Cloud Shell open and active and try again, or sign in with 'az login'.",
+        _KEEP_THE_TAB,
         resource=resource,
-        may_pass=True,
+        retryable=True,
         retry_after=retry_after,
     )
 
@@ -126,32 +156,33 @@ def audience_not_supported(resource: str, supported: tuple[str, ...]) -> Failure
     listing = f" It supports: {', '.join(supported)}." if supported else ""
     return Failure(
         "audience",
-        f"Cloud Shell does not hand out tokens for {resource} (AudienceNotSupported).{listing}",
+        f"Cloud Shell does not issue tokens for {resource} (AudienceNotSupported).{listing}",
         "Sign in with 'az login': DefaultCloudShellCredential, or a chain with AzureCliCredential behind this "
-        "credential, then uses that sign-in.",
+        "credential, then uses that sign-in. For a program you cannot change, put 'azure-cloudshell run --' before it.",
         resource=resource,
         supported_audiences=supported,
     )
 
 
-def entra_refused(resource: str, said: str) -> Failure:
-    """Microsoft Entra ID itself said no: asking again does not change its mind."""
+def entra_refused(resource: str, said: str, advice: str, *, retryable: bool = False) -> Failure:
+    """Microsoft Entra ID itself refused: ``_entra`` knows the advice for each of its codes."""
     return Failure(
         "entra",
         f"Microsoft Entra ID did not issue a token for {resource}: {said}",
-        "Sign in with 'az login' to answer what it asks for.",
+        advice,
         resource=resource,
+        retryable=retryable,
     )
 
 
-def endpoint_error(resource: str, status: int, said: str, *, may_pass: bool, retry_after: float = 0.0) -> Failure:
+def endpoint_error(resource: str, status: int, said: str, *, retryable: bool, retry_after: float = 0.0) -> Failure:
     """Any other error status."""
     return Failure(
         "endpoint",
         f"The Cloud Shell token endpoint answered {status} when asked for a token for {resource}: {said}",
         RETRY_OR_LOGIN,
         resource=resource,
-        may_pass=may_pass,
+        retryable=retryable,
         retry_after=retry_after,
     )
 
@@ -171,7 +202,7 @@ def unusable_reply(resource: str, reason: str) -> Failure:
     """A reply without a usable token; the reason never quotes it."""
     return Failure(
         "reply",
-        f"The Cloud Shell token endpoint's answer for {resource} cannot be used: {reason}.",
+        f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}.",
         RETRY_OR_LOGIN,
         resource=resource,
     )
@@ -181,10 +212,10 @@ def wrong_resource(resource: str, received: str) -> Failure:
     """A token for something else. Seen live: azure-cli#12297, go-azure-helpers#51."""
     return Failure(
         "wrong_resource",
-        f"The Cloud Shell token endpoint answered a request for {resource} with a token for {received}.",
+        f"The Cloud Shell token endpoint answered a request for {resource} with a token for {quoted(received, 200)}.",
         RETRY_OR_LOGIN,
         resource=resource,
-        may_pass=True,
+        retryable=True,
     )
 
 
@@ -196,25 +227,25 @@ def claims_not_supported(resource: str, claims: str) -> Failure:
     encoded = b64encode(claims.encode()).decode()
     return Failure(
         "claims",
-        f"Cloud Shell cannot satisfy the claims challenge for {resource}: its endpoint takes no claims.",
+        f"Cloud Shell cannot satisfy the claims challenge for {resource}: the endpoint does not accept claims.",
         f"Run az login --claims-challenge {encoded}",
         resource=resource,
     )
 
 
-def other_tenant(resource: str, asked: str, actual: str | None) -> Failure:
+def other_tenant(resource: str, requested: str, actual: str | None) -> Failure:
     """A tenant other than the one the user is signed in to."""
-    signed_in = f"signed in to {actual}" if actual else "signed in to a tenant that its token does not name"
+    signed_in = f"only {quoted(actual, 100)}" if actual else "an unknown tenant (the token has no tid claim)"
     return Failure(
         "tenant",
-        f"A token for {resource} in tenant {asked} was requested, but Cloud Shell is {signed_in} and to that alone.",
-        f"Switch the directory in the portal and restart Cloud Shell, or run az login --tenant {asked}",
+        f"A token for {resource} in tenant {requested} was requested, but Cloud Shell is signed in to {signed_in}.",
+        f"Switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}",
         resource=resource,
     )
 
 
 def pop_not_supported(resource: str) -> Failure:
-    """Proof of possession: the endpoint hands out bearer tokens only."""
+    """Proof of possession: the endpoint issues bearer tokens only."""
     return Failure(
         "pop",
         f"Cloud Shell cannot issue a proof-of-possession token for {resource}: its endpoint has bearer tokens only.",
@@ -223,18 +254,50 @@ def pop_not_supported(resource: str) -> Failure:
     )
 
 
-_TOKEN_LIKE = re.compile(r"eyJ[\w-]*(?:\.[\w-]*){0,4}|[\w+=~-]{48,}", re.ASCII)
+def broken_off(resource: str, error: str) -> Failure:
+    """A hook or transport raised what ends threads or loops, and must not end the caller's."""
+    return Failure(
+        "error",
+        f"The token request for {resource} was broken off: a hook or the transport raised {error}.",
+        "Correct the hook or the transport.",
+        resource=resource,
+    )
+
+
+def nobody_has_a_token(scope: str, attempts: tuple[tuple[str, str], ...]) -> Failure:
+    """The whole chain was tried; said once, in one paragraph."""
+    said = " ".join(f"{name}: {sentence(text)}" for name, text in attempts)
+    return Failure("chain", f"No credential has a token for {scope}. {said}", "", resource=scope, attempts=attempts)
+
+
+def count(number: float, unit: str) -> str:
+    """A number with its unit, in the plural where English has one."""
+    text = f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+    return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
+
+
+# A pattern, compiled when there is something to redact: compiling costs the command line a millisecond.
+_TOKEN_LIKE = r"(?a:eyJ[\w-]*(?:\.[\w-]*){0,4}|[\w+=~-]{48,})"  # noqa: S105 - a pattern
+
+
+def printable(text: str) -> str:
+    """The text as one line of printable characters."""
+    if text.isprintable():
+        return text
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def redacted(text: str) -> str:
     """The text without anything that looks like a token."""
-    return _TOKEN_LIKE.sub("[redacted]", text)
+    return re.sub(_TOKEN_LIKE, "[redacted]", text)
 
 
-def quotable(text: str, limit: int = 400) -> str:
+def quoted(text: str, limit: int = 400) -> str:
     """What the endpoint said, fit to be shown: one line, bounded, nothing in it that looks like a token."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * limit]).split())
-    line = redacted(line)
-    if len(line) > limit:
-        line = line[: limit - 1] + "…"
-    return line if line.endswith((".", "!", "?", "…")) else line + "."
+    line = redacted(" ".join(printable(text[: 4 * limit]).split()))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it ends a sentence already."""
+    return text if text.endswith((".", "!", "?", "…")) else text + "."

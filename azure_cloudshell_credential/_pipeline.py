@@ -1,22 +1,27 @@
-"""The azure-core pipeline that a request to the endpoint runs through: what the sync and async ones share.
+"""The exchange as an azure-core pipeline: the transport and the policies that a token request runs through.
 
-It is azure-identity's pipeline without retries (decided in ``_protocol``, in one place), proxies and redirects (the
-request never leaves this machine), and decoding (the protocol reads the bytes). Next to the transport comes a policy
-that reads the reply within a bound, so that hooks see a whole reply; its body, which holds the token, is not logged.
+It is azure-identity's pipeline without retries (``_acquisition`` decides those, in one place), proxies and redirects
+(the request never leaves this machine), and decoding (the protocol reads the bytes). The default transport is the
+loopback exchange: azure-core's own ones cannot bound the time of a whole reply, take proxies and ``.netrc`` from the
+environment, and cost a script the import of requests. Next to the transport comes a policy that reads the reply within
+a bound, so that hooks see a whole reply; its body, which holds the token, is not logged.
 """
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from azure.core.exceptions import (
     AzureError,
     HttpResponseError,
+    ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseTimeoutError,
 )
-from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline import Pipeline, PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import (
     CustomHookPolicy,
     DistributedTracingPolicy,
@@ -27,21 +32,38 @@ from azure.core.pipeline.policies import (
     RequestIdPolicy,
     UserAgentPolicy,
 )
+from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest, HttpResponse
+from azure.core.utils import case_insensitive_dict
 
 from . import _exchange, _protocol
+from ._acquisition import Send
 from ._environment import Endpoint
+from ._failures import redacted
 from ._protocol import NoReply, Reply
-from ._transport import CompleteResponse, NoReplyError
 from ._version import __version__
 
 
-def policies(options: dict[str, Any], read_reply: Any) -> list[Any]:
-    """The policies, outermost first.
+def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
+    """A function that sends token requests through a pipeline.
 
+    :param endpoint: where to.
     :param options: the credential's keyword arguments.
-    :param read_reply: the policy that reads the reply, sync or async.
     """
+    pipeline = Pipeline(options.get("transport") or LoopbackTransport(), _policies(options))
+
+    def send(resource: str, seconds: float) -> Reply | NoReply:
+        request = HttpRequest("POST", endpoint.url, headers=dict(_protocol.HEADERS), content=_protocol.form(resource))
+        try:
+            return _reply(pipeline.run(request, **_run_options(options, seconds)).http_response)
+        except (AzureError, OSError) as error:
+            return _no_reply(error)
+
+    return send
+
+
+def _policies(options: dict[str, Any]) -> list[Any]:
+    """The policies, outermost first."""
     user_agent = f"azsdk-python-cloudshell-credential/{__version__} Python/{platform.python_version()}"
     return [
         RequestIdPolicy(**options),
@@ -51,19 +73,13 @@ def policies(options: dict[str, Any], read_reply: Any) -> list[Any]:
         NetworkTraceLoggingPolicy(**options),
         DistributedTracingPolicy(**options),
         HttpLoggingPolicy(**options),
-        read_reply,
+        _ReadReply(),
     ]
 
 
-def request_for(endpoint: Endpoint, resource: str) -> HttpRequest:
-    """The request for a token."""
-    return HttpRequest("POST", endpoint.url, headers=dict(_protocol.HEADERS), content=_protocol.form(resource))
-
-
-def run_options(options: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _run_options(options: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What to run one request with.
 
-    :param options: the credential's keyword arguments.
     :param seconds: what is left of the budget; the transport's own timeouts are cut down to it.
     """
     return {
@@ -76,61 +92,186 @@ def run_options(options: dict[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def reply_of(response: PipelineResponse[Any, Any]) -> Reply:
+def _reply(response: HttpResponse) -> Reply:
     """The reply that came through the pipeline, in the protocol's terms."""
-    http_response = response.http_response
-    headers = {str(name).lower(): str(value) for name, value in http_response.headers.items()}
-    return Reply(http_response.status_code, headers, http_response.content)
+    headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
+    return Reply(response.status_code, headers, response.content)
 
 
-def no_reply_of(error: AzureError | OSError) -> NoReply:
+def _no_reply(error: AzureError | OSError) -> NoReply:
     """Why no reply came through. The error's text stays behind: it may quote what the peer sent."""
-    if isinstance(error, (ServiceRequestTimeoutError, ServiceResponseTimeoutError)):
+    if isinstance(error, (ServiceRequestTimeoutError, ServiceResponseTimeoutError, TimeoutError)):
         return NoReply("it did not answer in time", timed_out=True)
-    if isinstance(error, NoReplyError):
+    if isinstance(error, _NoReplyError):
         return NoReply(error.reason)
-    if isinstance(error, TooLargeError):
+    if isinstance(error, _TooLargeError):
         return _exchange.TOO_LARGE
     return NoReply("the connection to it failed")
 
 
-class TooLargeError(HttpResponseError):
+class BufferedResponse(HttpResponse):
+    """A reply that has been read to its end, in azure-core's form. Its repr does not show the body.
+
+    azure-core logs headers, so that whatever looks like a token is taken out of them.
+    """
+
+    def __init__(self, request: HttpRequest, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self._request = request
+        self._status = status
+        self._headers = case_insensitive_dict({redacted(name): redacted(headers[name]) for name in headers})
+        self._body = body
+        self._encoding: str | None = None
+
+    @property
+    def request(self) -> HttpRequest:
+        """The request that this answers."""
+        return self._request
+
+    @property
+    def url(self) -> str:
+        """The URL that this came from."""
+        return self._request.url
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+        return self._status
+
+    @property
+    def reason(self) -> str:
+        """Empty: the reason phrase is not read."""
+        return ""
+
+    @property
+    def headers(self) -> MutableMapping[str, str]:
+        """The headers, whatever the case of a name."""
+        return self._headers
+
+    @property
+    def content_type(self) -> str | None:
+        """The ``Content-Type`` header."""
+        return self._headers.get("content-type")
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+        return self._body
+
+    @property
+    def encoding(self) -> str | None:
+        """The encoding of the text; None means UTF-8."""
+        return self._encoding
+
+    @encoding.setter
+    def encoding(self, value: str | None) -> None:
+        self._encoding = value
+
+    def text(self, encoding: str | None = None) -> str:
+        """The body as text."""
+        return self._body.decode(encoding or self._encoding or "utf-8-sig", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.text())
+
+    def raise_for_status(self) -> None:
+        """Raise azure-core's ``HttpResponseError`` for an error status, without the body."""
+        if self._status >= 400:
+            raise HttpResponseError(f"The Cloud Shell token endpoint answered {self._status}.")
+
+    @property
+    def is_closed(self) -> bool:
+        """True: the connection is gone."""
+        return True
+
+    @property
+    def is_stream_consumed(self) -> bool:
+        """True: the body has been read."""
+        return True
+
+    def read(self) -> bytes:
+        """The body."""
+        return self._body
+
+    def iter_raw(self, **kwargs: Any) -> Iterator[bytes]:
+        """The body, in one piece."""
+        return iter((self._body,))
+
+    def iter_bytes(self, **kwargs: Any) -> Iterator[bytes]:
+        """The body, in one piece."""
+        return iter((self._body,))
+
+    def close(self) -> None:
+        """Do nothing: the connection is closed already."""
+
+    def __enter__(self) -> BufferedResponse:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+class _NoReplyError(ServiceRequestError):
+    """There is no reply; ``reason`` is safe to show."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
+    """Sends each request over a connection of its own, to this machine only. Keeps nothing open."""
+
+    def open(self) -> None:
+        """Do nothing: connections are opened for each request."""
+
+    def close(self) -> None:
+        """Do nothing: no connection is kept."""
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    def send(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        """Send a request and read the reply.
+
+        :keyword float connection_timeout: seconds for connecting.
+        :keyword float read_timeout: seconds for everything: connecting, sending and reading.
+        :raises ValueError: if a hook has pointed the request away from this machine.
+        :raises ~azure.core.exceptions.ServiceRequestError: if the connection fails.
+        :raises ~azure.core.exceptions.ServiceResponseTimeoutError: if the reply is not complete in time.
+        """
+        endpoint = Endpoint(request.url)
+        outcome = _exchange.post(
+            endpoint, request.headers, request.content, kwargs["read_timeout"], kwargs["connection_timeout"]
+        )
+        if isinstance(outcome, Reply):
+            return BufferedResponse(request, outcome.status, outcome.headers, outcome.body)
+        if outcome.timed_out:
+            raise ServiceResponseTimeoutError(outcome.reason)
+        raise _NoReplyError(outcome.reason)
+
+
+class _TooLargeError(HttpResponseError):
     """The reply has grown past the bound."""
 
 
-class Body:
-    """A reply's body, collected up to the bound."""
-
-    def __init__(self) -> None:
-        self._collected = bytearray()
-
-    def add(self, chunk: bytes) -> None:
-        """Add what has come.
-
-        :raises TooLargeError: past the bound.
-        """
-        self._collected += chunk
-        if len(self._collected) > _exchange.MAX_BODY:
-            raise TooLargeError("The reply is too large.")
-
-    def complete(self, response: PipelineResponse[Any, Any]) -> None:
-        """Put the read reply in place of the one that is still to be read."""
-        unread = response.http_response
-        response.http_response = CompleteResponse(
-            response.http_request, unread.status_code, unread.headers, bytes(self._collected)
-        )
-
-
-class ReadReply(HTTPPolicy[HttpRequest, HttpResponse]):
+class _ReadReply(HTTPPolicy[HttpRequest, HttpResponse]):
     """Reads the reply of any transport within the bound."""
 
     def send(self, request: PipelineRequest[HttpRequest]) -> PipelineResponse[HttpRequest, HttpResponse]:
-        """Send the request and read the reply."""
+        """Send the request, and put the whole reply in place of the one that is still to be read."""
         response = self.next.send(request)
-        if not isinstance(response.http_response, CompleteResponse):
-            body = Body()
-            with response.http_response as unread:
-                for chunk in unread.iter_raw():
-                    body.add(chunk)
-            body.complete(response)
+        response.http_response = _buffered(response.http_response)
         return response
+
+
+def _buffered(response: HttpResponse) -> BufferedResponse:
+    if isinstance(response, BufferedResponse):
+        return response
+    body = bytearray()
+    with response:
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > _exchange.MAX_BODY:
+                raise _TooLargeError("The reply is too large.")
+    return BufferedResponse(response.request, response.status_code, response.headers, bytes(body))

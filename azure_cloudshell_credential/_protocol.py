@@ -1,9 +1,8 @@
 """The protocol of the token endpoint, without I/O.
 
-Three things are known here and nowhere else: which resource a scope means and how to ask for it, what a reply
-means, and whether and when to ask again. The last is a generator: it yields an :class:`Ask` or a :class:`Pause`,
-is sent what came of it, and returns a :class:`Token` or a :class:`~._failures.Failure`. Whoever drives it does the
-sending and the waiting: the sync credential, its async twin and the command line each in their own way.
+Two things are known here and nowhere else: which resource a scope means and how to ask for it, and what a reply means.
+Pure functions over plain values: whoever sends the request hands the :class:`Reply` in and gets a :class:`Token` or a
+:class:`~._failures.Failure` out.
 """
 
 from __future__ import annotations
@@ -12,18 +11,15 @@ import json
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Callable, Generator, Mapping
-from time import monotonic, time
+from collections.abc import Mapping
 
-from . import _audiences, _failures
+from . import _audiences, _entra, _failures
 from ._failures import Failure
 
 # typing's own would cost the command line its import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
-
-    T = TypeVar("T")
+    from typing import Any
 
 HEADERS: Mapping[str, str] = {
     "Metadata": "true",
@@ -34,46 +30,23 @@ HEADERS: Mapping[str, str] = {
     "Accept-Encoding": "identity",
 }
 
-DEFAULT_TIMEOUT = 30.0
-"""Seconds for one acquisition, retries included. How long the endpoint itself waits for the portal is not known."""
-
-DEFAULT_RETRY_TOTAL = 3
-DEFAULT_BACKOFF_FACTOR = 0.4
-
 HALF_LIFE_FROM = 7200
 """Tokens that live this many seconds or longer are refreshed at half their life, as azure-identity does."""
 
-_LONGEST_LIFE = 366 * 24 * 3600
+_MAX_LIFETIME = 366 * 24 * 3600
 """An expiry further ahead than this is nonsense: a time in milliseconds, most likely."""
 
-_SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")
-_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+# Patterns, compiled where they are needed: compiling all of them would cost the command line milliseconds.
+_SCOPE = r"[^\s\x00-\x1f\x7f-\x9f]+"
+# Graph's permissions: Resource.Operation, Resource.Operation.Constraint.
+_PERMISSION = r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3}"
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_DIGITS = re.compile(r"[0-9]{1,15}")
-_ENTRA_SAYS_NO = re.compile(r"AADSTS\d+|interaction_required")
-_REPLY_STATUSES_WORTH_A_RETRY = (400, 429)
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_RETRYABLE_STATUSES = (400, 429)
+_MAX_MESSAGE = 16_000
+"""How much of an error's text is looked at. The longest known, with 25 audiences, has less than 1,000 characters."""
 
-
-class Ask:
-    """Send the request for ``resource`` and wait at most ``seconds`` for the whole reply.
-
-    The answer is a :class:`Reply`, a :class:`NoReply`, or None if the request's turn did not come in that time.
-    """
-
-    __slots__ = ("resource", "seconds")
-
-    def __init__(self, resource: str, seconds: float) -> None:
-        self.resource = resource
-        self.seconds = seconds
-
-
-class Pause:
-    """Wait ``seconds``."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+_MAX_TOKEN_FIELDS = 8
 
 
 class Reply:
@@ -113,39 +86,27 @@ class Token:
     :param expires_on: when it expires, in Unix time.
     :param refresh_on: when to ask for a new one, in Unix time; None leaves it to the last minutes.
     :param tenant_id: the tenant it was issued by, None if the token does not say.
+    :param token_type: how it is presented to a service.
     """
 
-    __slots__ = ("expires_on", "refresh_on", "tenant_id", "value")
+    __slots__ = ("expires_on", "refresh_on", "tenant_id", "token_type", "value")
 
-    def __init__(self, value: str, expires_on: int, refresh_on: int | None, tenant_id: str | None) -> None:
+    def __init__(
+        self,
+        value: str,
+        expires_on: int,
+        refresh_on: int | None = None,
+        tenant_id: str | None = None,
+        token_type: str = "Bearer",  # noqa: S107 - the kind of token, not one
+    ) -> None:
         self.value = value
         self.expires_on = expires_on
         self.refresh_on = refresh_on
         self.tenant_id = tenant_id
+        self.token_type = token_type
 
     def __repr__(self) -> str:
         return f"Token(expires_on={self.expires_on}, tenant_id={self.tenant_id!r})"
-
-
-class Patience:
-    """How long and how often to ask.
-
-    :param timeout: seconds for the whole acquisition.
-    :param retry_total: how often to ask again after a failure that may pass.
-    :param backoff_factor: seconds before the first retry; doubled for each one after it.
-    """
-
-    __slots__ = ("backoff_factor", "retry_total", "timeout")
-
-    def __init__(
-        self,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_total: int = DEFAULT_RETRY_TOTAL,
-        backoff_factor: float = DEFAULT_BACKOFF_FACTOR,
-    ) -> None:
-        self.timeout = timeout
-        self.retry_total = retry_total
-        self.backoff_factor = backoff_factor
 
 
 def scope_to_resource(scopes: tuple[str, ...]) -> str:
@@ -160,18 +121,25 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
     if len(scopes) != 1:
         raise ValueError("Cloud Shell issues a token for exactly one scope per request.")
     scope = scopes[0]
-    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+    if not isinstance(scope, str) or not re.fullmatch(_SCOPE, scope):
         raise ValueError("A scope must be a non-empty string without white space or control characters.")
     if scope.endswith("/.default"):
         resource = scope.removesuffix("/.default")
         if not resource:
             raise ValueError("The scope '/.default' names no resource.")
         return resource
-    if _audiences.find(scope) is not None:
+    if _audiences.lookup(scope) is not None:
         return scope
-    scheme, separator, rest = scope.partition("://") if "://" in scope else ("", "", scope)
-    resource, _, permission = rest.rpartition("/")
-    return scheme + separator + resource if resource and permission else scope
+    # The slashes of "https://" separate nothing: only one after them separates a permission from its resource.
+    path_start = scope.find("://") + 3 if "://" in scope else 0
+    slash = scope.rfind("/", path_start)
+    has_permission = path_start < slash < len(scope) - 1
+    return scope[:slash] if has_permission else scope
+
+
+def is_bare_permission(scope: str) -> bool:
+    """Whether a scope is a permission without a resource, such as ``User.Read``."""
+    return re.fullmatch(_PERMISSION, scope) is not None
 
 
 def form(resource: str) -> bytes:
@@ -180,83 +148,33 @@ def form(resource: str) -> bytes:
     return ("resource=" + "".join(encoded)).encode()
 
 
-def acquire(resource: str, patience: Patience) -> Generator[Ask | Pause, Any, Token | Failure]:
-    """Ask for a token as often as makes sense within the budget.
-
-    :param resource: what to ask for.
-    :param patience: the budget.
-    :return: through ``StopIteration``, the token or why there is none.
-    """
-    deadline = monotonic() + patience.timeout
-    retries = 0
-    while True:
-        answer = yield Ask(resource, max(0.0, deadline - monotonic()))
-        if answer is None:
-            return _failures.busy(resource, patience.timeout)
-        if isinstance(answer, NoReply):
-            if answer.timed_out:
-                return _failures.no_answer(resource, patience.timeout)
-            return _failures.unreachable(resource, answer.reason)
-        outcome = read_reply(resource, answer, time())
-        if isinstance(outcome, Token) or not outcome.may_pass or retries >= patience.retry_total:
-            return outcome
-        if outcome.kind == "wrong_resource":
-            # A mix-up inside the endpoint: the next answer is right or will not be, waiting changes nothing.
-            if retries:
-                return outcome
-            pause = 0.0
-        else:
-            pause = max(outcome.retry_after, patience.backoff_factor * 2**retries)
-        retries += 1
-        if monotonic() + pause >= deadline:
-            return outcome
-        yield Pause(pause)
-
-
-def drive(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Perform each step and send back its answer, to the end.
-
-    :param steps: such as :func:`acquire`.
-    :param perform: does what a step says; what it raises ends the steps.
-    :return: what the steps return.
-    """
-    try:
-        step = next(steps)
-        while True:
-            step = steps.send(perform(step))
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    finally:
-        steps.close()
-
-
 def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
     """What a reply means.
 
-    :param resource: what was asked for.
+    :param resource: what was requested.
     :param now: when the reply came, in Unix time.
     """
     if 300 <= reply.status < 400:
         return _failures.redirected(resource, reply.status)
     content, problem = _parse(reply)
-    if content is not None and ("error" in content or not 200 <= reply.status < 300):
-        return _read_error(resource, reply, content, now)
-    if not 200 <= reply.status < 300:
+    is_success = 200 <= reply.status < 300
+    if content is None and is_success:
+        return _failures.unusable_reply(resource, problem)
+    if content is None:
         return _failures.endpoint_error(
             resource,
             reply.status,
             f"no reason given ({problem}).",
-            may_pass=_may_pass(reply.status),
+            retryable=_is_retryable(reply.status),
             retry_after=_retry_after(reply, now),
         )
-    if content is None:
-        return _failures.unusable_reply(resource, problem)
+    if content.get("error") or not is_success:
+        return _classify_error(resource, reply, *_error_in(content), now)
     return _read_token(resource, content, now)
 
 
 def _parse(reply: Reply) -> tuple[dict[str, Any] | None, str]:
-    """The JSON object in the body, or None and what is there instead. The content type has no say."""
+    """The JSON object in the body, or None and what is there instead. Content-Type is ignored."""
     if reply.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         return None, "it is compressed, which was not asked for"
     if not reply.body.strip():
@@ -270,43 +188,61 @@ def _parse(reply: Reply) -> tuple[dict[str, Any] | None, str]:
     return content, ""
 
 
-def _read_error(resource: str, reply: Reply, content: dict[str, Any], now: float) -> Failure:
+def _error_in(content: dict[str, Any]) -> tuple[str, str]:
+    """The code and message of an error, nested as the endpoint sends it or flat as OAuth does, without any token."""
     error = content.get("error")
     if isinstance(error, dict):
+        fields = {**content, **error}
         code, message = error.get("code"), error.get("message")
     else:
+        fields = content
         code, message = error, content.get("error_description")
     code = code if isinstance(code, str) else ""
     message = message if isinstance(message, str) else ""
-    for secret in _secrets(content) | (_secrets(error) if isinstance(error, dict) else set()):
-        code, message = code.replace(secret, "[redacted]"), message.replace(secret, "[redacted]")
+    tokens = [value for name, value in fields.items() if name.endswith("_token") and isinstance(value, str) and value]
+    return _without(tokens, code), _without(tokens, message)
+
+
+def _without(tokens: list[str], text: str) -> str:
+    """The start of a text of the endpoint's, in case it quotes a token that came beside it.
+
+    Bounded in what is looked at: an endless reply must not cost the caller more than its transfer.
+    """
+    if len(tokens) > _MAX_TOKEN_FIELDS:
+        return "[redacted]"
+    start = text[:_MAX_MESSAGE]
+    for token in tokens:
+        start = start.replace(token, "[redacted]")
+    if tokens and len(text) > _MAX_MESSAGE:
+        # The cut may have left the first part of a token, which is no longer found.
+        start = start[: max(0, len(start) - max(map(len, tokens)))]
+    return start
+
+
+def _classify_error(resource: str, reply: Reply, code: str, message: str, now: float) -> Failure:
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
-        supported = (_failures.quotable(name, 200).rstrip(".") for name in listed.split(",") if name.strip())
-        return _failures.audience_not_supported(resource, tuple(supported)[:200])
-    said = _failures.quotable(f"({code}) {message}" if code else message or "no reason given")
-    if _ENTRA_SAYS_NO.search(f"{code} {message}"):
-        return _failures.entra_refused(resource, said)
+        supported = [_failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
+        return _failures.audience_not_supported(resource, tuple(supported))
+    said = _failures.sentence(_failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
+    if (entra := _entra.advise(f"{code} {message}")) is not None:
+        retryable, advice = entra
+        return _failures.entra_refused(resource, said, advice, retryable=retryable)
     if message.startswith("Timeout waiting for token from portal"):
         return _failures.portal_timeout(resource, said, retry_after=_retry_after(reply, now))
     return _failures.endpoint_error(
-        resource, reply.status, said, may_pass=_may_pass(reply.status), retry_after=_retry_after(reply, now)
+        resource, reply.status, said, retryable=_is_retryable(reply.status), retry_after=_retry_after(reply, now)
     )
 
 
-def _secrets(content: dict[str, Any]) -> set[str]:
-    """The tokens in a reply that is not a token's, lest its message quotes them."""
-    return {value for name, value in content.items() if name.endswith("_token") and isinstance(value, str) and value}
-
-
-def _may_pass(status: int) -> bool:
-    return status in _REPLY_STATUSES_WORTH_A_RETRY or status >= 500
+def _is_retryable(status: int) -> bool:
+    return status in _RETRYABLE_STATUSES or status >= 500
 
 
 def _retry_after(reply: Reply, now: float) -> float:
     """The seconds that ``Retry-After`` asks for, 0 without a usable one."""
     value = reply.headers.get("retry-after", "").strip()
-    if _DIGITS.fullmatch(value):
+    if re.fullmatch(_NUMBER, value):
         return float(value)
     if not value:
         return 0.0
@@ -322,18 +258,17 @@ def _read_token(resource: str, content: dict[str, Any], now: float) -> Token | F
     value = content.get("access_token")
     if not isinstance(value, str) or not value:
         return _failures.unusable_reply(resource, "it holds no access token")
-    if not _VISIBLE_ASCII.fullmatch(value):
-        return _failures.unusable_reply(resource, "its access token is not one line of visible ASCII")
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        return _failures.unusable_reply(resource, "its access token is not printable ASCII")
     token_type = content.get("token_type", "Bearer")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         return _failures.unusable_reply(resource, "its token is not a bearer token")
     expires_on = _expiry(content, now)
     if expires_on is None:
         return _failures.unusable_reply(resource, "it does not say when the token expires")
-    if expires_on > now + _LONGEST_LIFE:
-        return _failures.unusable_reply(resource, "its token expires impossibly late")
-    life = expires_on - int(now)
-    if life <= 0:
+    if expires_on > now + _MAX_LIFETIME:
+        return _failures.unusable_reply(resource, "its token expires more than a year ahead")
+    if expires_on <= int(now):
         return _failures.unusable_reply(resource, "its token has already expired")
     claims = claims_of(value)
     received = claims.get("aud")
@@ -343,7 +278,7 @@ def _read_token(resource: str, content: dict[str, Any], now: float) -> Token | F
     return Token(
         value,
         expires_on,
-        int(now) + life // 2 if life >= HALF_LIFE_FROM else None,
+        _refresh_time(content, expires_on, int(now)),
         tenant_id if isinstance(tenant_id, str) and tenant_id else None,
     )
 
@@ -351,25 +286,43 @@ def _read_token(resource: str, content: dict[str, Any], now: float) -> Token | F
 def _expiry(content: dict[str, Any], now: float) -> int | None:
     """When the token expires, in Unix time: ``expires_on``, else ``expires_in``, each a number or a string.
 
-    Both are checked when both are there: nonsense in one casts doubt on the reply. A cached token's ``expires_in``
-    may still be its whole life, so ``expires_on`` decides.
+    A reply in which either is malformed is not believed at all. Where both are well formed ``expires_on`` decides: a
+    cached token's ``expires_in`` may still be its whole life.
     """
-    times: list[int | None] = []
-    for name, start in (("expires_on", 0), ("expires_in", int(now))):
-        value = content.get(name)
-        if value is None or value == "":
-            continue
-        seconds = _whole_seconds(value)
-        times.append(None if seconds is None else start + seconds)
-    return times[0] if times and None not in times else None
+    expires_on, on_is_sound = _seconds(content, "expires_on")
+    expires_in, in_is_sound = _seconds(content, "expires_in")
+    if not on_is_sound or not in_is_sound:
+        return None
+    if expires_on is not None:
+        return expires_on
+    return None if expires_in is None else int(now) + expires_in
 
 
-def _whole_seconds(value: object) -> int | None:
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
+def _refresh_time(content: dict[str, Any], expires_on: int, now: int) -> int | None:
+    """When to ask for a new token, in Unix time: what the reply says, else half life for long-lived tokens.
+
+    As azure-identity computes it, which reads ``refresh_in``.
+    """
+    refresh_on, _ = _seconds(content, "refresh_on")
+    refresh_in, _ = _seconds(content, "refresh_in")
+    if refresh_on is None and refresh_in is not None:
+        refresh_on = now + refresh_in
+    if refresh_on is not None and now < refresh_on < expires_on:
+        return refresh_on
+    life = expires_on - now
+    return now + life // 2 if life >= HALF_LIFE_FROM else None
+
+
+def _seconds(content: dict[str, Any], name: str) -> tuple[int | None, bool]:
+    """A field as whole seconds, None where there is none; and False if it holds anything else than seconds."""
+    value = content.get(name)
+    if value is None or value == "":
+        return None, True
+    if isinstance(value, str) and re.fullmatch(_NUMBER, value):
+        return int(float(value)), True
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return int(value)
-    return None
+        return int(value), True
+    return None, False
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -389,6 +342,15 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims if isinstance(claims, dict) else {}
 
 
-def user_in(claims: Mapping[str, Any]) -> Any:
+def shown_claim(claims: Mapping[str, Any], *names: str) -> str | None:
+    """The first of some claims that the token has, fit to be shown: nobody has verified what it holds."""
+    for name in names:
+        value = claims.get(name)
+        if isinstance(value, str) and value:
+            return _failures.quoted(value, 200)
+    return None
+
+
+def user_in(claims: Mapping[str, Any]) -> str | None:
     """The user that a token's claims name, None if they name nobody."""
-    return claims.get("upn") or claims.get("unique_name")
+    return shown_claim(claims, "upn", "unique_name")

@@ -1,4 +1,4 @@
-"""The async twins of the package's credentials, for asyncio."""
+"""The asynchronous versions of the package's credentials, for asyncio and trio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CloudShellCredential", "DefaultCloudShellCredential"]
 
 
 def __getattr__(name: str) -> object:
-    # The chain brings in azure-identity, which the credential alone does without.
+    # The chain brings in azure-identity, which the credential alone works without.
     if name != "DefaultCloudShellCredential":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ._chain import DefaultCloudShellCredential

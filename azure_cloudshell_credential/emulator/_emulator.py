@@ -33,8 +33,8 @@ DEFAULT_LIFETIME = 3900
 """Seconds, as in the one reply that has been published (azure-cli#14218)."""
 
 DEFAULT_AUDIENCES = (
-    *(spelling for audience in _audiences.KNOWN for spelling in audience.listed),
-    *_audiences.LISTED_WITHOUT_A_NAME,
+    *(identifier for audience in _audiences.KNOWN for identifier in audience.listed),
+    *_audiences.UNNAMED_APP_IDS,
 )
 
 _PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
@@ -125,6 +125,7 @@ class CloudShellEmulator:
             self._script: deque[ScriptedReply] = deque()
             self._cache: dict[str, tuple[str, int, int]] = {}
             self._revoked_before = 0
+        _cache.forget_all_refusals()
 
     def start(self) -> CloudShellEmulator:
         """Start serving.
@@ -202,8 +203,8 @@ class CloudShellEmulator:
 
     def deny(self, resource: str) -> None:
         """Support an audience no longer, under any of its spellings."""
-        audience = _audiences.find(resource)
-        spellings = audience.spellings if audience else (resource,)
+        audience = _audiences.lookup(resource)
+        spellings = audience.identifiers if audience else (resource,)
         denied = {_plain(spelling) for spelling in spellings}
         with self._mutex:
             listed = DEFAULT_AUDIENCES if self.audiences is None else self.audiences
@@ -214,6 +215,8 @@ class CloudShellEmulator:
         with self._mutex:
             if self.audiences is not None:
                 self.audiences.append(resource)
+        # The credentials of this process need not wait until they would ask again by themselves.
+        _cache.forget_all_refusals()
 
     def sign_in(self, **changes: str) -> None:
         """Sign in as somebody else, or to another tenant.
@@ -356,7 +359,7 @@ class CloudShellEmulator:
 
 def _refusal(resource: str, error: Exception) -> web.Response:
     """The failure of the credential behind the emulator, as the endpoint would word it."""
-    text = _failures.quotable(getattr(error, "message", None) or str(error) or type(error).__name__)
+    text = _failures.quoted(getattr(error, "message", None) or str(error) or type(error).__name__)
     # AADSTS500011, AADSTS650057: Entra knows no such resource for this tenant or client.
     if "AADSTS500011" in text or "AADSTS650057" in text:
         return error_response(

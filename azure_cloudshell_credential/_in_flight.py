@@ -1,0 +1,154 @@
+"""An acquisition under way: the daemon thread that runs it, and the future that everyone waits for.
+
+Theory of operation. Whoever wants a token never acquires it on their own thread or event loop: they wait for a future,
+and may go away at any moment (a cancelled task, a timeout, Ctrl-C, a loop that is closed, a signal handler that raises)
+without anything being lost. That leaves the starting of the thread as the one thing a caller does, and a caller can be
+interrupted there too. So starting is repeatable: a thread begins by claiming the acquisition, which one of them can,
+and whoever waits for one that nobody has claimed after a moment starts another thread.
+
+Waiting is repeatable as well. :meth:`InFlight.seconds_to_wait` makes sure that the acquisition runs, and that it ends:
+once it is overdue (a hook or a transport that never comes back) it fails for all who wait. Callers differ only in how
+they wait that long.
+
+Where no thread can be started (interpreter shutdown, thread limit, inside ``Thread.start`` itself, whose lock a signal
+handler must not want twice) the caller runs the acquisition. Executors will not do for any of this: the interpreter,
+and ``asyncio.run``, wait for their threads on the way out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from contextvars import copy_context
+from threading import Lock, Thread, get_ident, local
+from time import monotonic
+from typing import Any
+
+_START_GRACE = 0.05
+"""Seconds after which an acquisition that no thread has claimed is started again."""
+
+_GRACE = 0.1
+"""Seconds past its budget after which an acquisition is taken for lost."""
+
+_NO_BUDGET_CHECK = 60.0
+
+_this_thread = local()
+
+
+class InFlight:
+    """One acquisition under way.
+
+    :param acquire: acquires, and returns what came of it.
+    :param finish: told of what came of it, or of the exception that ended it; returns what callers are to have.
+    :param budget: the seconds it may take; None: as long as it takes.
+    :param overdue: what came of it if it takes longer.
+    """
+
+    __slots__ = (
+        "_acquire",
+        "_claim",
+        "_context",
+        "_deadline",
+        "_finish",
+        "_future",
+        "_overdue",
+        "_started",
+        "budget",
+        "runner",
+    )
+
+    def __init__(
+        self,
+        acquire: Callable[[], Any],
+        finish: Callable[[InFlight, Any], Any],
+        budget: float | None,
+        overdue: Callable[[], Any],
+    ) -> None:
+        self._acquire = acquire
+        self._finish = finish
+        self._overdue = overdue
+        self.budget = budget
+        self.runner: int | None = None
+        self._context = copy_context()
+        self._future: Future[Any] = Future()
+        self._claim = Lock()
+        self._started = monotonic()
+        self._deadline: float | None = None
+
+    def start(self) -> None:
+        """Run it in a daemon thread, in a copy of the context of whoever asked; or here, where there can be none."""
+        self._started = monotonic()
+        if not sys.is_finalizing() and not getattr(_this_thread, "is_starting", False):
+            _this_thread.is_starting = True
+            try:
+                Thread(target=self._run, name="azure-cloudshell-credential", daemon=True).start()
+            except RuntimeError:
+                pass
+            else:
+                return
+            finally:
+                _this_thread.is_starting = False
+        self._run()
+
+    def seconds_to_wait(self) -> float:
+        """How long to wait for it before calling this again. Sees to it that it runs, and that it ends."""
+        if not self._claim.locked():
+            if monotonic() - self._started >= _START_GRACE:
+                self.start()
+            return _START_GRACE
+        if self.budget is None:
+            return _NO_BUDGET_CHECK
+        if self._deadline is None:
+            return _START_GRACE
+        remaining = self._deadline + _GRACE - monotonic()
+        if remaining <= 0:
+            self.end(self._overdue())
+        return max(0.0, remaining)
+
+    def is_done(self) -> bool:
+        """Whether it has ended."""
+        return self._future.done()
+
+    def wait(self) -> None:
+        """Wait on this thread until it has ended."""
+        while not self._future.done():
+            with suppress(FutureTimeoutError):
+                self._future.exception(self.seconds_to_wait())
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back, on whatever thread it ends; at once if it has ended."""
+        self._future.add_done_callback(lambda _: callback())
+
+    def outcome(self) -> Any:
+        """What came of it; raises what it was ended by, if that was an exception."""
+        return self._future.result()
+
+    def end(self, outcome: Any) -> None:
+        """End it with an outcome or an exception, unless it has ended."""
+        if self._future.done():
+            return
+        result = self._finish(self, outcome)
+        # Two threads may get here when it was overdue and came back all the same; the first one counts.
+        with suppress(InvalidStateError):
+            if isinstance(result, BaseException):
+                self._future.set_exception(result)
+            else:
+                self._future.set_result(result)
+
+    def _run(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        self.runner = get_ident()
+        if self.budget is not None:
+            self._deadline = monotonic() + self.budget
+        outcome: Any = None
+        try:
+            outcome = self._context.run(self._acquire)
+        except BaseException as error:
+            outcome = error
+        finally:
+            self.runner = None
+            self.end(outcome)
