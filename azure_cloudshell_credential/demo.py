@@ -13,8 +13,9 @@ from azure.core.credentials import TokenCredential
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.compute.models import VirtualMachine
 
+from . import _failures
 from ._credential import CloudShellCredential
-from ._protocol import claims_of, user_in
+from ._protocol import claims_of, shown_claim, user_in
 from ._requests import CloudShellAuth
 from .emulator.anywhere import Azure
 
@@ -85,9 +86,9 @@ def signed_in(credential: CloudShellCredential, scope: str) -> str:
     """Who is signed in, in which tenant, through which endpoint, and for how long."""
     token = credential.get_token(scope)
     claims = claims_of(token.token)
-    who = user_in(claims) or claims.get("oid") or "an unnamed user"
+    who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
     minutes = max(0, round((token.expires_on - time()) / 60))
     return (
-        f"Signed in as {who} in tenant {claims.get('tid', 'unknown')}, through {credential.endpoint}; "
-        f"the token lives for another {minutes} minutes."
+        f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {credential.endpoint}; "
+        f"the token is valid for another {_failures.count(minutes, 'minute')}."
     )

@@ -10,6 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+# typing's own would cost the command its import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class CommandError(Exception):
     """Ends the command with one line on stderr.
@@ -28,36 +33,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None takes the process's own.
     :return: the exit status.
     """
-    arguments = None
+    arguments: Any = None
     try:
-        from importlib import import_module
+        from . import token
 
-        from ._parser import make_parser
-
-        parser = make_parser()
-        arguments = parser.parse_args(argv)
-        if arguments.command is None:
-            parser.print_help(sys.stderr)
+        words = sys.argv[1:] if argv is None else argv
+        arguments = token.plain_arguments(words)
+        if arguments is None:
+            arguments = _parse(words)
+        if arguments is None:
             return 2
-        status: int = import_module(f".{arguments.command}", __name__).run(arguments)
+        status = _run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from saying so while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except CommandError as error:
         if arguments is not None and arguments.debug and error.__cause__ is not None:
             raise
-        print(f"azure-cloudshell: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.status
     except Exception as error:
         if arguments is None or arguments.debug:
             raise
-        print(f"azure-cloudshell: {_one_line(error)}", file=sys.stderr)
+        _complain(_one_line(error))
         return 1
     return status
+
+
+def _parse(words: Sequence[str]) -> Any:
+    from ._parser import parse
+
+    return parse(words)
+
+
+def _run(arguments: Any) -> int:
+    if sys.stdout is None:
+        raise CommandError("There is no standard output to write to.")
+    # What cannot be encoded is shown as an escape, never as a traceback: LANG=C is common in containers.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if arguments.command == "token":
+        from . import token
+
+        return token.run(arguments)
+    from importlib import import_module
+
+    status: int = import_module(f".{arguments.command}", __name__).run(arguments)
+    return status
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        print(f"azure-cloudshell: {message}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:

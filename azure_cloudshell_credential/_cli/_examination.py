@@ -12,9 +12,10 @@ from time import monotonic
 from typing import Any
 
 from .. import _audiences, _environment, _failures
+from .._acquisition import RetryPolicy
 from .._environment import Environment
 from .._failures import Failure
-from .._protocol import Patience, Token
+from .._protocol import Token
 from .token import ask
 
 VARIABLES = ("MSI_ENDPOINT", *_environment.MARKERS, "ACC_TID")
@@ -22,8 +23,8 @@ VARIABLES = ("MSI_ENDPOINT", *_environment.MARKERS, "ACC_TID")
 
 PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
-PATIENCE_WITH_SILENCE = 2
-"""After so many questions without an answer the rest is not asked: a hanging portal answers none of them."""
+MAX_CONSECUTIVE_TIMEOUTS = 2
+"""After so many timeouts in a row the other audiences are skipped: a hanging portal answers for none of them."""
 
 
 class Question:
@@ -68,21 +69,21 @@ def ask_all(
     if environment.endpoint is None:
         return
     cloud = _audiences.cloud_named(environment.cloud)
-    silent = 0
+    timeouts = 0
     for audience in _audiences.KNOWN:
-        resource = _audiences.named(audience.name, cloud) or audience.resource
-        if silent >= PATIENCE_WITH_SILENCE:
+        resource = _audiences.resource_for(audience.name, cloud) or audience.resource
+        if timeouts >= MAX_CONSECUTIVE_TIMEOUTS:
             yield Question(audience.name, resource, None, 0.0)
             continue
         with waiting_for(audience.name):
             start = monotonic()
-            outcome = ask(environment.endpoint, resource, Patience(seconds, retry_total=0))
+            outcome = ask(environment.endpoint, resource, RetryPolicy(seconds, retry_total=0))
         question = Question(audience.name, resource, outcome, monotonic() - start)
         yield question
         kind = question.failure.kind if question.failure else None
         if kind == "refused":
             return
-        silent = silent + 1 if kind == "timeout" else 0
+        timeouts = timeouts + 1 if kind == "timeout" else 0
 
 
 def proxies() -> list[str]:
@@ -138,7 +139,7 @@ def advise(environment: Environment, questions: list[Question], az: Mapping[str,
         if failure.kind == "audience":
             return [f"{failure.what} Open a new Cloud Shell in the portal, or sign in with 'az login'.", chain], False
         return [failure.message, chain], False
-    lines = ["Nothing: Cloud Shell hands out tokens for Azure Resource Manager."]
+    lines = ["Nothing to do: Cloud Shell issues tokens for Azure Resource Manager."]
     failures = [(question.name, question.failure.kind) for question in questions if question.failure]
     if denied := [name for name, kind in failures if kind == "audience"]:
         lines.append(f"Cloud Shell has no tokens for: {', '.join(denied)}. {chain}")

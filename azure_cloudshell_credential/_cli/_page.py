@@ -44,7 +44,7 @@ class Page:
         self._heading("Environment")
         for name in VARIABLES:
             if value := os.environ.get(name):
-                self._line("ok", f"{name}={_failures.quotable(value, 100).rstrip('.')}")
+                self._line("ok", f"{name}={_failures.quoted(value, 100)}")
             else:
                 self._line("-", f"{name} is not set")
         for name in VARIABLES_OF_OTHER_HOSTS:
@@ -52,7 +52,7 @@ class Page:
                 self._line("!", f"{name} is set: MSI_ENDPOINT then belongs to another service than Cloud Shell")
         self._heading("Endpoint")
         if environment.endpoint is None:
-            self._line("no", environment.refusal or "none: this is not Cloud Shell")
+            self._line("no", environment.refusal or "no endpoint: this is not Cloud Shell")
 
     def first_question(self, endpoint: Endpoint, question: Question) -> None:
         """What the first answer says of the endpoint and of the user."""
@@ -64,10 +64,10 @@ class Page:
             claims = _protocol.claims_of(question.outcome.value)
             self._heading("Signed in")
             self._line("ok", f"user       {_protocol.user_in(claims) or 'not named by the token'}")
-            self._line("ok", f"tenant     {claims.get('tid', 'not named by the token')}")
-            self._line("ok", f"object id  {claims.get('oid', 'not named by the token')}")
+            self._line("ok", f"tenant     {_protocol.shown_claim(claims, 'tid') or 'not named by the token'}")
+            self._line("ok", f"object id  {_protocol.shown_claim(claims, 'oid') or 'not named by the token'}")
             minutes = (question.outcome.expires_on - time()) / 60
-            self._line("ok", f"token      lives for another {minutes:.0f} minutes")
+            self._line("ok", f"token      is valid for another {_failures.count(round(minutes), 'minute')}")
         self._heading("Audiences")
 
     def question(self, question: Question) -> None:
@@ -77,7 +77,7 @@ class Page:
 
     def unasked(self, count: int) -> None:
         """How many audiences were left out."""
-        self._line("-", f"{count} more were not asked for: the endpoint is silent")
+        self._line("-", f"{count} more were not asked for: the endpoint is not answering")
 
     def proxies(self, names: list[str]) -> None:
         """The proxy variables that are set."""
@@ -87,7 +87,7 @@ class Page:
                 "!", f"{name} is set: other tools send token requests through it unless NO_PROXY names localhost"
             )
         if not names:
-            self._line("ok", "no proxy variable that would catch token requests of other tools")
+            self._line("ok", "no proxy variable that would intercept other tools' token requests")
 
     def az(self, az: Mapping[str, Any]) -> None:
         """The Azure CLI and its login."""
@@ -95,7 +95,7 @@ class Page:
         if not az["found"]:
             self._line("-", "az is not on PATH")
         elif not az["logged_in"]:
-            self._line("no", "az is there, but nobody is logged in")
+            self._line("no", "az is installed but not logged in")
         else:
             how = ", through Cloud Shell" if az["from_cloud_shell"] else ""
             login = f"logged in as {az['user']} in tenant {az['tenant']}, subscription {az['subscription']}{how}"

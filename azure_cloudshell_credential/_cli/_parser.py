@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 
+from .._acquisition import MAX_TIMEOUT
 from .._version import __version__
+from . import token
+from ._shells import SHELLS
 
-OUTPUTS = ("token", "json", "header", "env", "claims")
+
+def parse(words: Sequence[str]) -> argparse.Namespace | None:
+    """The arguments; None, after showing the help, if there is no command.
+
+    :raises SystemExit: after showing the help or the usage, as argparse does.
+    """
+    parser = make_parser()
+    arguments, unknown = parser.parse_known_args(words)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return None
+    if unknown:
+        # By the command's own parser, whose usage is the one to show.
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback when something goes wrong"
+    )
     parser = argparse.ArgumentParser(
         prog="azure-cloudshell",
-        description="Use the user who is signed in to Azure Cloud Shell from scripts and programs.",
+        description="Get tokens for the user signed in to Azure Cloud Shell, from scripts and programs.",
     )
+    parser.set_defaults(debug=False)
+    parser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog=parser.prog)
 
     def add(name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
+        added = commands.add_parser(
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
@@ -29,6 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[common],
         )
+        added.set_defaults(parser=added)
+        return added
 
     _token(
         add(
@@ -39,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
             "azure-cloudshell token --output header | curl -H @- 'https://management.azure.com/subscriptions?"
             "api-version=2022-12-01'",
             'eval "$(azure-cloudshell token graph --output env)"',
+            "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
         )
     )
     _doctor(
@@ -62,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     _demo(
         add(
             "demo",
-            "list your virtual machines; outside Cloud Shell, those of an emulated one",
+            "list your virtual machines; elsewhere, those of a made-up company",
             "azure-cloudshell demo",
             "azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000",
         )
@@ -75,34 +101,36 @@ def _token(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "resource",
         nargs="?",
-        default="arm",
         metavar="RESOURCE",
         help="a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...); default: arm",
     )
-    which.add_argument(
-        "--resource", dest="resource_uri", metavar="URI", help="the resource, exactly as it is asked for"
-    )
+    which.add_argument("--resource", dest="resource_uri", metavar="URI", help="the resource, sent unchanged")
     which.add_argument("--scope", help="a scope, such as https://vault.azure.net/.default")
-    parser.add_argument("--output", "-o", choices=OUTPUTS, default="token", help="default: token, and nothing else")
     parser.add_argument(
-        "--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="how long to try at most (%(default)g)"
+        "--output", "-o", choices=token.OUTPUTS, default="token", help="default: token, and nothing else"
+    )
+    parser.add_argument("--shell", choices=SHELLS, help="for --output env; default: the shell that asks")
+    parser.add_argument("--tenant", metavar="ID", help="the tenant that the token must be for")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help=f"give up after this long ({token.DEFAULT_TIMEOUT:g})"
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="do not give up while the portal in the browser does not answer"
     )
     parser.add_argument(
         "--fallback",
         action="store_true",
-        help="if Cloud Shell has no token, ask the default chain (az login and others)",
+        help="if Cloud Shell has no token, try the default chain (az login and others)",
     )
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for machines")
-    parser.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for each question at most (%(default)g)"
-    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="per audience (%(default)g)")
     parser.add_argument(
         "--report",
         metavar="FILE",
-        help="write what the endpoint does to FILE, without tokens, users, tenants or subscriptions",
+        help="write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions",
     )
 
 
@@ -111,15 +139,15 @@ def _emulate(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=_port,
         default=50342,
-        help="where to listen; 0 takes a free port. Tools with the address built in need the default, %(default)s",
+        help="where to listen; 0 takes a free port. Tools with a hard-coded address need the default, %(default)s",
     )
-    parser.add_argument("--tenant", metavar="ID", help="the tenant that is signed in to")
-    parser.add_argument("--user", metavar="NAME", help="the user who is signed in")
+    parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
+    parser.add_argument("--user", metavar="NAME", help="user to emulate")
     parser.add_argument("--lifetime", type=_positive, metavar="SECONDS", help="how long tokens live (3900)")
     parser.add_argument(
         "--audience", action="append", metavar="URI", help="support this audience and no other; may be repeated"
     )
-    parser.add_argument("--latency", type=_seconds, default=0.0, metavar="SECONDS", help="wait before each reply")
+    parser.add_argument("--latency", type=_latency, default=0.0, metavar="SECONDS", help="wait before each reply")
     parser.add_argument(
         "--credential",
         metavar="az|default|MODULE:FACTORY",
@@ -153,11 +181,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _latency(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e9:
+    if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return min(seconds, MAX_TIMEOUT)
+
+
+def _seconds(text: str) -> float:
+    seconds = _latency(text)
+    if seconds == 0:
+        raise argparse.ArgumentTypeError("it must be more than 0 seconds")
     return seconds

@@ -19,7 +19,7 @@ from .. import _audiences, _environment, _exchange, _failures, _protocol
 from .._environment import Endpoint, Environment
 from .._protocol import NoReply, Reply
 from .._version import __version__
-from ._examination import PATIENCE_WITH_SILENCE
+from ._examination import MAX_CONSECUTIVE_TIMEOUTS
 from .token import HEADERS
 
 _GUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -38,11 +38,11 @@ def write_report(environment: Environment, file: str, seconds: float) -> bool:
     questions: list[dict[str, Any]] = []
     names = {value for name, value in os.environ.items() if name.startswith("ACC_") and name != "ACC_CLOUD"}
     if environment.endpoint is not None:
-        silent = 0
+        timeouts = 0
         for resource in _spellings():
-            if silent < PATIENCE_WITH_SILENCE:
+            if timeouts < MAX_CONSECUTIVE_TIMEOUTS:
                 questions.append(_question(environment.endpoint, resource, seconds, names))
-                silent = silent + 1 if questions[-1]["outcome"] == "no answer in time" else 0
+                timeouts = timeouts + 1 if questions[-1]["outcome"] == "no answer in time" else 0
     report = {
         "version": __version__,
         "variables": sorted(name for name in os.environ if name.startswith(("ACC_", "AZD_", "MSI_", "IDENTITY_")))
@@ -60,11 +60,11 @@ def _spellings() -> list[str]:
     """Every known resource with and without its slash, and under its application id; Resource Manager first, twice."""
     spellings: list[str] = []
     for audience in _audiences.KNOWN:
-        for spelling in audience.spellings:
+        for spelling in audience.identifiers:
             spellings.append(spelling)
             if "://" in spelling:
                 spellings.append(spelling.rstrip("/") if spelling.endswith("/") else f"{spelling}/")
-    return [spellings[0], *spellings, *_audiences.LISTED_WITHOUT_A_NAME]
+    return [spellings[0], *spellings, *_audiences.UNNAMED_APP_IDS]
 
 
 def _question(endpoint: Endpoint, resource: str, seconds: float, names: set[str]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _described(resource: str, reply: Reply, names: set[str]) -> dict[str, Any]:
         return {**described, "body": "not JSON"}
     if not isinstance(content, dict):
         return {**described, "body": type(content).__name__}
-    described["fields"] = {_plain(name, names).rstrip("."): _type(value) for name, value in content.items()}
+    described["fields"] = {_plain(name, names): _type(value) for name, value in content.items()}
     if "error" in content:
         return {**described, "outcome": "error", "error": _plain(json.dumps(content["error"]), names)}
     token = content.get("access_token")
@@ -103,7 +103,7 @@ def _described(resource: str, reply: Reply, names: set[str]) -> dict[str, Any]:
     claims = _protocol.claims_of(token)
     names.update(value for name, value in claims.items() if isinstance(value, str) and name != "aud")
     audience = claims.get("aud")
-    described["token_is_for"] = audience if isinstance(audience, str) and _audiences.find(audience) else "not known"
+    described["token_is_for"] = audience if isinstance(audience, str) and _audiences.lookup(audience) else "not known"
     described["resource_is_echoed"] = content.get("resource") == resource
     described["token_type"] = content["token_type"] if content.get("token_type") == "Bearer" else "another"
     now = time()
@@ -126,6 +126,6 @@ def _plain(text: str, names: set[str]) -> str:
         if len(name) > _SHORTEST_NAME:
             text = text.replace(name, "<name>")
     text = _ADDRESS.sub("<address>", text)
-    text = _URL.sub(lambda match: match[0] if _audiences.find(match[0].rstrip(".")) else "<url>", text)
-    text = _GUID.sub(lambda match: match[0] if _audiences.find(match[0]) else "<id>", text)
-    return _failures.quotable(text, 1000)
+    text = _URL.sub(lambda match: match[0] if _audiences.lookup(match[0]) else "<url>", text)
+    text = _GUID.sub(lambda match: match[0] if _audiences.lookup(match[0]) else "<id>", text)
+    return _failures.quoted(text, 1000)

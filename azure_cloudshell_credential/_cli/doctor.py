@@ -67,8 +67,8 @@ def _print_json(environment: Environment, seconds: float) -> bool:
         "endpoint": environment.endpoint.url if environment.endpoint else None,
         "signed_in": {
             "user": _protocol.user_in(claims),
-            "tenant": claims.get("tid"),
-            "object_id": claims.get("oid"),
+            "tenant": _protocol.shown_claim(claims, "tid"),
+            "object_id": _protocol.shown_claim(claims, "oid"),
             "expires_on": first.expires_on if isinstance(first, Token) else None,
         },
         "audiences": [_as_json(question) for question in questions],
