@@ -139,16 +139,15 @@ def _scopes(index: int) -> tuple[str]:
 
 def _filled(count: int) -> tuple[Work, Work]:
     """Our lookup and the floor's, each among so many resources."""
-    cache = _cache.TokenCache()
+    cache = _cache.TokenCache(30)
     tokens: dict[tuple[str, ...], AccessToken] = {}
     for index in range(count):
         scopes = _scopes(index)
-        flight = cache.claim(_protocol.scope_to_resource(scopes), 30)[1]
-        assert flight is not None
-        cache.land(flight, _protocol.Token(f"{index}" * 300, int(time.time()) + 3600, None, None))
-        held = flight.done.result()
-        assert isinstance(held, _cache.Held)
-        cache.remember(scopes, held)
+        token = _protocol.Token(f"{index}" * 300, int(time.time()) + 3600)
+        resource = _protocol.scope_to_resource(scopes)
+        entry = cache._entries[resource] = _cache._Entry()
+        entry.cached = _cache.CachedToken(token)
+        cache.remember(scopes, resource)
         tokens[scopes] = AccessToken(f"{index}" * 300, int(time.time()) + 3600)
     floor = floor_of(tokens)
     return cache.fresh, lambda scopes: floor(*scopes)

@@ -16,16 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
-from unittest import mock
 
+import trio
 from azure.core.credentials import AccessToken
 from azure.identity import ChainedTokenCredential, CredentialUnavailableError
 from azure.identity.aio import ChainedTokenCredential as AsyncChainedTokenCredential
 
 from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
-from azure_cloudshell_credential.aio import _credential as aio_credential
-from azure_cloudshell_credential.aio import _transport as aio_transport
 
 from . import misbehaving as peer
 from .misbehaving import Behaviour, MisbehavingServer
@@ -37,7 +35,7 @@ BUDGET = 0.3
 GRACE = 1.2
 """Seconds that a loaded machine may add to the budget."""
 
-KINDS = ("sync", "async with aiohttp", "async without aiohttp")
+KINDS = ("sync", "asyncio", "trio")
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -110,8 +108,7 @@ CONNECTIONS: dict[str, Behaviour] = {
 FRAMINGS: dict[str, Behaviour] = {
     **{
         f"Content-Length: {length}": raw(OK + f"Content-Length: {length}\r\n".encode(), GOOD)
-        for length in ("0", "1", "99999", "-1", "1e3", "0x10", "", " ", "1, 2", "9" * 30, "+5", "٣")
-        if length.isascii()
+        for length in ("0", "1", "99999", "-1", "1e3", "0x10", "", " ", "1, 2", "9" * 30, "+5")
     },
     "two lengths": raw(OK + b"Content-Length: 5\r\nContent-Length: 6\r\n", GOOD),
     "length and chunked": raw(OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n"),
@@ -309,7 +306,6 @@ class Case:
             chain: Any = ChainedTokenCredential(credential, Az()) if self.in_chain else credential
             token: AccessToken = chain.get_token(SCOPE)
             return token
-        make = aio_transport.default_transport if self.kind == "async with aiohttp" else aio_transport.LoopbackTransport
 
         async def get() -> AccessToken:
             credential = AsyncCloudShellCredential(**options)
@@ -317,15 +313,16 @@ class Case:
             token: AccessToken = await chain.get_token(SCOPE)
             return token
 
-        with mock.patch.object(aio_credential, "default_transport", make):
-            return asyncio.run(get())
+        if self.kind == "trio":
+            return trio.run(get)
+        return asyncio.run(get())
 
 
 CASES = [Case(fault, kind, in_chain) for fault in FAULTS for kind in KINDS for in_chain in (False, True)]
 
 
 def verdict(case: Case, server: MisbehavingServer) -> str | None:
-    """How a case fell; None if it stood."""
+    """How a case failed; None if it passed."""
     server.behaviour = FAULTS[case.fault]
     start = time.monotonic()
     try:
@@ -348,7 +345,7 @@ def verdict(case: Case, server: MisbehavingServer) -> str | None:
 
 
 def run(cases: list[Case]) -> Iterator[tuple[Case, str]]:
-    """The cases that fell, and how."""
+    """The cases that failed, and how."""
     with MisbehavingServer(peer.send(b"")) as server:
         for case in cases:
             if (how := verdict(case, server)) is not None:
@@ -356,12 +353,12 @@ def run(cases: list[Case]) -> Iterator[tuple[Case, str]]:
 
 
 def main() -> int:
-    fell = 0
+    failed = 0
     for case, how in run(CASES):
-        fell += 1
+        failed += 1
         print(f"{case}: {how}")
-    print(f"{len(CASES)} cases, {fell} fell")
-    return 1 if fell else 0
+    print(f"{len(CASES)} cases, {failed} failed")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Threads, event loops and forked workers on short-lived tokens, while the endpoint fails at random.
+"""Callers of every kind on short-lived tokens, who go away at random, while the endpoint fails at random.
 
-``make soak`` runs it for minutes; ``python -m tests.soak --seconds 36000`` for as long as you like. It counts what was
-handed out, what should not have been, and what the process holds on to.
+``make soak`` runs it for minutes, the test suite for seconds. One process runs the endpoint; its children run callers:
+threads, event loops of asyncio and trio whose tasks are cancelled after a random number of steps or whose loops are
+closed halfway, a main thread interrupted by signals, forks, synchronous calls on the threads of event loops, finalizers
+and signal handlers that ask for tokens; and gevent, eventlet and uvloop in children of their own. All the while a
+caller who has just arrived asks for a token and must not wait longer than the endpoint takes, plus half a second.
 """
 
 from __future__ import annotations
@@ -9,12 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import os
 import random
+import signal
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,106 +31,237 @@ from azure.identity import CredentialUnavailableError
 from azure_cloudshell_credential import CloudShellCredential, _cache
 from azure_cloudshell_credential._protocol import claims_of
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
-from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 RESOURCES = ("https://management.azure.com", "https://vault.azure.net", "https://storage.azure.com")
-LIFETIME = 4
-SLOW = faults.hang(0.2)
-FAULTS = (
-    faults.portal_timeout(),
-    faults.server_error(500),
-    faults.server_error(429, 0.01),
-    faults.drop(),
-    faults.garbage(),
-    faults.expired_token(),
-    faults.wrong_resource("https://graph.microsoft.com/"),
-    SLOW,
-)
-PER_LIFETIME = "requests that brought a token, per resource, credential and lifetime"
-MOST_PER_LIFETIME = 1.6
-OPTIONS: dict[str, Any] = {"retry_backoff_factor": 0.01, "timeout": 5}
+LIFETIME = 3
+MAX_LATENCY = 0.03
+SLOW = 0.1
+MARGIN = 0.5
+"""Seconds that a caller who has just arrived may wait beyond what the endpoint takes."""
+
+LOST = 3.0
+"""Seconds after which it counts as lost, whatever the machine was doing."""
+
+OPTIONS: dict[str, Any] = {"retry_backoff_factor": 0.01, "timeout": 2.0}
+KINDS = ("callers", "gevent", "eventlet", "uvloop")
+# Before anything imports what they replace.
+PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+CHILD = "import json, tests.soak; print(json.dumps(tests.soak.callers({kind!r}, {seconds})))"
 
 
-class Soak:
-    """One run."""
+class Interrupted(Exception):
+    """What a signal handler raises."""
 
-    def __init__(self, shell: CloudShellEmulator, seconds: float) -> None:
-        self.shell = shell
+
+class Callers:
+    """The callers of one process."""
+
+    def __init__(self, seconds: float) -> None:
         self.until = time.monotonic() + seconds
         self.counts: Counter[str] = Counter()
         self.unexpected: list[str] = []
-        self.faults: list[ScriptedReply] = []
+        self.slowest = 0.0
+        # The circuit breaker would make most of the run idle.
+        _cache.CIRCUIT_BREAKER_SECONDS = 0  # type: ignore[misc, assignment, unused-ignore]
+        self.sync = CloudShellCredential(**OPTIONS)
+        self.asynchronous = AsyncCloudShellCredential(**OPTIONS)
 
     def is_over(self) -> bool:
         return time.monotonic() > self.until
 
-    def judge(self, resource: str, token: str) -> None:
+    def scope(self) -> tuple[str, str]:
+        resource = random.choice(RESOURCES)
+        return resource, f"{resource}/.default"
+
+    def judge(self, resource: str, token: str, since: float) -> None:
+        """Count a token.
+
+        :param since: when it was asked for. It may expire on the way from there to here, where a handler can intervene.
+        """
         claims = claims_of(token)
         self.counts["tokens"] += 1
-        self.counts["expired tokens"] += int(claims["exp"]) <= time.time() - 0.05
-        self.counts["tokens for another resource"] += claims["aud"].rstrip("/") not in (
-            resource,
-            "https://management.core.windows.net" if resource == RESOURCES[0] else resource,
-        )
+        self.counts["expired tokens"] += int(claims["exp"]) <= since
+        expected = {resource, "https://management.core.windows.net" if resource == RESOURCES[0] else resource}
+        self.counts["tokens for another resource"] += claims["aud"].rstrip("/") not in expected
 
-    def failed(self, error: Exception) -> None:
-        if isinstance(error, CredentialUnavailableError):
+    def get(self) -> None:
+        resource, scope = self.scope()
+        try:
+            since = time.time()
+            self.judge(resource, self.sync.get_token(scope).token, since)
+        except CredentialUnavailableError:
             self.counts["failures told"] += 1
-        else:
-            self.unexpected.append(repr(error))
+        except Interrupted:
+            raise
+        except Exception as error:
+            self.unexpected.append(f"{type(error).__name__}: {error}")
 
-    def threads(self, credential: CloudShellCredential) -> None:
+    async def get_async(self) -> None:
+        resource, scope = self.scope()
+        try:
+            since = time.time()
+            self.judge(resource, (await self.asynchronous.get_token(scope)).token, since)
+        except CredentialUnavailableError:
+            self.counts["failures told"] += 1
+        except Exception as error:
+            self.unexpected.append(f"{type(error).__name__}: {error}")
+
+    def threads(self) -> None:
         while not self.is_over():
-            resource = random.choice(RESOURCES)
-            try:
-                self.judge(resource, credential.get_token(f"{resource}/.default").token)
-            except Exception as error:
-                self.failed(error)
+            self.get()
             time.sleep(random.random() / 50)
 
-    def loops(self, credential: AsyncCloudShellCredential) -> None:
-        async def one() -> None:
-            resource = random.choice(RESOURCES)
-            try:
-                self.judge(resource, (await credential.get_token(f"{resource}/.default")).token)
-            except Exception as error:
-                self.failed(error)
+    def forgetting(self) -> None:
+        """Nobody can live off the cache for long."""
+        while not self.is_over():
+            time.sleep(random.random() / 10)
+            random.choice((self.sync, self.asynchronous))._cache.forget_tokens()
+
+    def loops(self) -> None:
+        """Event loops whose tasks are cancelled, that are closed halfway, and on whose thread synchronous code runs."""
 
         async def some() -> None:
-            tasks = [asyncio.create_task(one()) for _ in range(20)]
-            await asyncio.sleep(random.random() / 20)
-            random.choice(tasks).cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            tasks = [asyncio.ensure_future(self.get_async()) for _ in range(random.randint(1, 20))]
+            for _ in range(random.randint(0, 6)):
+                await asyncio.sleep(0)
+            if random.random() < 0.3:
+                self.get()
+            for task in tasks:
+                if random.random() < 0.3:
+                    task.cancel()
+            if random.random() < 0.5:
+                await asyncio.wait(tasks, timeout=random.random() / 10)
 
         while not self.is_over():
-            asyncio.run(some())
+            self.counts["event loops"] += 1
+            loop = asyncio.new_event_loop()
+            # Whatever is left when the loop is closed is what this is about.
+            loop.set_exception_handler(lambda *_: None)
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(some())
+            for task in asyncio.all_tasks(loop):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+            loop.close()
 
-    def workers(self, credential: CloudShellCredential) -> None:
-        """Fork from a process with flights under way; each child gets a token of its own."""
+    def trio_runs(self) -> None:
+        import trio
+
+        async def some() -> None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(random.randint(1, 10)):
+                    nursery.start_soon(self.get_async)
+                with trio.move_on_after(random.random() / 20):
+                    await self.get_async()
+                if random.random() < 0.5:
+                    nursery.cancel_scope.cancel()
+
+        while not self.is_over():
+            self.counts["trio runs"] += 1
+            trio.run(some)
+
+    def forks(self) -> None:
         while not self.is_over():
             self.counts["forks"] += 1
             child = os.fork()
             if child == 0:
                 status = 3
                 try:
-                    resource = random.choice(RESOURCES)
-                    claims = claims_of(credential.get_token(f"{resource}/.default").token)
-                    status = 0 if claims["exp"] > time.time() - 0.05 else 4
-                except CredentialUnavailableError:
-                    status = 0
+                    self.unexpected.clear()
+                    self.get()
+                    status = 0 if not self.unexpected else 4
                 finally:
                     os._exit(status)
             _, status = os.waitpid(child, 0)
             if status != 0:
                 self.unexpected.append(f"a forked worker ended with {os.waitstatus_to_exitcode(status)}")
-            time.sleep(0.2)
+            time.sleep(0.1)
 
-    def endpoint(self) -> None:
+    def finalizers(self) -> None:
+        """Objects that ask for a token when the garbage collector, on whatever thread, gets to them."""
+        callers = self
+
+        class Uploads:
+            def __init__(self) -> None:
+                self.itself = self
+
+            def __del__(self) -> None:
+                callers.counts["finalizers"] += 1
+                callers.get()
+
+        while not self.is_over():
+            Uploads()
+            gc.set_threshold(random.choice((10, 100, 700)))
+            time.sleep(random.random() / 20)
+        gc.set_threshold(700)
+
+    def newcomer(self) -> None:
+        """Somebody who arrives now: told why not, or served, in the time that the endpoint takes."""
         while not self.is_over():
             time.sleep(random.random() / 5)
+            resource, scope = self.scope()
+            credential = random.choice((self.sync, CloudShellCredential(**OPTIONS)))
+            start, since = time.monotonic(), time.time()
+            try:
+                self.judge(resource, credential.get_token(scope).token, since)
+            except CredentialUnavailableError:
+                self.counts["newcomers told why not"] += 1
+            elapsed = time.monotonic() - start
+            self.counts["newcomers"] += 1
+            # What is at the endpoint already has to end first: one request for each resource and credential.
+            self.counts["slow newcomers"] += elapsed > MARGIN + 6 * (MAX_LATENCY + SLOW)
+            self.slowest = max(self.slowest, elapsed)
+
+    def signals(self) -> None:
+        """The main thread, interrupted at random moments by a handler that raises, or asks for a token itself."""
+
+        def handle(*_: object) -> None:
+            self.counts["signals"] += 1
             if random.random() < 0.5:
-                self.faults.append(random.choice(FAULTS))
-                self.shell.script(self.faults[-1])
+                raise Interrupted
+            self.get()
+
+        signal.signal(signal.SIGALRM, handle)
+        while not self.is_over():
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.random() / random.choice((20, 200, 2000)))
+                self.get()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                pass
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+    def run(self, *jobs: Callable[[], None], main: Callable[[], None]) -> dict[str, Any]:
+        threads = [threading.Thread(target=job) for job in jobs]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        files, memory = open_files(), resident_kilobytes()
+        main()
+        for thread in threads:
+            thread.join(30)
+            if thread.is_alive():
+                self.unexpected.append("a caller never came back")
+        deadline = time.monotonic() + OPTIONS["timeout"] + 1
+        while (left := acquisitions()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if left:
+            self.unexpected.append(f"{left} threads are left after the last deadline")
+        self.get()
+        gc.collect()
+        return {
+            **self.counts,
+            "slowest newcomer": round(self.slowest, 2),
+            "open files grown by": open_files() - files,
+            "kilobytes grown by": resident_kilobytes() - memory,
+            "unexpected": self.unexpected[:5],
+        }
+
+
+def acquisitions() -> int:
+    return sum(thread.name == "azure-cloudshell-credential" for thread in threading.enumerate())
 
 
 def open_files() -> int:
@@ -134,66 +273,125 @@ def resident_kilobytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def run(seconds: float) -> tuple[dict[str, Any], list[str]]:
-    """Run it.
+def callers(kind: str, seconds: float) -> dict[str, Any]:
+    """Run the callers of one kind in this process."""
+    here = Callers(seconds)
+    if kind == "callers":
+        jobs = [here.threads] * 4 + [here.loops] * 2
+        jobs += [here.trio_runs, here.forks, here.finalizers, here.forgetting, here.newcomer]
+        return here.run(*jobs, main=here.signals)
+    if kind == "uvloop":
+        import uvloop
 
-    :return: what was counted, and what is wrong with it.
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        return here.run(here.loops, here.forgetting, here.newcomer, main=here.loops)
+    # Their threads are greenlets.
+    return here.run(*[here.threads] * 8, here.forgetting, here.newcomer, main=here.threads)
+
+
+class Endpoint:
+    """The endpoint's side: random latency and faults."""
+
+    def __init__(self, seconds: float) -> None:
+        from azure_cloudshell_credential.emulator import CloudShellEmulator
+
+        self.shells = {kind: CloudShellEmulator(lifetime=LIFETIME) for kind in KINDS}
+        self.until = time.monotonic() + seconds
+
+    def trouble(self) -> None:
+        from azure_cloudshell_credential.emulator import faults
+
+        choice = (
+            faults.portal_timeout(),
+            faults.server_error(500),
+            faults.server_error(429, 0.01),
+            faults.drop(),
+            faults.garbage(),
+            faults.expired_token(),
+            faults.wrong_resource("https://graph.microsoft.com/"),
+            faults.hang(SLOW),
+        )
+        while time.monotonic() < self.until:
+            time.sleep(random.random() / 5)
+            for shell in self.shells.values():
+                shell.latency = random.random() * MAX_LATENCY
+                if random.random() < 0.4:
+                    shell.script(random.choice(choice))
+
+
+def run(seconds: float) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Run all of it.
+
+    :return: what was counted in each process, and what is wrong with it.
     """
-    # Silence after a time-out would make the run idle for most of its time.
-    _cache.HOLD_OFF = 1
-    # Forked workers share the cache of none, so their requests are counted at an endpoint of their own.
-    with CloudShellEmulator(lifetime=LIFETIME) as shell, CloudShellEmulator(lifetime=LIFETIME) as shell_of_workers:
-        soak = Soak(shell, seconds)
-        sync = CloudShellCredential(endpoint=shell.endpoint, **OPTIONS)
-        asynchronous = AsyncCloudShellCredential(endpoint=shell.endpoint, **OPTIONS)
-        jobs = [threading.Thread(target=soak.threads, args=(sync,)) for _ in range(8)]
-        jobs += [threading.Thread(target=soak.loops, args=(asynchronous,)) for _ in range(2)]
-        jobs += [threading.Thread(target=soak.endpoint)]
-        of_workers = CloudShellCredential(endpoint=shell_of_workers.endpoint, **OPTIONS)
-        jobs += [threading.Thread(target=soak.workers, args=(of_workers,))]
-        for job in jobs:
-            job.start()
-        time.sleep(min(5.0, seconds / 3))
-        gc.collect()
-        files, memory = open_files(), resident_kilobytes()
-        for job in jobs:
-            job.join()
-        gc.collect()
-        # A slow reply brings a token all the same; what met another fault is asked for again.
-        met = soak.faults[: len(soak.faults) - len(shell._script)]
-        in_vain = sum(fault is not SLOW for fault in met)
-        # Two credentials, each asking for each resource.
-        lifetimes = seconds / LIFETIME * len(RESOURCES) * 2
-        counts: dict[str, Any] = {
-            **soak.counts,
-            "seconds": seconds,
-            "requests": len(shell.requests),
-            "faults met": len(met),
-            PER_LIFETIME: round((len(shell.requests) - in_vain) / lifetimes, 2),
-            "most requests at once": shell.most_at_once,
-            "open files grown by": open_files() - files,
-            "kilobytes grown by": resident_kilobytes() - memory,
-        }
-    wrong = [*soak.unexpected[:10]]
-    never = ("expired tokens", "tokens for another resource")
-    wrong += [f"{soak.counts[name]} {name}" for name in never if soak.counts[name]]
-    if counts["most requests at once"] > 1:
-        wrong.append("two requests were at the endpoint at once")
-    if counts[PER_LIFETIME] > MOST_PER_LIFETIME:
-        wrong.append("more requests than tokens that expire call for")
+    endpoint = Endpoint(seconds)
+    wrong: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
+    for shell in endpoint.shells.values():
+        shell.start()
+    trouble = threading.Thread(target=endpoint.trouble)
+    trouble.start()
+    processes = {
+        kind: subprocess.Popen(
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-c",
+                f"{PATCHES.get(kind, 'pass')}; {CHILD.format(kind=kind, seconds=seconds)}",
+            ],
+            env={**os.environ, **shell.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for kind, shell in endpoint.shells.items()
+    }
+    for kind, process in processes.items():
+        try:
+            output, errors = process.communicate(timeout=seconds + 60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+            errors = f"did not end; {errors}"
+        if process.returncode != 0:
+            wrong.append(f"{kind}: ended with {process.returncode}: {errors[-2000:]}")
+            continue
+        counts = json.loads(output.splitlines()[-1])
+        # Forked workers are other processes: what they send may come beside what their parent sends.
+        counts["most requests at once"] = endpoint.shells[kind].most_at_once
+        found[kind] = counts
+        wrong += [f"{kind}: {text}" for text in judge(kind, counts, seconds)]
+    trouble.join()
+    for shell in endpoint.shells.values():
+        shell.stop()
+    return found, wrong
+
+
+def judge(kind: str, counts: dict[str, Any], seconds: float) -> list[str]:
+    wrong = list(counts["unexpected"])
+    wrong += [f"{counts[name]} {name}" for name in ("expired tokens", "tokens for another resource") if counts[name]]
+    if counts["most requests at once"] > (2 if kind == "callers" else 1):
+        wrong.append("two requests of a process were at the endpoint at once")
+    if counts["slowest newcomer"] > LOST:
+        wrong.append(f"a newcomer waited for {counts['slowest newcomer']} seconds")
+    if counts["slow newcomers"] > 0.02 * counts["newcomers"]:
+        wrong.append(f"{counts['slow newcomers']} of {counts['newcomers']} newcomers waited too long")
     if counts["open files grown by"] > 20:
         wrong.append("open files grow")
     if counts["kilobytes grown by"] > 50_000 + seconds * 50:
         wrong.append("memory grows")
-    return counts, wrong
+    return wrong
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=180.0)
-    counts, wrong = run(parser.parse_args().seconds)
-    for name, count in counts.items():
-        print(f"{count:>12}  {name}")
+    found, wrong = run(parser.parse_args().seconds)
+    for kind, counts in found.items():
+        print(kind)
+        for name, count in counts.items():
+            print(f"{count!s:>12}  {name}")
     print("\n".join(wrong) or "nothing wrong")
     return 1 if wrong else 0
 

@@ -8,16 +8,16 @@ from azure_cloudshell_credential import _audiences
 from azure_cloudshell_credential.emulator import DEFAULT_AUDIENCES
 
 
-def test_no_name_or_spelling_stands_twice() -> None:
-    names = [name for audience in _audiences.KNOWN for name in (audience.name, *audience.also)]
-    spellings = [spelling for audience in _audiences.KNOWN for spelling in audience.spellings]
+def test_no_name_or_identifier_stands_twice() -> None:
+    names = [name for audience in _audiences.KNOWN for name in (audience.name, *audience.aliases)]
+    identifiers = [identifier for audience in _audiences.KNOWN for identifier in audience.identifiers]
     assert len(names) == len(set(names))
-    assert len(spellings) == len({_audiences._normal(spelling) for spelling in spellings})
+    assert len(identifiers) == len({_audiences._normal(identifier) for identifier in identifiers})
 
 
-def test_what_is_listed_is_a_spelling() -> None:
+def test_what_is_listed_is_a_identifier() -> None:
     for audience in _audiences.KNOWN:
-        assert set(audience.listed) <= set(audience.spellings)
+        assert set(audience.listed) <= set(audience.identifiers)
 
 
 # As printed by the service in 2022-03: Azure/CloudShell#155.
@@ -42,7 +42,7 @@ def test_the_emulator_does_not_support_what_the_service_rejects(rejected: str) -
 
 @pytest.mark.parametrize("name", "aad-graph arm batch data-lake media ms-graph oss-rdbms".split())
 def test_the_resource_types_of_az_are_names(name: str) -> None:
-    assert _audiences.named(name)
+    assert _audiences.resource_for(name)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_the_resource_types_of_az_are_names(name: str) -> None:
     ],
 )
 def test_a_name_means_a_resource_in_a_cloud(name: str, cloud: str | None, resource: str | None) -> None:
-    assert _audiences.named(name, _audiences.cloud_named(cloud)) == resource
+    assert _audiences.resource_for(name, _audiences.cloud_named(cloud)) == resource

@@ -57,7 +57,7 @@ ROWS = [
     Row("hangs after the headers", peer.hang(HEAD + b"Content-Length: 9\r\n\r\n"), "did not answer within"),
     Row("drips headers", peer.drip(b"HTTP/1.1 200 OK\r\nX-A: "), "did not answer within"),
     Row("drips a body", peer.drip(HEAD + b"Content-Length: 9999\r\n\r\n"), "did not answer within"),
-    Row("streams without end", peer.flood(HEAD + b"\r\n"), "far too large"),
+    Row("streams without end", peer.flood(HEAD + b"\r\n"), "exceeds 1 MiB"),
     Row("429", faults.server_error(429), "429", 1 + RETRIES),
     Row("500", faults.server_error(500), "500", 1 + RETRIES),
     Row("503 with Retry-After beyond the budget", faults.server_error(503, 60), "503", 1, AT_ONCE),
@@ -76,15 +76,15 @@ ROWS = [
     Row("a JSON list", peer.reply(b"[1]"), "a JSON list", 1, AT_ONCE),
     Row("no token", peer.reply(body(access_token=None)), "no access token", 1, AT_ONCE),
     Row("a token that is a number", peer.reply(body(access_token=7)), "no access token", 1, AT_ONCE),
-    Row("a token with a line break", peer.reply(body(access_token=CANARY + "\r\nX: y")), "visible ASCII", 1, AT_ONCE),
+    Row("a token with a line break", peer.reply(body(access_token=CANARY + "\r\nX: y")), "printable ASCII", 1, AT_ONCE),
     Row("no expiry", peer.reply(body(expires_on=None, expires_in=None)), "when the token expires", 1, AT_ONCE),
     Row("nonsense for an expiry", peer.reply(body(expires_on=CANARY)), "when the token expires", 1, AT_ONCE),
-    Row("an expiry in milliseconds", peer.reply(body(expires_on=1893456000000)), "impossibly late", 1, AT_ONCE),
+    Row("an expiry in milliseconds", peer.reply(body(expires_on=1893456000000)), "more than a year ahead", 1, AT_ONCE),
     Row("another kind of token", peer.reply(body(token_type="pop")), "not a bearer token", 1, AT_ONCE),
     Row("compressed", peer.reply(b"\x1f\x8b", 200, "Content-Encoding: gzip"), "compressed", 1, AT_ONCE),
     Row("redirect 302", peer.reply(b"", 302, "Location: http://localhost:1/"), "redirects are never", 1, AT_ONCE),
     Row("redirect 307", peer.reply(b"", 307, "Location: http://localhost:1/"), "redirects are never", 1, AT_ONCE),
-    Row("not HTTP", peer.send(b"SSH-2.0-OpenSSH_9.2\r\n"), "The Cloud Shell token endpoint could not", 1, AT_ONCE),
+    Row("not HTTP", peer.send(b"SSH-2.0-OpenSSH_9.2\r\n"), "not an HTTP/1.x server", 1, AT_ONCE),
 ]
 
 
@@ -122,7 +122,7 @@ def test_alone_the_credential_is_unavailable_and_says_why(kind: Any, row: Row, e
     elapsed = time.monotonic() - start
     assert row.says in raised.value.message
     assert RESOURCE in raised.value.message
-    assert "az login" in raised.value.message
+    assert "az login" in raised.value.message or row.name == "Entra says no"
     assert raised.value.__cause__ is None
     assert raised.value.__context__ is None
     assert endpoint.requests() == row.requests
@@ -232,11 +232,11 @@ def test_an_opaque_token_is_of_the_tenant_that_the_environment_names(
     kind: Any, misbehaving: Callable[[Behaviour], MisbehavingServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = misbehaving(peer.reply(body()))
-    with pytest.raises(CredentialUnavailableError, match="a tenant that its token does not name"):
+    with pytest.raises(CredentialUnavailableError, match="an unknown tenant"):
         kind(endpoint=server.endpoint).get_token(ARM, tenant_id="a-tenant")
     monkeypatch.setenv("ACC_TID", "a-tenant")
     assert kind(endpoint=server.endpoint).get_token(ARM, tenant_id="a-tenant").token == CANARY
-    with pytest.raises(CredentialUnavailableError, match="signed in to a-tenant"):
+    with pytest.raises(CredentialUnavailableError, match="signed in to only a-tenant"):
         kind(endpoint=server.endpoint).get_token(ARM, tenant_id="another-tenant")
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from typing import Any
 
 import pytest
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import CloudShellCredential, _base, _cache, _protocol, _turnstile
-from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
+from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential, _acquisition, _cache, _failures
+from azure_cloudshell_credential._cache import CachedToken, TokenCache
+from azure_cloudshell_credential._failures import Failure
+from azure_cloudshell_credential._in_flight import InFlight
+from azure_cloudshell_credential._protocol import Token
+from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
-from .conftest import ARM, Everything
-
-VAULT = "https://vault.azure.net/.default"
+from .conftest import ARM, VAULT, Everything
 
 
 class Clock:
@@ -23,16 +27,15 @@ class Clock:
         from time import monotonic, time
 
         self.wall = 0.0
-        self.steady = 0.0
-        for module in (_cache, _protocol):
+        self.monotonic = 0.0
+        for module in (_cache, _acquisition):
             mocker.patch.object(module, "time", lambda: time() + self.wall)
-            mocker.patch.object(module, "monotonic", lambda: monotonic() + self.steady)
-        mocker.patch.object(_base, "monotonic", lambda: monotonic() + self.steady)
+            mocker.patch.object(module, "monotonic", lambda: monotonic() + self.monotonic)
         mocker.patch("azure_cloudshell_credential.emulator._emulator.time", lambda: time() + self.wall)
 
     def advance(self, seconds: float) -> None:
         self.wall += seconds
-        self.steady += seconds
+        self.monotonic += seconds
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_a_fresh_token_is_handed_out_without_asking(kind: Any, shell: CloudShell
     assert len(shell.requests) == 1
 
 
-def test_a_stale_token_is_asked_for_every_30_seconds(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_stale_token_is_requested_every_30_seconds(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
     credential = kind(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     clock.advance(3900 - 299)
@@ -89,7 +92,7 @@ def test_a_failed_refresh_keeps_the_token_and_is_logged(
     clock.advance(3900 - 299)
     shell.script(faults.server_error(500))
     assert credential.get_token(ARM) == first
-    assert any("Kept the current token, whose early refresh failed" in line for line in log.lines)
+    assert any("Refresh failed; keeping the current token until it expires" in line for line in log.lines)
 
 
 def test_after_expiry_a_failure_is_raised(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
@@ -128,24 +131,40 @@ def test_a_token_with_less_than_the_margin_left_is_handed_out(shell: CloudShellE
 
 
 @pytest.mark.parametrize("jump", [-7200, -86400 * 365])
-def test_a_clock_set_back_does_not_make_an_expired_token_fresh(
+def test_a_clock_set_back_does_not_keep_an_old_token_fresh(
     kind: Any, shell: CloudShellEmulator, clock: Clock, jump: float
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     clock.advance(3901)
     clock.wall += jump
-    # By the clock that was set back, the endpoint's cached token is still good.
-    with pytest.raises(CredentialUnavailableError, match="already expired"):
-        credential.get_token(ARM)
     shell.revoke_tokens()
     assert credential.get_token(ARM) != first
+
+
+def test_what_the_endpoint_hands_out_is_judged_by_the_wall_clock_alone(
+    kind: Any, shell: CloudShellEmulator, clock: Clock
+) -> None:
+    # The clock is 40 minutes ahead when the token comes, and is put right.
+    shell.script(ScriptedReply(200, json.dumps({"access_token": "x", "expires_on": str(int(time.time()) + 3600)})))
+    clock.wall += 2400
+    credential = kind(endpoint=shell.endpoint)
+    first = credential.get_token(ARM)
+    clock.wall -= 2400
+    # As far as the monotonic clock knows it expires in 20 minutes, and is asked for again; the same one comes back.
+    clock.advance(1300)
+    shell.script(ScriptedReply(200, json.dumps({"access_token": "x", "expires_on": str(int(first.expires_on))})))
+    assert credential.get_token(ARM) == first
+    assert len(shell.requests) == 2
+    clock.advance(1000)
+    assert credential.get_token(ARM) == first
+    assert len(shell.requests) == 2
 
 
 def test_a_clock_set_back_does_not_make_a_stale_token_fresh(shell: CloudShellEmulator, clock: Clock) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
     credential.get_token(ARM)
-    clock.steady += 3900 - 299
+    clock.monotonic += 3900 - 299
     credential.get_token(ARM)
     assert len(shell.requests) == 2
 
@@ -165,14 +184,14 @@ def test_after_a_timeout_the_endpoint_is_left_alone_for_30_seconds(
     with pytest.raises(CredentialUnavailableError, match=r"did not answer within 0\.2 seconds"):
         credential.get_token(ARM)
     for scope in (ARM, VAULT):
-        with pytest.raises(CredentialUnavailableError, match="was not asked again"):
+        with pytest.raises(CredentialUnavailableError, match="requests are suspended"):
             credential.get_token(scope)
     assert len(shell.requests) == 1
     clock.advance(31)
     assert credential.get_token(ARM).token
 
 
-def test_a_stale_token_outlives_a_silent_endpoint(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_stale_token_outlives_an_endpoint_that_hangs(shell: CloudShellEmulator, clock: Clock) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint, timeout=0.2)
     first = credential.get_token(ARM)
     clock.advance(3900 - 299)
@@ -183,11 +202,6 @@ def test_a_stale_token_outlives_a_silent_endpoint(shell: CloudShellEmulator, clo
 
 
 def test_the_cache_key_is_what_was_asked_for(kind: Any, shell: CloudShellEmulator) -> None:
-    import json
-    import time
-
-    from azure_cloudshell_credential.emulator import ScriptedReply
-
     content = {"access_token": "x", "expires_in": "3600", "resource": "https://management.core.windows.net/"}
     shell.script(ScriptedReply(200, json.dumps(content)))
     credential = kind(endpoint=shell.endpoint)
@@ -205,13 +219,13 @@ def test_spellings_of_a_scope_share_their_resource(shell: CloudShellEmulator) ->
     assert shell.requests[1].resource == "https://management.azure.com/"
 
 
-def test_the_fast_path_takes_no_lock_and_logs_nothing(
+def test_the_fast_path_claims_nothing_and_logs_nothing(
     kind: Any, shell: CloudShellEmulator, log: Everything, mocker: Any
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
     credential.get_token(ARM)
     cache = credential.credential._cache
-    mocker.patch.object(cache, "_mutex", None)
+    mocker.patch.object(cache, "claim", None)
     before = [line for line in log.lines if "cloudshell" in line]
     credential.get_token(ARM)
     credential.get_token_info(ARM)
@@ -231,14 +245,51 @@ def test_the_log_names_the_resource(shell: CloudShellEmulator, log: Everything) 
     assert logging.getLogger("azure_cloudshell_credential").level == logging.NOTSET
 
 
+def test_a_refused_audience_is_not_asked_for_again_for_ten_minutes(
+    kind: Any, shell: CloudShellEmulator, clock: Clock
+) -> None:
+    shell.audiences = ["https://vault.azure.net"]
+    credential = kind(endpoint=shell.endpoint)
+    for _ in range(5):
+        with pytest.raises(AudienceNotSupportedError, match="does not issue tokens"):
+            credential.get_token(ARM)
+    assert credential.get_token(VAULT).token
+    assert len(shell.requests) == 2
+    clock.advance(601)
+    with pytest.raises(AudienceNotSupportedError):
+        credential.get_token(ARM)
+    assert len(shell.requests) == 3
+
+
+def test_a_refusal_ends_with_a_token(shell: CloudShellEmulator, clock: Clock) -> None:
+    credential = CloudShellCredential(endpoint=shell.endpoint)
+    first = credential.get_token(ARM)
+    shell.deny(ARM)
+    clock.advance(3900 - 200)
+    # Refused while the current token is valid: that is a refresh that failed.
+    assert credential.get_token(ARM) == first
+    shell.allow(ARM)
+    clock.advance(300)
+    assert credential.get_token(ARM) != first
+
+
+def test_what_the_emulator_allows_again_can_be_had_at_once(kind: Any, shell: CloudShellEmulator) -> None:
+    shell.deny("https://management.azure.com")
+    credential = kind(endpoint=shell.endpoint)
+    with pytest.raises(AudienceNotSupportedError):
+        credential.get_token(ARM)
+    shell.allow("https://management.azure.com")
+    assert credential.get_token(ARM).token
+
+
 class StoppedClock:
     """Both clocks, stopped."""
 
     def __init__(self, mocker: Any) -> None:
         self.wall = 1_800_000_000.0
-        self.steady = 500.0
+        self.monotonic = 500.0
         mocker.patch.object(_cache, "time", lambda: self.wall)
-        mocker.patch.object(_cache, "monotonic", lambda: self.steady)
+        mocker.patch.object(_cache, "monotonic", lambda: self.monotonic)
 
 
 @pytest.fixture
@@ -247,7 +298,7 @@ def stopped(mocker: Any) -> StoppedClock:
 
 
 @pytest.mark.parametrize(
-    ("wall", "steady", "is_fresh", "is_valid"),
+    ("wall", "monotonic", "is_fresh", "is_valid"),
     [
         (0, 0, True, True),
         (3299, 3299, True, True),
@@ -255,167 +306,184 @@ def stopped(mocker: Any) -> StoppedClock:
         (0, 3300, False, True),
         (3599, 3599, False, True),
         (3600, 0, False, False),
-        (0, 3600, False, False),
+        (0, 36000, False, True),
     ],
 )
-def test_each_clock_ends_a_token_on_the_second(
-    stopped: StoppedClock, wall: int, steady: int, is_fresh: bool, is_valid: bool
+def test_the_wall_clock_ends_a_token_and_either_clock_its_freshness(
+    stopped: StoppedClock, wall: int, monotonic: int, is_fresh: bool, is_valid: bool
 ) -> None:
-    held = _cache.Held(_protocol.Token("x", 1_800_003_600, None, None))
+    cached = CachedToken(Token("x", 1_800_003_600))
     stopped.wall += wall
-    stopped.steady += steady
-    assert (held.is_fresh(), held.is_valid()) == (is_fresh, is_valid)
+    stopped.monotonic += monotonic
+    assert (cached.is_fresh(), cached.is_valid()) == (is_fresh, is_valid)
 
 
-def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock) -> None:
-    cache = _cache.TokenCache()
-    held = _cache.Held(_protocol.Token("x", 1_800_003_600, None, "tenant"))
-    cache.remember((ARM,), held)
-    assert cache.fresh((ARM,)) is held
-    assert cache.fresh((ARM,), "tenant") is held
+def test_a_refresh_time_is_kept_on_both_clocks(stopped: StoppedClock) -> None:
+    cached = CachedToken(Token("x", 1_800_003_600, 1_800_000_060))
+    assert (cached.fresh_until, cached.fresh_until_monotonic) == (1_800_000_060, 560.0)
+
+
+class Acquired:
+    """An acquisition that ends when the test says so, and never runs by itself."""
+
+    def __init__(self, cache: TokenCache, mocker: Any) -> None:
+        self.cache = cache
+        mocker.patch.object(InFlight, "start", lambda in_flight: None)
+
+    def claim(self, resource: str = "r", **options: Any) -> CachedToken | Failure | InFlight:
+        return self.cache.claim(resource, lambda: pytest.fail("acquired"), **options)
+
+    def begin(self, resource: str = "r") -> InFlight:
+        in_flight = self.claim(resource)
+        assert isinstance(in_flight, InFlight)
+        return in_flight
+
+
+def token(value: str = "x", expires_on: int = 1_800_003_600, tenant_id: str | None = None) -> Token:
+    return Token(value, expires_on, None, tenant_id)
+
+
+@pytest.fixture
+def acquired(mocker: Any, stopped: StoppedClock) -> Acquired:
+    return Acquired(TokenCache(30), mocker)
+
+
+def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock, acquired: Acquired) -> None:
+    cache = acquired.cache
+    acquired.begin().end(token(tenant_id="tenant"))
+    assert cache.fresh((ARM,)) is None
+    cache.remember((ARM,), "r")
+    cache.remember((VAULT,), "never asked for")
+    cached = cache.fresh((ARM,))
+    assert cached is not None
+    assert cache.fresh((ARM,), "tenant") is cached
     assert cache.fresh((ARM,), "another") is None
-    assert cache.fresh(("unknown",)) is None
+    assert cache.fresh((VAULT,)) is None
+    assert cache.fresh([ARM]) is None  # type: ignore[arg-type] # what cannot be a key is no error here
     stopped.wall += 3300
     assert cache.fresh((ARM,)) is None
     stopped.wall -= 3300
-    stopped.steady += 3300
+    stopped.monotonic += 3300
     assert cache.fresh((ARM,)) is None
 
 
-def test_claims_on_a_flight(stopped: StoppedClock) -> None:
-    cache = _cache.TokenCache()
-    outcome, flight, is_pilot = cache.claim("r", 30)
-    assert (outcome, is_pilot) == (None, True)
-    assert flight is not None
-    assert (flight.resource, flight.deadline) == ("r", 530.0)
-    assert cache.claim("r", 30) == (None, flight, False)
-    cache.land(flight, _protocol.Token("x", 1_800_003_600, None, None))
-    held = flight.done.result()
-    assert cache.claim("r", 30) == (held, None, False)
-    # Landing twice changes nothing.
-    cache.land(flight, None)
-    assert flight.done.result() is held
-    # Stale: one refreshes, the others keep; then nobody for 30 seconds.
+def test_one_acquisition_for_all_who_ask_meanwhile(stopped: StoppedClock, acquired: Acquired) -> None:
+    in_flight = acquired.begin()
+    assert acquired.claim() is in_flight
+    assert acquired.begin("another") is not in_flight
+    in_flight.end(token())
+    cached = in_flight.outcome()
+    assert isinstance(cached, CachedToken)
+    assert acquired.claim() is cached
+    # Ending twice changes nothing.
+    in_flight.end(token("y"))
+    assert in_flight.outcome() is cached
+    assert acquired.claim() is cached
+
+
+def test_a_stale_token_is_refreshed_by_one_and_kept_by_the_others(stopped: StoppedClock, acquired: Acquired) -> None:
+    acquired.begin().end(token())
+    cached = acquired.claim()
     stopped.wall += 3301
-    stopped.steady += 3301
-    outcome, refresh, is_pilot = cache.claim("r", 30)
-    assert (outcome, is_pilot) == (held, True)
-    assert refresh is not None
-    assert cache.claim("r", 30) == (held, None, False)
-    cache.land(refresh, None)
-    assert cache.claim("r", 30) == (held, None, False)
-    stopped.steady += 29.9
-    assert cache.claim("r", 30) == (held, None, False)
-    stopped.steady += 0.1
-    assert cache.claim("r", 30)[2]
+    stopped.monotonic += 3301
+    refresh = acquired.begin()
+    assert acquired.claim() is cached
+    stopped.monotonic += 40
+    # Past the delay, but the refresh is still under way.
+    assert acquired.claim() is cached
+    refresh.end(_failures.unreachable("r", "refused"))
+    assert refresh.outcome() is cached
+    stopped.monotonic += 29.9
+    assert isinstance(acquired.claim(), InFlight)
 
 
-def test_silence_and_its_end(stopped: StoppedClock) -> None:
-    from azure_cloudshell_credential._failures import Failure, no_answer
-
-    cache = _cache.TokenCache()
-
-    def fail() -> None:
-        flight = cache.claim("r", 30)[1]
-        assert flight is not None
-        cache.land(flight, no_answer("r", 30))
-
-    fail()
-    stopped.steady += 10
-    outcome, flight, _ = cache.claim("other", 30)
-    assert flight is None
-    assert isinstance(outcome, Failure)
-    assert not cache.claim("other", 30)[2]
-    assert outcome.message.startswith(
-        "The Cloud Shell token endpoint did not answer 10 seconds ago and was not asked again for a token for other; "
-        "it will be in 20 seconds."
-    )
-    stopped.steady += 19.9
-    assert cache.claim("other", 30)[1] is None
-    stopped.steady += 0.1
-    outcome, asked, is_pilot = cache.claim("other", 30)
-    assert asked is not None
-    assert is_pilot
-    # Another time-out while it is silent does not lengthen the silence, and a token ends it.
-    second = cache.claim("r", 30)[1]
-    assert second is not None
-    cache.land(asked, no_answer("other", 30))
-    stopped.steady += 5
-    cache.land(second, no_answer("r", 30))
-    stopped.steady += 25
-    third = cache.claim("r", 30)[1]
-    assert third is not None
-    fourth = cache.claim("other", 30)[1]
-    assert fourth is not None
-    cache.land(third, no_answer("r", 30))
-    assert cache.claim("new", 30)[1] is None
-    cache.land(fourth, _protocol.Token("x", 1_800_003_600, None, None))
-    assert cache.claim("new", 30)[1] is not None
+def test_a_failed_refresh_is_tried_again_after_30_seconds(stopped: StoppedClock, acquired: Acquired) -> None:
+    acquired.begin().end(token())
+    cached = acquired.claim()
+    stopped.wall += 3301
+    stopped.monotonic += 3301
+    acquired.begin().end(KeyError("a hook's"))
+    stopped.monotonic += 29.9
+    assert acquired.claim() is cached
+    stopped.monotonic += 0.1
+    assert isinstance(acquired.claim(), InFlight)
 
 
-def test_a_token_of_before_is_no_news(stopped: StoppedClock) -> None:
-    token = _protocol.Token("x", 1_800_003_600, None, None)
-    first = _cache.Held(token)
-    stopped.steady += 100
-    again = _cache.Held(token, first)
-    assert again.valid_until_monotonic == first.valid_until_monotonic == 4100.0
-    assert again.fresh_until_monotonic == 3900.0
-    stopped.steady += 3900
-    late = _cache.Held(token, first)
-    assert late.fresh_until_monotonic == 4100.0
-    other = _cache.Held(_protocol.Token("y", 1_800_003_600, None, None), first)
-    assert other.valid_until_monotonic == 8100.0
-    assert _cache.Held(_protocol.Token("y", 1_800_003_600, 1_800_000_060, None)).fresh_until == 1_800_000_060
-
-
-def test_an_expired_token_that_comes_back_is_a_failure(stopped: StoppedClock) -> None:
-    from azure_cloudshell_credential._failures import Failure
-
-    cache = _cache.TokenCache()
-    token = _protocol.Token("x", 1_800_003_600, None, None)
-    for expected in (_cache.Held, Failure):
-        flight = cache.claim("r", 30)[1]
-        assert flight is not None
-        cache.land(flight, token)
-        assert isinstance(flight.done.result(), expected)
-        # The wall clock is set back by as much as time has passed.
-        stopped.steady += 3600
-    assert flight is not None
-    failure = flight.done.result()
+def test_the_circuit_opens_and_closes(stopped: StoppedClock, acquired: Acquired) -> None:
+    acquired.begin().end(_failures.no_answer("r", 30))
+    stopped.monotonic += 10
+    failure = acquired.claim("other")
     assert isinstance(failure, Failure)
-    assert failure.what.endswith("answer for r cannot be used: its token has already expired.")
+    assert failure.message.startswith(
+        "The Cloud Shell token endpoint timed out 10 seconds ago; requests are suspended for another 20 seconds, "
+        "this one for other included."
+    )
+    stopped.monotonic += 19.9
+    assert isinstance(acquired.claim("other"), Failure)
+    stopped.monotonic += 0.1
+    other, again = acquired.begin("other"), acquired.begin()
+    # Another timeout while the circuit is open does not keep it open for longer.
+    other.end(_failures.no_answer("other", 30))
+    stopped.monotonic += 5
+    again.end(_failures.no_answer("r", 30))
+    stopped.monotonic += 25
+    third, fourth = acquired.begin("third"), acquired.begin("fourth")
+    third.end(_failures.no_answer("third", 30))
+    assert isinstance(acquired.claim("new"), Failure)
+    # A token closes it.
+    fourth.end(token())
+    assert isinstance(acquired.claim("new"), InFlight)
 
 
-def test_a_flight_lands_in_a_cache_that_was_emptied(stopped: StoppedClock) -> None:
-    cache = _cache.TokenCache()
-    flight = cache.claim("r", 30)[1]
-    assert flight is not None
-    cache._entries.clear()
-    cache.land(flight, _protocol.Token("x", 1_800_003_600, None, None))
-    assert cache.claim("r", 30)[0] is flight.done.result()
+def test_an_acquisition_that_ended_between_two_looks_is_not_repeated(
+    stopped: StoppedClock, acquired: Acquired, mocker: Any
+) -> None:
+    first = acquired.begin()
+    cache = acquired.cache
+    make = cache._new
+
+    def end_the_first_meanwhile(*arguments: Any) -> Any:
+        first.end(token())
+        return make(*arguments)
+
+    cache._in_flight.clear()
+    mocker.patch.object(cache, "_new", end_the_first_meanwhile)
+    cached = acquired.claim()
+    assert isinstance(cached, CachedToken)
+    assert cache._in_flight == {}
 
 
-def test_while_a_stale_token_is_refreshed_the_others_keep_it(stopped: StoppedClock) -> None:
-    cache = _cache.TokenCache()
-    flight = cache.claim("r", 30)[1]
-    assert flight is not None
-    cache.land(flight, _protocol.Token("x", 1_800_003_600, None, None))
-    stopped.wall += 3400
-    stopped.steady += 3400
-    assert cache.claim("r", 60)[2]
-    stopped.steady += 40
-    # Past the interval, but the refresh is still under way.
-    outcome, under_way, is_pilot = cache.claim("r", 60)
-    assert isinstance(outcome, _cache.Held)
-    assert (under_way, is_pilot) == (None, False)
+def test_a_claims_challenge_is_always_asked_for_and_replaces_the_token(
+    stopped: StoppedClock, acquired: Acquired
+) -> None:
+    acquired.begin().end(token())
+    flights = [acquired.claim(must_ask=True) for _ in range(2)]
+    assert isinstance(flights[0], InFlight)
+    assert isinstance(flights[1], InFlight)
+    assert flights[0] is not flights[1]
+    flights[0].end(token("better"))
+    cached = acquired.claim()
+    assert isinstance(cached, CachedToken)
+    assert cached.token.value == "better"
 
 
-def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock) -> None:
-    stopped.steady = 0.0
-    cache = _cache.TokenCache()
-    outcome, flight, is_pilot = cache.claim("r", 30)
-    assert (outcome, is_pilot) == (None, True)
-    assert flight is not None
+def test_an_acquisition_ends_in_a_cache_that_was_emptied(stopped: StoppedClock, acquired: Acquired) -> None:
+    acquired.begin().end(token("old"))
+    acquired.cache.remember((ARM,), "r")
+    stopped.wall += 3301
+    stopped.monotonic += 3301
+    late = acquired.begin()
+    acquired.cache.forget_tokens()
+    late.end(token("late"))
+    # Those who waited have it; nobody who comes later has.
+    assert isinstance(late.outcome(), CachedToken)
+    assert acquired.cache.fresh((ARM,)) is None
+    assert isinstance(acquired.claim(), InFlight)
+
+
+def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock, acquired: Acquired) -> None:
+    stopped.monotonic = 0.0
+    assert isinstance(acquired.claim(), InFlight)
 
 
 def test_forgotten_tokens_are_asked_for_again(shell: CloudShellEmulator) -> None:
@@ -426,45 +494,9 @@ def test_forgotten_tokens_are_asked_for_again(shell: CloudShellEmulator) -> None
     assert len(shell.requests) == 2
 
 
-def test_a_fork_keeps_tokens_and_drops_flights() -> None:
-    cache = _cache.TokenCache()
-    _, flight, _ = cache.claim("r", 30)
-    assert flight is not None
-    mutex = cache._mutex
-    mutex.acquire()
+def test_a_fork_keeps_tokens_and_drops_acquisitions(stopped: StoppedClock, acquired: Acquired) -> None:
+    acquired.begin("held").end(token())
+    in_flight = acquired.begin()
     _cache._after_fork()
-    assert cache._mutex is not mutex
-    assert cache.claim("r", 30)[2]
-
-
-def test_a_turnstile_lets_one_through_in_order() -> None:
-    turnstile = _turnstile.Turnstile()
-    first, second, third, fourth = (turnstile.queue_up(30) for _ in range(4))
-    assert [place.done() for place in (first, second, third, fourth)] == [True, False, False, False]
-    turnstile.leave(third)
-    turnstile.leave(first)
-    assert second.done()
-    assert not fourth.done()
-    turnstile.leave(second)
-    assert fourth.done()
-    turnstile.leave(fourth)
-    assert turnstile.queue_up(30).done()
-
-
-def test_whoever_does_not_come_back_is_passed(mocker: Any) -> None:
-    now = 100.0
-    mocker.patch.object(_turnstile, "monotonic", lambda: now)
-    turnstile = _turnstile.Turnstile()
-    lost, waiting = turnstile.queue_up(30), turnstile.queue_up(30)
-    now += 30.9
-    late = turnstile.queue_up(30)
-    assert not late.done()
-    now += 0.1
-    passing = turnstile.queue_up(30)
-    assert passing.done()
-    # It comes back after all: the one who has passed it is still through.
-    turnstile.leave(lost)
-    assert not waiting.done()
-    turnstile.leave(passing)
-    assert waiting.done()
-    assert not late.done()
+    assert isinstance(acquired.claim("held"), CachedToken)
+    assert acquired.begin() is not in_flight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 from hypothesis import settings
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from azure_cloudshell_credential import _cache, _failures
-from azure_cloudshell_credential._cache import Flight, Held, TokenCache
+from azure_cloudshell_credential._cache import CachedToken, TokenCache
 from azure_cloudshell_credential._failures import Failure
+from azure_cloudshell_credential._in_flight import InFlight
 from azure_cloudshell_credential._protocol import Token
 
 NAMES = ("arm", "vault", "storage")
@@ -18,26 +20,33 @@ RESOURCES = st.sampled_from(NAMES)
 START = 1_800_000_000.0
 
 
-class Model(RuleBasedStateMachine):
-    """Callers claim, flights land or fail or are given up, time passes and clocks jump."""
+class Claimed:
+    """An acquisition, and what for."""
 
-    flights = Bundle("flights")
+    def __init__(self, resource: str, in_flight: InFlight) -> None:
+        self.resource = resource
+        self.in_flight = in_flight
+
+
+class Model(RuleBasedStateMachine):
+    """Callers claim, acquisitions end with a token, a failure or an exception, time passes and clocks jump."""
+
+    claims = Bundle("claims")
 
     def __init__(self) -> None:
         super().__init__()
         self.wall = START
-        self.steady = 1000.0
-        self.patches = [
+        self.monotonic = 1000.0
+        self.patches: list[Any] = [
             mock.patch.object(_cache, "time", lambda: self.wall),
-            mock.patch.object(_cache, "monotonic", lambda: self.steady),
+            mock.patch.object(_cache, "monotonic", lambda: self.monotonic),
+            mock.patch.object(InFlight, "start", lambda in_flight: None),
         ]
         for patch in self.patches:
             patch.start()
         self.serial = 0
-        self.under_way: dict[str, Flight] = {}
-        self.expiries: dict[str, float] = {}
-        """For each token, the true moment of its end, on the steady clock."""
-        self.attempts: dict[str, list[float]] = {}
+        self.under_way: dict[str, InFlight] = {}
+        self.attempts: dict[str, float] = {}
 
     def teardown(self) -> None:
         for patch in self.patches:
@@ -45,87 +54,76 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.cache = TokenCache()
+        self.cache = TokenCache(30)
 
-    def check(self, resource: str, held: Held) -> None:
-        assert held.token.value.startswith(f"{resource} ")
-        assert self.steady < self.expiries[held.token.value], "an expired token was handed out"
-        assert self.wall < held.token.expires_on
+    def check(self, resource: str, cached: CachedToken) -> None:
+        assert cached.token.value.startswith(f"{resource} ")
+        assert self.wall < cached.token.expires_on, "an expired token was handed out"
 
-    @rule(target=flights, resource=RESOURCES)
-    def claim(self, resource: str) -> Flight | None:
-        outcome, flight, is_pilot = self.cache.claim(resource, 30)
-        if isinstance(outcome, Held):
+    @rule(target=claims, resource=RESOURCES)
+    def claim(self, resource: str) -> Claimed | None:
+        before = self.cache._entries.get(resource)
+        held = before.valid() if before else None
+        outcome = self.cache.claim(resource, lambda: _failures.unreachable(resource, "never run"))
+        if isinstance(outcome, CachedToken):
             self.check(resource, outcome)
-        if flight is None:
-            assert outcome is not None
-            assert not is_pilot
             return None
-        if not is_pilot:
-            assert flight is self.under_way[resource]
+        if isinstance(outcome, Failure):
+            assert held is None, "a failure although there is a valid token"
             return None
-        assert resource not in self.under_way, "two flights for one resource"
-        assert flight.resource == resource
-        if isinstance(outcome, Held):
-            assert not outcome.is_fresh()
-            last = self.attempts.get(resource, [])
-            assert not last or self.steady - last[-1] >= _cache.REFRESH_INTERVAL, "refreshed too often"
-        self.attempts.setdefault(resource, []).append(self.steady)
-        self.under_way[resource] = flight
-        return flight
+        if outcome is self.under_way.get(resource):
+            assert held is None, "made to wait although there is a valid token"
+            return None
+        assert resource not in self.under_way, "two acquisitions for one resource"
+        if held is not None:
+            assert not held.is_fresh()
+            assert self.monotonic - self.attempts[resource] >= _cache.REFRESH_RETRY_DELAY, "refreshed too often"
+        self.attempts[resource] = self.monotonic
+        self.under_way[resource] = outcome
+        return Claimed(resource, outcome)
 
-    def ended(self, flight: Flight) -> bool:
-        if self.under_way.get(flight.resource) is not flight:
+    def ended(self, claimed: Claimed | None) -> bool:
+        if claimed is None or self.under_way.get(claimed.resource) is not claimed.in_flight:
             return False
-        del self.under_way[flight.resource]
+        del self.under_way[claimed.resource]
         return True
 
-    @rule(flight=consumes(flights), life=st.integers(1, 90_000), half=st.booleans())
-    def land(self, flight: Flight | None, life: int, half: bool) -> None:
-        if flight is None or not self.ended(flight):
+    @rule(claimed=consumes(claims), life=st.integers(1, 90_000), half=st.booleans())
+    def end_with_a_token(self, claimed: Claimed | None, life: int, half: bool) -> None:
+        if claimed is None or not self.ended(claimed):
             return
         self.serial += 1
-        value = f"{flight.resource} {self.serial}"
-        self.expiries[value] = self.steady + life
         now = int(self.wall)
-        self.cache.land(flight, Token(value, now + life, now + life // 2 if half else None, None))
-        landed = flight.done.result()
-        if isinstance(landed, Held):
-            assert landed.token.value == value
-            self.cache.remember((flight.resource,), landed)
+        value = f"{claimed.resource} {self.serial}"
+        claimed.in_flight.end(Token(value, now + life, now + life // 2 if half else None, None))
+        assert claimed.in_flight.outcome().token.value == value
+        self.cache.remember((claimed.resource,), claimed.resource)
 
-    @rule(flight=consumes(flights))
-    def land_with_the_token_of_before(self, flight: Flight | None) -> None:
-        if flight is None or not self.ended(flight):
+    @rule(claimed=consumes(claims), kind=st.sampled_from(["timeout", "refused", "audience", "raised", "exits"]))
+    def end_without(self, claimed: Claimed | None, kind: str) -> None:
+        if claimed is None or not self.ended(claimed):
             return
-        entry = self.cache._entries[flight.resource]
-        if entry.held is None or entry.held.token.expires_on <= self.wall:
-            self.cache.land(flight, None)
-            return
-        before = entry.held.token
-        self.cache.land(flight, Token(before.value, before.expires_on, None, None))
-        landed = flight.done.result()
-        if isinstance(landed, Held):
-            self.check(flight.resource, landed)
-
-    @rule(flight=consumes(flights), silent=st.booleans())
-    def fail(self, flight: Flight | None, silent: bool) -> None:
-        if flight is None or not self.ended(flight):
-            return
-        failure = _failures.no_answer("r", 30) if silent else _failures.unreachable("r", "refused")
-        self.cache.land(flight, failure)
-        assert isinstance(flight.done.result(), Failure)
-
-    @rule(flight=consumes(flights))
-    def give_up(self, flight: Flight | None) -> None:
-        if flight is not None and self.ended(flight):
-            self.cache.land(flight, None)
-            assert flight.done.result() is None
+        entry = self.cache._entries.get(claimed.resource)
+        held = entry.valid() if entry else None
+        outcomes: dict[str, Any] = {
+            "timeout": _failures.no_answer("r", 30),
+            "refused": _failures.unreachable("r", "refused"),
+            "audience": _failures.audience_not_supported("r", ()),
+            "raised": KeyError("r"),
+            "exits": SystemExit(),
+        }
+        claimed.in_flight.end(outcomes[kind])
+        if held is not None:
+            assert claimed.in_flight.outcome() is held
+        elif kind == "raised":
+            assert isinstance(claimed.in_flight._future.exception(), KeyError)
+        else:
+            assert isinstance(claimed.in_flight.outcome(), Failure)
 
     @rule(seconds=st.one_of(st.integers(0, 60), st.integers(0, 10_000)))
     def time_passes(self, seconds: int) -> None:
         self.wall += seconds
-        self.steady += seconds
+        self.monotonic += seconds
 
     @rule(seconds=st.integers(-100_000, 100_000))
     def the_wall_clock_jumps(self, seconds: int) -> None:
@@ -139,16 +137,22 @@ class Model(RuleBasedStateMachine):
     @rule()
     def tokens_are_forgotten(self) -> None:
         self.cache.forget_tokens()
+        # What is under way belongs to those who wait for it, and to nobody who comes later.
+        self.under_way.clear()
         for resource in NAMES:
             assert self.cache.fresh((resource,)) is None
+
+    @rule()
+    def refusals_are_forgotten(self) -> None:
+        self.cache.forget_refusals()
 
     @invariant()
     def the_fast_path_hands_out_valid_tokens_only(self) -> None:
         if hasattr(self, "cache"):
             for resource in NAMES:
-                held = self.cache.fresh((resource,))
-                if held is not None:
-                    self.check(resource, held)
+                cached = self.cache.fresh((resource,))
+                if cached is not None:
+                    self.check(resource, cached)
 
 
 TestModel = Model.TestCase

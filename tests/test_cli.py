@@ -38,14 +38,14 @@ def test_demo_lists_emulated_machines_outside_cloud_shell() -> None:
     assert lines[7].split() == ["build-agent", "ci", "eastus", "Standard_F4s_v2", "Linux", "deallocated"]
     assert lines[-1].startswith("Signed in as ada@contoso.example in tenant 11111111-aaaa-4bbb-8ccc-222222222222, ")
     assert "through http://localhost:" in lines[-1]
-    assert lines[-1].endswith("the token lives for another 65 minutes.")
+    assert lines[-1].endswith("the token is valid for another 65 minutes.")
 
 
 def test_demo_inside_cloud_shell_reports_in_one_line_what_fails(shell: CloudShellEmulator) -> None:
     shell.deny("https://management.azure.com/")
     done = run("demo", **shell.environment)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("azure-cloudshell: Cloud Shell does not hand out tokens for")
+    assert done.stderr.startswith("azure-cloudshell: Cloud Shell does not issue tokens for")
     assert done.stderr.count("\n") == 1
 
 

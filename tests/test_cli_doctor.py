@@ -48,11 +48,11 @@ def test_healthy(shell: CloudShellEmulator) -> None:
         "ok  user       ada@contoso.example",
         f"ok  tenant     {shell.identity.tenant_id}",
         f"ok  object id  {shell.identity.object_id}",
-        "ok  token      lives for another 65 minutes",
+        "ok  token      is valid for another 65 minutes",
     ]
     assert len(page["Audiences"]) == len(_audiences.KNOWN)
     assert "no  acr                https://containerregistry.azure.net  (not supported)" in page["Audiences"]
-    assert page["What to do"][0] == "Nothing: Cloud Shell hands out tokens for Azure Resource Manager."
+    assert page["What to do"][0] == "Nothing to do: Cloud Shell issues tokens for Azure Resource Manager."
     assert "Run 'az login'" in page["What to do"][1]
     assert "\x1b" not in done.stdout
     assert "eyJ" not in done.stdout
@@ -70,7 +70,7 @@ def test_outside_cloud_shell() -> None:
 def test_an_endpoint_that_is_not_cloud_shells() -> None:
     done = run("doctor", MSI_ENDPOINT="http://169.254.169.254/x", **NO_AZ)
     assert done.returncode == 1
-    assert "MSI_ENDPOINT is not one of Cloud Shell" in sections(done.stdout)["What to do"][0]
+    assert "MSI_ENDPOINT is not Cloud Shell's" in sections(done.stdout)["What to do"][0]
 
 
 def test_refused() -> None:
@@ -92,7 +92,9 @@ def test_hanging(misbehaving: Callable[[Behaviour], MisbehavingServer]) -> None:
     page = sections(done.stdout)
     assert page["Endpoint"] == [f"no  {server.endpoint}: no answer in time"]
     assert [line[:4].strip() for line in page["Audiences"]] == ["no", "no", "-"]
-    assert page["Audiences"][2].endswith(f"{len(_audiences.KNOWN) - 2} more were not asked for: the endpoint is silent")
+    assert page["Audiences"][2].endswith(
+        f"{len(_audiences.KNOWN) - 2} more were not asked for: the endpoint is not answering"
+    )
     assert "Keep the browser tab with Cloud Shell open and active" in page["What to do"][0]
     assert len(server.requests) == 2
 
@@ -137,8 +139,8 @@ def path_with_az(folder: Path, script: str) -> str:
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("exit 1", "no  az is there, but nobody is logged in"),
-        ("echo nonsense", "no  az is there, but nobody is logged in"),
+        ("exit 1", "no  az is installed but not logged in"),
+        ("echo nonsense", "no  az is installed but not logged in"),
         (THROUGH_CLOUD_SHELL, "through Cloud Shell"),
     ],
 )

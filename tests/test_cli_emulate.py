@@ -105,7 +105,7 @@ def test_credential_serves_another_credentials_tokens(tmp_path: Path, monkeypatc
     assert 1230 <= int(reply["expires_on"]) - time.time() <= 1234
     assert ask("https://vault.azure.net")["error"] == {
         "code": "invalid_request",
-        "message": "AADSTS50076: mfa, please.",
+        "message": "AADSTS50076: mfa, please",
     }
     assert ask("https://azconfig.io/")["error"]["code"] == "AudienceNotSupported"
     token = CloudShellCredential(endpoint=url).get_token(ARM)
@@ -171,8 +171,8 @@ class Given:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ClientAuthenticationError(message="no\nway eyJhbGciOi.eyJhdWQiOi.x"), "no way [redacted]."),
-        (RuntimeError(), "RuntimeError."),
+        (ClientAuthenticationError(message="no\nway eyJhbGciOi.eyJhdWQiOi.x"), "no way [redacted]"),
+        (RuntimeError(), "RuntimeError"),
     ],
 )
 def test_failures_of_the_credential_take_the_form_of_the_endpoint(error: Exception, message: str) -> None:

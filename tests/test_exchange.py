@@ -58,9 +58,9 @@ def test_headers_are_read(misbehaving: Start) -> None:
     assert reply.headers == {"retry-after": "7", "x-empty": "", "x-odd": "é", "content-length": "0"}
 
 
-CUT = "it closed the connection before the whole reply had come"
-NOT_HTTP = "what answers there does not speak HTTP"
-TOO_LARGE = "its reply is far too large to be a token"
+CUT = "the connection was closed before the response was complete"
+NOT_HTTP = "the server there is not an HTTP/1.x server"
+TOO_LARGE = "the response exceeds 1 MiB"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_nobody_listens() -> None:
         port = listener.getsockname()[1]
     outcome = _exchange.post(Endpoint(f"http://localhost:{port}/"), {}, b"", 1)
     assert isinstance(outcome, NoReply)
-    assert outcome.reason == f"nothing listens at localhost:{port}"
+    assert outcome.reason == f"connection refused by localhost:{port}"
 
 
 def test_a_full_backlog_does_not_outlast_the_deadline() -> None:
@@ -183,7 +183,7 @@ def test_ipv6_is_tried_second(mocker: Any) -> None:
     outcome = _exchange.post(Endpoint("http://localhost:1/"), {}, b"", 1)
     assert tried == ["127.0.0.1", "::1"]
     assert isinstance(outcome, NoReply)
-    assert outcome.reason == "nothing listens at localhost:1"
+    assert outcome.reason == "connection refused by localhost:1"
 
 
 def test_other_failures_to_connect_name_their_reason(mocker: Any) -> None:
@@ -208,7 +208,7 @@ def test_the_request_has_one_of_each_header(misbehaving: Start) -> None:
     assert body == b"ab"
 
 
-class _Peer:
+class Peer:
     """A socket that has already received everything."""
 
     def __init__(self, data: bytes, piece: int) -> None:
@@ -242,11 +242,11 @@ _PIECES = st.sampled_from(
 @settings(max_examples=400)
 @given(st.lists(_PIECES | st.binary(max_size=40), max_size=12).map(b"".join), st.integers(1, 50))
 def test_any_bytes_are_a_reply_or_a_reason(data: bytes, piece: int) -> None:
-    stream = _exchange._Stream(_Peer(data, piece), time.monotonic() + 60)  # type: ignore[arg-type]
+    stream = _exchange._Stream(Peer(data, piece), time.monotonic() + 60)  # type: ignore[arg-type]
     try:
         reply = _exchange._read(stream)
-    except _exchange._Stop as stop:
-        assert stop.outcome.reason
+    except _exchange._Abort as abort:
+        assert abort.outcome.reason
     else:
         assert 200 <= reply.status <= 999
         assert len(reply.body) <= len(data)

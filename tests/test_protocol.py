@@ -1,4 +1,4 @@
-"""Scopes, replies and the decision to ask again, as data."""
+"""Scopes and replies, as data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential import _protocol
-from azure_cloudshell_credential._failures import Failure, quotable
+from azure_cloudshell_credential._failures import Failure, quoted
 from azure_cloudshell_credential._protocol import (
-    Ask,
     NoReply,
-    Patience,
-    Pause,
     Reply,
     Token,
-    acquire,
     claims_of,
     form,
+    is_bare_permission,
     read_reply,
     scope_to_resource,
 )
@@ -134,6 +131,9 @@ def read(reply: Reply, resource: str = ARM) -> Token | Failure:
         ({"expires_on": ..., "expires_in": "3900"}, 1800003900),
         ({"expires_on": None, "expires_in": 3900}, 1800003900),
         ({"expires_on": "", "expires_in": "3900"}, 1800003900),
+        ({"expires_on": "1800003600.123"}, 1800003600),
+        ({"expires_on": 1.8000036e9}, 1800003600),
+        ({"expires_on": ..., "expires_in": "3899.5"}, 1800003899),
     ],
 )
 def test_expiry_comes_as_strings_or_numbers(times: dict[str, object], expires_on: int) -> None:
@@ -157,6 +157,9 @@ def test_expiry_comes_as_strings_or_numbers(times: dict[str, object], expires_on
         {"expires_on": float("inf")},
         {"expires_on": 1e300},
         {"expires_on": "1800003600", "expires_in": "nonsense"},
+        {"expires_on": "1800003600."},
+        {"expires_on": "1.8e9"},
+        {"expires_on": "1800003600.0.0"},
         {"expires_on": str(int(NOW))},
         {"expires_on": str(int(NOW) - 1)},
         {"expires_on": ..., "expires_in": "0"},
@@ -175,6 +178,86 @@ def test_long_lived_tokens_are_refreshed_at_half_their_life(life: int, refresh_i
     token = read(ok(expires_on=int(NOW) + life))
     assert isinstance(token, Token)
     assert token.refresh_on == (None if refresh_in is None else int(NOW) + refresh_in)
+
+
+@pytest.mark.parametrize(
+    ("times", "refresh_in"),
+    [
+        ({"refresh_in": "1800"}, 1800),
+        ({"refresh_in": 1800.5}, 1800),
+        ({"refresh_on": str(int(NOW) + 60)}, 60),
+        ({"refresh_on": int(NOW) + 60, "refresh_in": "1800"}, 60),
+        # What is not before the expiry, has passed or is malformed is no refresh time.
+        ({"refresh_in": "3600"}, None),
+        ({"refresh_in": "0"}, None),
+        ({"refresh_on": "1"}, None),
+        ({"refresh_in": "soon"}, None),
+        ({"refresh_in": None}, None),
+    ],
+)
+def test_a_refresh_time_in_the_reply_is_used(times: dict[str, object], refresh_in: int | None) -> None:
+    token = read(ok(**times))
+    assert isinstance(token, Token)
+    assert token.refresh_on == (None if refresh_in is None else int(NOW) + refresh_in)
+
+
+@pytest.mark.parametrize("error", [None, "", {}, []])
+def test_an_empty_error_beside_a_token_is_no_error(error: object) -> None:
+    assert isinstance(read(ok(error=error)), Token)
+
+
+def test_a_hostile_error_costs_no_more_than_its_transfer() -> None:
+    import time
+    import tracemalloc
+
+    fields = {f"{index}_token": f"secret{index}" for index in range(20_000)}
+    many = {**fields, "error": {"code": "x" * 200_000, "message": "secret7 " * 20_000}}
+    few = {"access_token": CANARY, "error": {"code": "c", "message": f"{CANARY} " * 20_000}}
+    for content in (many, few):
+        body = json.dumps(content).encode()
+        start = time.process_time()
+        json.loads(body)
+        parsing = time.process_time() - start
+        tracemalloc.start()
+        start = time.process_time()
+        failure = read(Reply(400, {}, body))
+        elapsed = time.process_time() - start
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert isinstance(failure, Failure)
+        assert "secret" not in failure.message
+        assert CANARY not in failure.message
+        # Generous bounds: without them it was seconds and hundreds of megabytes.
+        assert elapsed < 20 * parsing + 0.5
+        assert peak < 20 * len(body)
+
+
+@pytest.mark.parametrize("at", range(15_985, 16_005))
+def test_a_token_at_the_cut_is_not_shown_in_part(at: int) -> None:
+    content = {"access_token": CANARY, "error": {"code": "c", "message": "." * at + CANARY + "." * 3000}}
+    code, message = _protocol._error_in(content)
+    assert code == "c"
+    assert CANARY[:4] not in message
+
+
+@pytest.mark.parametrize(
+    ("scope", "is_permission"),
+    [
+        ("User.Read", True),
+        ("Directory.Read.All", True),
+        ("Mail.ReadWrite.Shared", True),
+        ("DeviceManagementApps.Read.All", True),
+        ("Synchronization-Read.All", True),
+        ("https://graph.microsoft.com", False),
+        (GUID, False),
+        ("contoso.com", False),
+        ("openid", False),
+        ("api://x", False),
+        ("User", False),
+    ],
+)
+def test_a_bare_permission_is_told_from_a_resource(scope: str, is_permission: bool) -> None:
+    assert is_bare_permission(scope) == is_permission
 
 
 @pytest.mark.parametrize(
@@ -210,7 +293,7 @@ def test_the_tenant_is_read_from_the_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "kind", "may_pass"),
+    ("status", "content", "kind", "retryable"),
     [
         (400, {"error": {"code": "AudienceNotSupported", "message": "no"}}, "audience", False),
         (200, {"error": {"code": "AudienceNotSupported", "message": "no"}}, "audience", False),
@@ -231,10 +314,10 @@ def test_the_tenant_is_read_from_the_token() -> None:
         (301, {}, "endpoint", False),
     ],
 )
-def test_errors_are_told_apart(status: int, content: object, kind: str, may_pass: bool) -> None:
+def test_errors_are_told_apart(status: int, content: object, kind: str, retryable: bool) -> None:
     failure = read(Reply(status, {}, b"" if content is None else json.dumps(content).encode()))
     assert isinstance(failure, Failure)
-    assert (failure.kind, failure.may_pass) == (kind, may_pass)
+    assert (failure.kind, failure.retryable) == (kind, retryable)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -296,7 +379,7 @@ def test_a_compressed_reply_is_not_read(coding: str, is_token: bool) -> None:
     outcome = read(Reply(200, {"content-encoding": coding}, ok().body))
     assert isinstance(outcome, Token) == is_token
     if isinstance(outcome, Failure):
-        assert outcome.what.endswith("cannot be used: it is compressed, which was not asked for.")
+        assert outcome.what.endswith(f"unusable response for {ARM}: it is compressed, which was not asked for.")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +408,37 @@ def test_the_bounds_of_statuses(status: int, what: str | None) -> None:
 def test_a_reply_that_is_not_an_object_says_so() -> None:
     failure = read(Reply(200, {}, b"[1]"))
     assert isinstance(failure, Failure)
-    assert failure.what.endswith("cannot be used: it is a JSON list, not an object.")
+    assert failure.what.endswith(f"unusable response for {ARM}: it is a JSON list, not an object.")
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable", "advice"),
+    [
+        (90033, True, "temporary"),
+        (50087, True, "temporary"),
+        (50196, False, "too many"),
+        (53003, False, "a device of its own"),
+        (530032, False, "a device of its own"),
+        (50005, False, "a device of its own"),
+        (50076, False, "az login"),
+        (65001, False, "consent"),
+        (50057, False, "administrator"),
+        (500011, False, "spelling"),
+        (700082, False, "reload the portal"),
+        (90072, False, "directory"),
+        (99999999, False, "az login"),
+        # Longer and shorter numbers are other codes.
+        (5003, False, "answer what it asks for"),
+        (530039, False, "answer what it asks for"),
+    ],
+)
+def test_each_of_entras_errors_has_its_advice(code: int, retryable: bool, advice: str) -> None:
+    content = {"error": {"code": "invalid_grant", "message": f"AADSTS{code}: words of Entra's."}}
+    failure = read(Reply(400, {}, json.dumps(content).encode()))
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retryable) == ("entra", retryable)
+    assert advice in failure.advice
+    assert f"AADSTS{code}" in failure.what
 
 
 def test_what_entra_said_is_passed_on() -> None:
@@ -337,7 +450,7 @@ def test_what_entra_said_is_passed_on() -> None:
 def test_a_denied_audience_is_named() -> None:
     failure = read(Reply(400, {}, b'{"error":{"code":"AudienceNotSupported","message":"no"}}'))
     assert isinstance(failure, Failure)
-    assert failure.what == f"Cloud Shell does not hand out tokens for {ARM} (AudienceNotSupported)."
+    assert failure.what == f"Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported)."
 
 
 def test_the_wrong_resource_is_named() -> None:
@@ -346,6 +459,9 @@ def test_the_wrong_resource_is_named() -> None:
     assert failure.what == (
         f"The Cloud Shell token endpoint answered a request for {ARM} with a token for https://graph.windows.net/."
     )
+
+
+PORTAL = Reply(400, {}, b'{"error":{"code":"invalid_request","message":"Timeout waiting for token from portal."}}')
 
 
 def test_the_portals_silence_is_passed_on() -> None:
@@ -361,18 +477,18 @@ def test_the_portals_silence_is_passed_on() -> None:
     ("changes", "reason"),
     [
         ({"access_token": ...}, "it holds no access token"),
-        ({"access_token": "a b"}, "its access token is not one line of visible ASCII"),
+        ({"access_token": "a b"}, "its access token is not printable ASCII"),
         ({"token_type": "mac"}, "its token is not a bearer token"),
         ({"token_type": 7}, "its token is not a bearer token"),
         ({"expires_on": ...}, "it does not say when the token expires"),
-        ({"expires_on": 10**400}, "its token expires impossibly late"),
+        ({"expires_on": 10**400}, "its token expires more than a year ahead"),
         ({"expires_on": 1}, "its token has already expired"),
     ],
 )
 def test_the_reason_why_a_reply_cannot_be_used(changes: dict[str, object], reason: str) -> None:
     failure = read(ok(**changes))
     assert isinstance(failure, Failure)
-    assert failure.what == f"The Cloud Shell token endpoint's answer for {ARM} cannot be used: {reason}."
+    assert failure.what == f"The Cloud Shell token endpoint returned an unusable response for {ARM}: {reason}."
 
 
 @pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", ...])
@@ -391,7 +507,7 @@ def test_a_long_list_of_audiences_is_cut() -> None:
     failure = read(Reply(400, {}, json.dumps({"error": {"code": "AudienceNotSupported", "message": message}}).encode()))
     assert isinstance(failure, Failure)
     assert len(failure.supported_audiences) == 200
-    assert failure.supported_audiences[:3] == ("[redacted]", "https://a.example", "https://0.example")
+    assert failure.supported_audiences[:3] == ("[redacted]", "https://a.example.", "https://0.example")
 
 
 def test_a_byte_order_mark_is_no_obstacle() -> None:
@@ -482,156 +598,17 @@ def test_claims_are_decoded_whatever_the_padding() -> None:
 
 @given(st.text())
 def test_what_is_quoted_is_one_bounded_line(text: str) -> None:
-    quoted = quotable(text, 50)
-    assert len(quoted) <= 51
-    assert quoted.isprintable()
+    said = quoted(text, 50)
+    assert len(said) <= 50
+    assert said.isprintable()
 
 
 def test_what_looks_like_a_token_is_not_quoted() -> None:
-    assert quotable(f"got {jwt(aud='x')} instead") == "got [redacted] instead."
-    assert quotable("key " + "A1" * 30) == "key [redacted]."
-    assert "https://management.azure.com/subscriptions/0000-11" in quotable(
+    assert quoted(f"got {jwt(aud='x')} instead") == "got [redacted] instead"
+    assert quoted("key " + "A1" * 30) == "key [redacted]"
+    assert "https://management.azure.com/subscriptions/0000-11" in quoted(
         "https://management.azure.com/subscriptions/0000-11"
     )
-
-
-class Script:
-    """Drives ``acquire`` with given answers and a clock that moves only when it pauses."""
-
-    def __init__(self, mocker: Any, patience: Patience, *answers: Reply | NoReply | None) -> None:
-        self.now = 1000.0
-        mocker.patch.object(_protocol, "monotonic", lambda: self.now)
-        mocker.patch.object(_protocol, "time", lambda: NOW + self.now - 1000)
-        self.asks: list[float] = []
-        self.pauses: list[float] = []
-        steps = acquire(ARM, patience)
-        remaining = list(answers)
-        step = next(steps)
-        try:
-            while True:
-                if isinstance(step, Pause):
-                    self.pauses.append(step.seconds)
-                    self.now += step.seconds
-                    step = steps.send(None)
-                else:
-                    assert isinstance(step, Ask)
-                    self.asks.append(step.seconds)
-                    step = steps.send(remaining.pop(0))
-        except StopIteration as end:
-            self.outcome = end.value
-        assert not remaining
-
-
-PORTAL = Reply(400, {}, b'{"error":{"code":"invalid_request","message":"Timeout waiting for token from portal."}}')
-
-
-def test_a_failure_that_may_pass_is_retried_with_growing_pauses(mocker: Any) -> None:
-    script = Script(mocker, Patience(30, 3, 0.4), PORTAL, PORTAL, PORTAL, ok())
-    assert isinstance(script.outcome, Token)
-    assert script.pauses == [0.4, 0.8, 1.6]
-    assert script.asks == [30, pytest.approx(29.6), pytest.approx(28.8), pytest.approx(27.2)]
-
-
-def test_retries_end(mocker: Any) -> None:
-    script = Script(mocker, Patience(30, 1, 0.4), PORTAL, PORTAL)
-    assert script.outcome.kind == "portal"
-
-
-def test_without_retries_there_is_one_question(mocker: Any) -> None:
-    assert Script(mocker, Patience(30, 0, 0.4), PORTAL).outcome.kind == "portal"
-
-
-def test_a_pause_that_would_outlast_the_budget_is_not_taken(mocker: Any) -> None:
-    script = Script(mocker, Patience(1, 5, 0.4), PORTAL, PORTAL)
-    assert script.pauses == [0.4]
-
-
-@pytest.mark.parametrize(
-    ("value", "pause"),
-    [
-        ("7", 7.0),
-        ("0", 0.4),
-        ("", 0.4),
-        ("soon", 0.4),
-        ("-5", 0.4),
-        ("Fri, 15 Jan 2027 08:00:10 GMT", 9.5),
-        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.4),
-    ],
-)
-def test_retry_after_is_read_in_all_its_forms(mocker: Any, value: str, pause: float) -> None:
-    script = Script(mocker, Patience(30, 3, 0.4), Reply(503, {"retry-after": value}, b""), ok())
-    assert script.pauses == [pytest.approx(pause)]
-
-
-def test_the_portals_silence_may_name_a_date(mocker: Any) -> None:
-    headers = {"retry-after": "Fri, 15 Jan 2027 08:00:10 GMT"}
-    script = Script(mocker, Patience(30, 3, 0.4), Reply(400, headers, PORTAL.body), ok())
-    assert script.pauses == [pytest.approx(9.5)]
-    script = Script(mocker, Patience(30, 3, 0.4), Reply(503, headers, b"{}"), ok())
-    assert script.pauses == [pytest.approx(9.5)]
-
-
-def test_a_mixed_up_token_is_asked_for_once_more_at_once(mocker: Any) -> None:
-    wrong = ok(access_token=jwt(aud="https://graph.windows.net/"))
-    assert isinstance(Script(mocker, Patience(), wrong, ok()).outcome, Token)
-    script = Script(mocker, Patience(), wrong, wrong)
-    assert script.outcome.kind == "wrong_resource"
-    assert script.pauses == [0.0]
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "what"),
-    [
-        (
-            NoReply("nobody"),
-            "refused",
-            f"endpoint could not be asked for a token for {ARM}: nobody.",
-        ),
-        (NoReply("", timed_out=True), "timeout", f"did not answer within 30 seconds when asked for a token for {ARM}."),
-        (None, "busy", f"could not be asked for a token for {ARM}: for 30 seconds it was busy with"),
-        (Reply(404, {}, b""), "endpoint", f"answered 404 when asked for a token for {ARM}"),
-    ],
-)
-def test_what_will_not_pass_is_not_retried(mocker: Any, answer: Reply | NoReply | None, kind: str, what: str) -> None:
-    script = Script(mocker, Patience(), answer)
-    assert script.outcome.kind == kind
-    assert what in script.outcome.what
-    assert script.outcome.resource == ARM
-    assert script.pauses == []
-
-
-def test_a_question_is_asked_with_what_is_left_even_if_that_is_nothing(mocker: Any) -> None:
-    script = Script(mocker, Patience(0, 3, 0.4), PORTAL)
-    assert script.asks == [0.0]
-    # A pause that ends on the deadline leaves no time for the question after it.
-    assert Script(mocker, Patience(0.4, 3, 0.4), PORTAL).pauses == []
-
-
-def test_driving_performs_each_step_and_sends_back_its_answer() -> None:
-    def steps() -> Any:
-        try:
-            first = yield "one"
-            second = yield "two"
-            return first + second
-        finally:
-            closed.append(True)
-
-    closed: list[bool] = []
-    performed: list[str] = []
-
-    def perform(step: str) -> str:
-        performed.append(step)
-        return step.upper()
-
-    assert _protocol.drive(steps(), perform) == "ONETWO"
-    assert performed == ["one", "two"]
-
-    def fail(step: str) -> str:
-        raise KeyError(step)
-
-    with pytest.raises(KeyError, match="one"):
-        _protocol.drive(steps(), fail)
-    assert closed == [True, True]
 
 
 def test_reprs_show_no_body() -> None:

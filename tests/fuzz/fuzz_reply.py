@@ -52,7 +52,7 @@ def read_http(data: bytes) -> None:
     stream = _exchange._Stream(Peer(data[1:], data[0] % 100 + 1), time.monotonic() + 60)  # type: ignore[arg-type]
     try:
         judge(_exchange._read(stream))
-    except _exchange._Stop as stop:
+    except _exchange._Abort as stop:
         assert stop.outcome.reason
 
 

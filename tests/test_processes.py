@@ -1,0 +1,165 @@
+"""Processes: credentials that are pickled, forked, and in an interpreter that exits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from azure.identity import CredentialUnavailableError
+
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
+
+from .conftest import ARM, SECRET
+
+
+def test_pickles_carry_the_configuration_and_no_token(kind: Any, in_cloud_shell: CloudShellEmulator) -> None:
+    credential = kind(timeout=7, retry_total=1, user_agent="me").credential
+    kind.get_token(mocked := type("Holder", (), {"credential": credential})(), ARM)
+    assert mocked.credential is credential
+    pickled = pickle.dumps(credential)
+    assert not SECRET.search(pickled.decode("latin-1"))
+    in_cloud_shell.reset()
+    os.environ.pop("MSI_ENDPOINT")
+    twin = pickle.loads(pickled)
+    assert twin.endpoint == credential.endpoint
+    assert (twin._policy.timeout, twin._policy.retry_total) == (7, 1)
+    mocked.credential = twin
+    assert kind.get_token(mocked, ARM).token
+    assert "me azsdk-python" in in_cloud_shell.requests[0].headers["user-agent"]
+
+
+def test_errors_can_be_pickled(kind: Any, shell: CloudShellEmulator) -> None:
+    shell.audiences = ["https://vault.azure.net"]
+    shell.list_audiences = True
+    with pytest.raises(CredentialUnavailableError) as raised:
+        kind(endpoint=shell.endpoint).get_token(ARM)
+    twin = pickle.loads(pickle.dumps(raised.value))
+    assert (type(twin), str(twin)) == (type(raised.value), str(raised.value))
+    assert (twin.resource, twin.supported_audiences) == ("https://management.azure.com", ("https://vault.azure.net",))
+
+
+def _token_in_a_child(credential: Any, queue: Any) -> None:
+    queue.put(credential.get_token(ARM).expires_on)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_credential_travels_to_a_worker_process(shell: CloudShellEmulator, method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
+    queue = context.Queue()
+    worker = context.Process(target=_token_in_a_child, args=(CloudShellCredential(endpoint=shell.endpoint), queue))
+    worker.start()
+    assert queue.get(timeout=30) > time.time()
+    worker.join()
+    queue.close()
+    queue.join_thread()
+
+
+FORK = """
+import os, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+from azure_cloudshell_credential import CloudShellCredential
+credential = CloudShellCredential(timeout=10)
+asking = threading.Thread(target=lambda: credential.get_token("https://management.azure.com/.default"))
+asking.start()
+time.sleep(0.3)  # its request is now at the endpoint
+child = os.fork()
+if child == 0:
+    try:
+        started = time.monotonic()
+        ok = bool(credential.get_token("https://management.azure.com/.default").token)
+        ok = ok and bool(credential.get_token("https://vault.azure.net/.default").token)
+        os._exit(0 if ok and time.monotonic() - started < 5 else 3)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        os._exit(4)
+_, status = os.waitpid(child, 0)
+asking.join()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_fork_during_a_request_leaves_the_child_a_working_credential(shell: CloudShellEmulator) -> None:
+    shell.latency = 0.7
+    run = subprocess.run([sys.executable, "-c", FORK], env={**os.environ, **shell.environment}, timeout=60, check=False)
+    assert run.returncode == 0
+
+
+EXIT = """
+import sys, threading
+from azure_cloudshell_credential import CloudShellCredential
+KIND
+threading.Thread(target=get, daemon=True).start()
+sys.stdin.readline()
+"""
+KINDS = {
+    "sync": "get = lambda: CloudShellCredential().get_token('https://management.azure.com/.default')",
+    "sync with a transport": "from azure.core.pipeline.transport import RequestsTransport\n"
+    "get = lambda: CloudShellCredential(transport=RequestsTransport()).get_token('https://management.azure.com')",
+    "async": "import asyncio; from azure_cloudshell_credential.aio import CloudShellCredential\n"
+    "get = lambda: asyncio.run(CloudShellCredential().get_token('https://management.azure.com/.default'))",
+    "trio": "import trio; from azure_cloudshell_credential.aio import CloudShellCredential\n"
+    "get = lambda: trio.run(CloudShellCredential().get_token, 'https://management.azure.com/.default')",
+}
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_the_interpreter_exits_promptly_with_a_request_in_flight(shell: CloudShellEmulator, which: str) -> None:
+    shell.script(faults.hang())
+    program = EXIT.replace("KIND", KINDS[which])
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, **shell.environment}, stdin=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        while not shell.requests:
+            time.sleep(0.01)
+        start = time.monotonic()
+        process.stdin.write("leave\n")
+        process.stdin.flush()
+        assert process.wait(20) == 0
+        assert time.monotonic() - start < 5
+    assert len(shell.requests) == 1
+
+
+TEARDOWN = """
+import sys, threading, time
+from azure_cloudshell_credential import CloudShellCredential
+credential = CloudShellCredential()
+credential.get_token("https://vault.azure.net/.default")
+class Uploads:
+    def upload(self, get=credential.get_token):
+        print(len(get("https://management.azure.com/.default").token) > 9)
+WHEN
+"""
+WHENS = {
+    "at module teardown": "Uploads.__del__ = Uploads.upload; sys.modules['keeps it until the end'] = Uploads()",
+    "atexit": "import atexit; atexit.register(Uploads().upload)",
+    "with a request under way": "get = credential.get_token\n"
+    "threading.Thread(target=lambda: get('https://management.azure.com/.default'), daemon=True).start()\n"
+    "time.sleep(0.2); Uploads.__del__ = Uploads.upload; sys.modules['keeps it until the end'] = Uploads()",
+}
+
+
+@pytest.mark.parametrize("when", WHENS)
+def test_a_token_is_to_be_had_while_the_interpreter_shuts_down(shell: CloudShellEmulator, when: str) -> None:
+    shell.latency = 0.5
+    program = TEARDOWN.replace("WHEN", WHENS[when])
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **shell.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "True\n", done.stderr
+    assert done.returncode == 0
+    assert time.monotonic() - start < 10

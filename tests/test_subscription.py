@@ -1,0 +1,101 @@
+"""Which subscription to work in, where nothing says so."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from azure_cloudshell_credential import CloudShellCredential, default_subscription_id
+from azure_cloudshell_credential._subscription import first_enabled_subscription_id, known_subscription_id
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
+
+PROFILE = {
+    "subscriptions": [
+        {"id": "other", "isDefault": False, "tenantId": "t"},
+        {"id": "of-az", "isDefault": True, "tenantId": "t"},
+    ]
+}
+STORAGE = json.dumps({"storageAccountResourceId": "/subscriptions/of-storage/resourceGroups/g/x", "diskSizeInGB": 5})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Any:
+    """Writes the profile of the Azure CLI, and returns the variable that points to it."""
+
+    def write(profile: object, encoding: str = "utf-8-sig") -> dict[str, str]:
+        text = profile if isinstance(profile, str) else json.dumps(profile)
+        (tmp_path / "azureProfile.json").write_text(text, encoding=encoding)
+        return {"AZURE_CONFIG_DIR": str(tmp_path)}
+
+    return write
+
+
+def test_the_first_that_is_known_is_taken(config: Any) -> None:
+    everything = {"AZURE_SUBSCRIPTION_ID": "of-env", **config(PROFILE), "ACC_STORAGE_PROFILE": STORAGE}
+    assert known_subscription_id(everything) == "of-env"
+    del everything["AZURE_SUBSCRIPTION_ID"]
+    assert known_subscription_id(everything) == "of-az"
+    everything["AZURE_CONFIG_DIR"] = os.devnull
+    assert known_subscription_id(everything) == "of-storage"
+    del everything["ACC_STORAGE_PROFILE"]
+    assert known_subscription_id(everything) is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_the_profile_may_have_a_byte_order_mark(config: Any, encoding: str) -> None:
+    assert known_subscription_id(config(PROFILE, encoding)) == "of-az"
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "",
+        "not JSON",
+        [],
+        {},
+        {"subscriptions": None},
+        {"subscriptions": [None, {"isDefault": True}, {"isDefault": True, "id": 7}]},
+        {"subscriptions": [{"isDefault": True, "id": "t", "tenantId": "t"}]},
+    ],
+)
+def test_a_profile_without_a_default_says_nothing(config: Any, profile: object) -> None:
+    assert known_subscription_id(config(profile)) is None
+
+
+@pytest.mark.parametrize(
+    "storage", ["", "x", "[]", "{}", '{"storageAccountResourceId": 7}', '{"storageAccountResourceId": "/x"}']
+)
+def test_a_storage_profile_without_an_account_says_nothing(storage: str) -> None:
+    assert known_subscription_id({"ACC_STORAGE_PROFILE": storage, "AZURE_CONFIG_DIR": os.devnull}) is None
+
+
+def test_what_is_known_is_returned_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", "of-env")
+    assert default_subscription_id() == "of-env"
+
+
+def test_resource_manager_is_asked_last(in_cloud_shell: CloudShellEmulator) -> None:
+    with ResourceManagerStandIn(in_cloud_shell) as manager:
+        found = first_enabled_subscription_id(
+            CloudShellCredential(),
+            resource_manager=manager.url,
+            scope="https://management.azure.com/.default",
+            verify=manager.ca_file,
+        )
+    assert found == SUBSCRIPTION_ID
+
+
+def test_without_any_the_error_says_how_to_choose(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, mocker: Any
+) -> None:
+    monkeypatch.setenv("AZURE_CONFIG_DIR", os.devnull)
+    pages = [{"value": [{"state": "Disabled", "subscriptionId": "x"}], "nextLink": "https://x/2"}, {"value": []}]
+    get = mocker.patch("requests.get", side_effect=[mocker.Mock(json=lambda page=page: page) for page in pages])
+    with pytest.raises(LookupError, match=r"Set AZURE_SUBSCRIPTION_ID.*az account set"):
+        default_subscription_id()
+    assert [call.args[0] for call in get.call_args_list][1] == "https://x/2"
