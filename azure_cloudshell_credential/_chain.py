@@ -98,6 +98,24 @@ class DefaultCloudShellCredential(ChainedTokenCredential):
         return super().get_token_info(*scopes, options=request_options)
 
 
+def cached_tokens_of(credential: Any) -> CachedTokens:
+    """The tokens of any synchronous credential, cached.
+
+    :param credential: one with ``get_token_info`` or ``get_token``.
+    """
+    if isinstance(credential, DefaultCloudShellCredential):
+        return credential._tokens
+
+    def ask(scopes: tuple[str, ...], options: dict[str, Any]) -> AccessTokenInfo:
+        if hasattr(credential, "get_token_info"):
+            info: AccessTokenInfo = credential.get_token_info(*scopes, options=options)
+            return info
+        token: AccessToken = credential.get_token(*scopes, **options)
+        return AccessTokenInfo(token.token, token.expires_on)
+
+    return CachedTokens(ask, explain)
+
+
 def _steps(options: dict[str, Any], *, exclude_cloud_shell: bool) -> list[Any]:
     """The credentials of the chain, in order.
 
@@ -145,7 +163,7 @@ def explain(scope: str, error: ClientAuthenticationError) -> Failure:
     said = [
         (name, _failures.quoted(_BOILERPLATE.split(_PREFIX.sub("", text, count=1))[0], 300))
         for name, text in attempts
-        if name != DefaultAzureCredential.__name__
+        if not text.startswith(f"{DefaultAzureCredential.__name__} failed to retrieve a token")
     ]
     said.sort(key=lambda attempt: attempt[0] != CloudShellCredential.__name__)
     return _failures.nobody_has_a_token(scope, tuple(said) or (("Error", _failures.quoted(str(error))),))

@@ -6,10 +6,9 @@ import ssl
 from pathlib import Path
 
 import trustme
-from aiohttp import web
 
+from azure_cloudshell_credential._server import Request, Response, Server, compact, error_body
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._server import BackgroundServer
 from azure_cloudshell_credential.emulator._tokens import verify
 
 
@@ -24,7 +23,7 @@ class KeyVault:
         authority.cert_pem.write_to_path(self.ca_file)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost").configure_cert(context)
-        self._server = BackgroundServer(self._app, ssl_context=context)
+        self._server = Server(self._secret, ssl_context=context)
         self.challenges = 0
 
     @property
@@ -38,13 +37,8 @@ class KeyVault:
     def __exit__(self, *args: object) -> None:
         self._server.stop()
 
-    def _app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/secrets/{name}/{version:.*}", self._secret)
-        return app
-
-    async def _secret(self, request: web.Request) -> web.Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    def _secret(self, request: Request) -> Response:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         tenant_id = self._tenant_id or self._shell.identity.tenant_id
         if scheme != "Bearer" or verify(token)["aud"] != "https://vault.azure.net":
             self.challenges += 1
@@ -52,7 +46,7 @@ class KeyVault:
                 f'Bearer authorization="https://login.microsoftonline.com/{tenant_id}", '
                 'resource="https://vault.azure.net"'
             )
-            body = {"error": {"code": "Unauthorized", "message": "AKV10000: Request is missing a Bearer or PoP token."}}
-            return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})
-        name = request.match_info["name"]
-        return web.json_response({"value": "s3cr3t", "id": f"{self.url}/secrets/{name}/1", "attributes": {}})
+            body = error_body("Unauthorized", "AKV10000: Request is missing a Bearer or PoP token.")
+            return Response(401, body, {"WWW-Authenticate": challenge})
+        name = request.path.split("/")[2]
+        return Response(200, compact({"value": "s3cr3t", "id": f"{self.url}/secrets/{name}/1", "attributes": {}}))

@@ -15,10 +15,9 @@ from threading import Thread
 
 import jwt
 import trustme
-from aiohttp import web
 
+from azure_cloudshell_credential._server import Request, Response, Server, compact
 from azure_cloudshell_credential.emulator import Identity, _tokens
-from azure_cloudshell_credential.emulator._server import BackgroundServer
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID
 
 from .misbehaving import read_request
@@ -38,7 +37,7 @@ class Login:
         authority.cert_pem.write_to_path(self.ca_file)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost", *HOSTS).configure_cert(context)
-        self._server = BackgroundServer(self._app, ssl_context=context)
+        self._server = Server(self._respond, ssl_context=context)
 
     def __enter__(self) -> Login:
         self._server.start()
@@ -67,47 +66,42 @@ class Login:
             "REQUESTS_CA_BUNDLE": self.ca_file,
         }
 
-    def _app(self) -> web.Application:
-        app = web.Application()
-        # Both are asked for.
-        app.router.add_get("/{tenant}/v2.0/.well-known/openid-configuration", self._discovery)
-        app.router.add_get("/{tenant}//v2.0/.well-known/openid-configuration", self._discovery)
-        app.router.add_post("/{tenant}/oauth2/v2.0/token", self._token)
-        app.router.add_get("/tenants", self._tenants)
-        app.router.add_get("/subscriptions", self._subscriptions)
-        return app
-
-    async def _discovery(self, request: web.Request) -> web.Response:
-        authority = f"https://{request.host}/{request.match_info['tenant']}"
-        return web.json_response(
-            {
-                "issuer": f"{authority}/v2.0",
-                "authorization_endpoint": f"{authority}/oauth2/v2.0/authorize",
-                "token_endpoint": f"{authority}/oauth2/v2.0/token",
-            }
-        )
-
-    async def _token(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        now = int(time.time())
-        service = Identity(str(form["client_id"]), "A service", request.match_info["tenant"])
-        audience = str(form["scope"]).split()[0].removesuffix("/.default")
-        token = _tokens.mint(service, audience, now, now + 3600, serial=1)
-        return web.json_response({"token_type": "Bearer", "expires_in": 3600, "access_token": token})
-
-    async def _tenants(self, request: web.Request) -> web.Response:
+    def _respond(self, request: Request) -> Response:
+        # The Azure CLI asks for the configuration with one slash and with two.
+        parts = [part for part in request.path.split("/") if part]
+        if parts[1:] == ["v2.0", ".well-known", "openid-configuration"]:
+            return self._discovery(request, parts[0])
+        if parts[1:] == ["oauth2", "v2.0", "token"]:
+            return self._token(request, parts[0])
         tenant = _tenant_of(request)
-        return web.json_response({"value": [{"id": f"/tenants/{tenant}", "tenantId": tenant}]})
-
-    async def _subscriptions(self, request: web.Request) -> web.Response:
+        if tenant is None:
+            return Response(401)
+        if parts == ["tenants"]:
+            return Response(200, compact({"value": [{"id": f"/tenants/{tenant}", "tenantId": tenant}]}))
         subscription = {
             "id": f"/subscriptions/{SUBSCRIPTION_ID}",
             "subscriptionId": SUBSCRIPTION_ID,
-            "tenantId": _tenant_of(request),
+            "tenantId": tenant,
             "displayName": "Contoso",
             "state": "Enabled",
         }
-        return web.json_response({"value": [subscription]})
+        return Response(200, compact({"value": [subscription]})) if parts == ["subscriptions"] else Response(404)
+
+    def _discovery(self, request: Request, tenant: str) -> Response:
+        authority = f"https://{request.headers['host']}/{tenant}"
+        content = {
+            "issuer": f"{authority}/v2.0",
+            "authorization_endpoint": f"{authority}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{authority}/oauth2/v2.0/token",
+        }
+        return Response(200, compact(content))
+
+    def _token(self, request: Request, tenant: str) -> Response:
+        form = request.form()
+        now = int(time.time())
+        audience = form["scope"].split()[0].removesuffix("/.default")
+        token = _tokens.mint(Identity(form["client_id"], "A service", tenant), audience, now, now + 3600, serial=1)
+        return Response(200, compact({"token_type": "Bearer", "expires_in": 3600, "access_token": token}))
 
     def _accept(self) -> None:
         while True:
@@ -139,13 +133,10 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def _tenant_of(request: web.Request) -> str:
-    """The tenant that a token is from.
-
-    :raises aiohttp.web.HTTPUnauthorized: if nobody here signed it.
-    """
-    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+def _tenant_of(request: Request) -> str | None:
+    """The tenant that a token is from, None if nobody here signed it."""
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
     try:
         return str(_tokens.verify(token)["tid"])
     except jwt.InvalidTokenError:
-        raise web.HTTPUnauthorized from None
+        return None

@@ -359,7 +359,7 @@ def run(seconds: float) -> tuple[dict[str, dict[str, Any]], list[str]]:
             continue
         counts = json.loads(output.splitlines()[-1])
         # Forked workers are other processes: what they send may come beside what their parent sends.
-        counts["most requests at once"] = endpoint.shells[kind].most_at_once
+        counts["most requests at once"] = endpoint.shells[kind].max_concurrent_requests
         found[kind] = counts
         wrong += [f"{kind}: {text}" for text in judge(kind, counts, seconds)]
     trouble.join()

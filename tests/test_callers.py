@@ -75,7 +75,7 @@ def test_two_requests_are_never_at_the_endpoint_at_once(shell: CloudShellEmulato
         return credentials[index % 2].get_token(scope)
 
     assert all(isinstance(token, tuple) for token in in_threads(24, work))
-    assert shell.most_at_once == 1
+    assert shell.max_concurrent_requests == 1
 
 
 def test_waiting_for_another_request_counts_towards_the_deadline(shell: CloudShellEmulator) -> None:
@@ -243,7 +243,7 @@ def test_a_sync_call_on_a_loop_thread_with_an_async_one_under_way(shell: CloudSh
     first, second = asyncio.run(main())
     assert first != second
     assert time.monotonic() - start < 2
-    assert shell.most_at_once == 1
+    assert shell.max_concurrent_requests == 1
 
 
 def test_an_event_loop_that_stops_for_good_harms_nobody(shell: CloudShellEmulator) -> None:
@@ -432,7 +432,7 @@ def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEm
     assert time.monotonic() - start < 15
     assert len(outcomes) == 30
     assert {type(outcome) is str and "inside another token request" not in outcome for outcome in outcomes} == {False}
-    assert shell.most_at_once == 1
+    assert shell.max_concurrent_requests == 1
 
 
 def test_a_hook_that_asks_for_a_token_is_told_so_at_once(kind: Any, shell: CloudShellEmulator) -> None:

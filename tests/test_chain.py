@@ -311,7 +311,7 @@ def test_what_a_credential_says_is_read_from_the_lists_of_azure_identity() -> No
         "\tEnvironmentCredential: EnvironmentCredential authentication unavailable. Not configured.\n"
         "Visit https://x y\n"
         "\tCloudShellCredential: No.\n"
-        "\tDefaultAzureCredential: DefaultAzureCredential failed\nAttempted credentials:\n"
+        "\tDefaultAzureCredential: DefaultAzureCredential failed to retrieve a token x\nAttempted credentials:\n"
         "\tAzureCliCredential: ERROR: first line\nsecond line eyJhbGciOiJub25lIn0.eyJhIjoxfQ.\n"
         "To mitigate this issue, please refer to x\nTo mitigate this issue, please refer to x."
     )

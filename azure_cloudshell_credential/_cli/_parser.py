@@ -11,6 +11,8 @@ from .._version import __version__
 from . import token
 from ._shells import SHELLS
 
+_CREDENTIALS = "az|default|MODULE:FACTORY"
+
 
 def parse(words: Sequence[str]) -> argparse.Namespace | None:
     """The arguments; None, after showing the help, if there is no command.
@@ -18,14 +20,27 @@ def parse(words: Sequence[str]) -> argparse.Namespace | None:
     :raises SystemExit: after showing the help or the usage, as argparse does.
     """
     parser = make_parser()
-    arguments, unknown = parser.parse_known_args(words)
+    own, command = _split(words)
+    arguments, unknown = parser.parse_known_args(own)
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return None
+    if command is not None:
+        arguments.words = command
     if unknown:
         # By the command's own parser, whose usage is the one to show.
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return arguments
+
+
+def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """The command's own arguments, and the command to run. (What argparse makes of ``--`` depends on its version.)"""
+    ends = {"run": "--", "emulate": "--exec"}
+    name = next((word for word in words if not word.startswith("-")), "")
+    if name not in ends or ends[name] not in words:
+        return words, None
+    end = list(words).index(ends[name])
+    return words[:end], words[end + 1 :]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,8 +96,25 @@ def make_parser() -> argparse.ArgumentParser:
             "run Cloud Shell's token endpoint on this machine",
             "azure-cloudshell emulate",
             "azure-cloudshell emulate --port 0 --lifetime 120 --audience https://vault.azure.net",
-            "azure-cloudshell emulate --credential az       # real tokens, of your own login",
             "azure-cloudshell emulate --port 0 --exec python my_script.py",
+            "azure-cloudshell emulate --with-azure --exec az vm list",
+        )
+    )
+    _run(
+        add(
+            "run",
+            "run a program you cannot change with tokens of Cloud Shell, az login and the rest of the default chain",
+            "azure-cloudshell run -- terraform apply",
+            "azure-cloudshell run -- node app.js",
+            "azure-cloudshell run --protocol app-service -- python app.py",
+        )
+    )
+    _serve(
+        add(
+            "serve",
+            "serve the same tokens to tools with a hard-coded address, until Ctrl-C",
+            "azure-cloudshell serve",
+            "azure-cloudshell serve --port 0 --path-secret",
         )
     )
     _demo(
@@ -144,21 +176,52 @@ def _emulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
     parser.add_argument("--user", metavar="NAME", help="user to emulate")
     parser.add_argument("--lifetime", type=_positive, metavar="SECONDS", help="how long tokens live (3900)")
+    parser.add_argument("--audience", action="append", metavar="URI", help="support this audience too; may be repeated")
     parser.add_argument(
-        "--audience", action="append", metavar="URI", help="support this audience and no other; may be repeated"
+        "--only-audience", action="append", metavar="URI", help="support this audience and no other; may be repeated"
     )
+    parser.add_argument("--all-audiences", action="store_true", help="support every audience")
     parser.add_argument("--latency", type=_latency, default=0.0, metavar="SECONDS", help="wait before each reply")
     parser.add_argument(
-        "--credential",
-        metavar="az|default|MODULE:FACTORY",
-        help="answer with real tokens: of the Azure CLI, of DefaultAzureCredential, or of what FACTORY() returns",
+        "--with-azure", action="store_true", help="also emulate as much of Azure Resource Manager as lists machines"
     )
+    parser.add_argument("--shell", choices=SHELLS, help="for the lines it prints; default: the shell that asks")
     parser.add_argument(
         "--exec",
+        dest="words",
         nargs=argparse.REMAINDER,
         metavar="COMMAND",
         help="run a command in the emulated environment, and exit with its status; last option",
     )
+
+
+def _broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--credential",
+        metavar=_CREDENTIALS,
+        help="where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("cloud-shell", "app-service", "imds"),
+        default="cloud-shell",
+        help="what the program speaks: %(choices)s; default: %(default)s, as azure-identity does in every language",
+    )
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _broker(parser)
+    parser.add_argument("--verbose", "-v", action="store_true", help="show a line for each token request, on stderr")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    _broker(parser)
+    parser.add_argument("--port", type=_port, default=50342, help="where to listen; 0 takes a free port (%(default)s)")
+    parser.add_argument(
+        "--path-secret", action="store_true", help="put a secret into the URL, so that only who knows it can ask"
+    )
+    parser.add_argument("--shell", choices=SHELLS, help="for the lines it prints; default: the shell that asks")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

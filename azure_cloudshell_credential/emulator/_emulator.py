@@ -7,9 +7,9 @@ a cached token is what is left of its life.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,12 +18,19 @@ from threading import Lock
 from time import time
 from typing import Any
 
-from aiohttp import web
-from azure.core.credentials import TokenCredential
-
-from .. import _audiences, _cache, _environment, _failures
-from . import _tokens, faults
-from ._server import MAX_REQUEST_BODY, BackgroundServer, error_response, refuse_strangers
+from .. import _audiences, _cache
+from .._server import Request, Response, Server, compact, error_response, refusal
+from .._token_protocols import (
+    APP_SERVICE_PATH,
+    CLOUD_SHELL_PATHS,
+    IDENTITY_VARIABLES,
+    IMDS_PATH,
+    AppServiceProtocol,
+    CloudShellProtocol,
+    ImdsProtocol,
+    TokenProtocol,
+)
+from . import _tokens
 from ._tokens import Identity
 from .faults import ScriptedReply
 
@@ -35,10 +42,19 @@ DEFAULT_LIFETIME = 3900
 DEFAULT_AUDIENCES = (
     *(identifier for audience in _audiences.KNOWN for identifier in audience.listed),
     *_audiences.UNNAMED_APP_IDS,
+    # For SSH certificates, accepted with its suffix, as it is: a comment in MSAL for Python.
+    "https://pas.windows.net/CheckMyAccess/Linux/.default",
 )
 
-_PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
-_VARIABLES_OF_OTHER_HOSTS = (*_environment.VARIABLES_OF_OTHER_HOSTS, "IDENTITY_HEADER")
+_IDENTITY_HEADER = "made-up-identity-header"
+_IMDS_PREFIX = "/imds"
+_OPENID_CONFIGURATION = "/.well-known/openid-configuration"
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PROTOCOLS: dict[str, TokenProtocol] = {
+    **dict.fromkeys(CLOUD_SHELL_PATHS, CloudShellProtocol()),
+    APP_SERVICE_PATH: AppServiceProtocol(_IDENTITY_HEADER),
+    f"{_IMDS_PREFIX}{IMDS_PATH}": ImdsProtocol(),
+}
 
 
 @dataclass
@@ -73,16 +89,14 @@ class CloudShellEmulator:
     Its tokens are made up: signed by a key that only this process has, good for nothing in Azure. Every method may be
     called from any thread, while it serves or before.
 
-    :keyword int port: the port; 0, the default, takes a free one. Tools with the address built in (azure-cli, azd,
+    :keyword int port: the port; 0, the default, takes a free one. Tools with a hard-coded address (azure-cli, azd,
         MSAL for Python) need 50342.
     :keyword Identity identity: who is signed in.
     :keyword int lifetime: how long tokens live, in seconds.
-    :keyword audiences: the resources it hands out tokens for; None: all.
+    :keyword audiences: the resources it issues tokens for; None: all.
     :keyword float latency: seconds before each reply.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
         2024-08.
-    :keyword credential: answer with this credential's tokens instead of made-up ones.
-    :paramtype credential: ~azure.core.credentials.TokenCredential
     """
 
     def __init__(
@@ -94,7 +108,6 @@ class CloudShellEmulator:
         audiences: Iterable[str] | None = DEFAULT_AUDIENCES,
         latency: float = 0.0,
         list_audiences: bool = False,
-        credential: TokenCredential | None = None,
     ) -> None:
         self._defaults: dict[str, Any] = {
             "identity": identity or Identity(),
@@ -104,9 +117,8 @@ class CloudShellEmulator:
             "list_audiences": list_audiences,
         }
         self._mutex = Lock()
-        self._server = BackgroundServer(self._app, port)
+        self._server = Server(self._respond, port)
         self._serial = 0
-        self._credential = credential
         self._is_environment = False
         self.reset()
 
@@ -120,9 +132,10 @@ class CloudShellEmulator:
             self.latency: float = self._defaults["latency"]
             self.list_audiences: bool = self._defaults["list_audiences"]
             self.requests: list[TokenRequest] = []
-            self.most_at_once: int = 0
+            self.max_concurrent_requests: int = 0
             self._under_way = 0
             self._script: deque[ScriptedReply] = deque()
+            self._failing: ScriptedReply | None = None
             self._cache: dict[str, tuple[str, int, int]] = {}
             self._revoked_before = 0
         _cache.forget_all_refusals()
@@ -173,12 +186,25 @@ class CloudShellEmulator:
             "POWERSHELL_DISTRIBUTION_CHANNEL": "CloudShell",
         }
 
+    @property
+    def app_service_environment(self) -> dict[str, str]:
+        """The variables that an App Service with a managed identity has, for code that runs there."""
+        return _PROTOCOLS[APP_SERVICE_PATH].environment(self.origin)
+
+    @property
+    def imds_environment(self) -> dict[str, str]:
+        """The variable that leads a virtual machine's managed identity here, for code that runs there."""
+        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"{self.origin}{_IMDS_PREFIX}"}
+
     @contextmanager
     def as_environment(self) -> Iterator[None]:
         """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards."""
-        before = {name: os.environ.get(name) for name in (*self.environment, *_VARIABLES_OF_OTHER_HOSTS)}
+        removed = [name for name in IDENTITY_VARIABLES if name not in self.environment]
+        # Where the managed identity of a virtual machine is asked is no business of Cloud Shell's.
+        removed.remove("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+        before = {name: os.environ.get(name) for name in (*self.environment, *removed)}
         os.environ.update(self.environment)
-        for name in _VARIABLES_OF_OTHER_HOSTS:
+        for name in removed:
             os.environ.pop(name, None)
         self._is_environment = True
         try:
@@ -201,20 +227,36 @@ class CloudShellEmulator:
         with self._mutex:
             self._script.extend(replies)
 
-    def deny(self, resource: str) -> None:
-        """Support an audience no longer, under any of its spellings."""
-        audience = _audiences.lookup(resource)
-        spellings = audience.identifiers if audience else (resource,)
-        denied = {_plain(spelling) for spelling in spellings}
+    @contextmanager
+    def failing(self, reply: ScriptedReply) -> Iterator[None]:
+        """Answer every request like this for the length of a ``with`` block."""
+        self._failing = reply
+        try:
+            yield
+        finally:
+            self._failing = None
+
+    def deny(self, name: str) -> None:
+        """Support an audience no longer, under any of its identifiers.
+
+        :param name: a URI, an application id, a scope, or a short name such as ``vault``.
+        :raises ValueError: for what is none of these.
+        """
+        denied = {_plain(identifier) for identifier in _identifiers(name)}
         with self._mutex:
             listed = DEFAULT_AUDIENCES if self.audiences is None else self.audiences
             self.audiences = [audience for audience in listed if _plain(audience) not in denied]
 
-    def allow(self, resource: str) -> None:
-        """Support an audience."""
+    def allow(self, name: str) -> None:
+        """Support an audience, under all of its identifiers.
+
+        :param name: as for :meth:`deny`.
+        :raises ValueError: for what is none of these.
+        """
+        allowed = _identifiers(name)
         with self._mutex:
             if self.audiences is not None:
-                self.audiences.append(resource)
+                self.audiences.extend(allowed)
         # The credentials of this process need not wait until they would ask again by themselves.
         _cache.forget_all_refusals()
 
@@ -268,105 +310,86 @@ class CloudShellEmulator:
         token = _tokens.mint(self.identity, audience, min(issued_at, expires_on), expires_on, self._serial)
         return token, issued_at, expires_on
 
-    def _app(self) -> web.Application:
-        app = web.Application(middlewares=[refuse_strangers], client_max_size=MAX_REQUEST_BODY)
-        for path in _PATHS:
-            app.router.add_route("*", path, self._answer)
-        app.router.add_get("/{tenant}/.well-known/openid-configuration", self._openid_configuration)
-        app.router.add_get("/common/discovery/keys", self._keys)
-        return app
+    def _respond(self, request: Request) -> Response:
+        if (refused := refusal(request)) is not None:
+            return refused
+        protocol = _PROTOCOLS.get(request.path)
+        if protocol is not None and request.method in ("GET", "POST"):
+            return self._answer(request, protocol)
+        if request.method == "GET" and request.path == "/common/discovery/keys":
+            return Response(200, compact(_tokens.key_set()))
+        if request.method == "GET" and request.path.endswith(_OPENID_CONFIGURATION):
+            return self._openid_configuration(request.path.removesuffix(_OPENID_CONFIGURATION).strip("/"))
+        return error_response(404, "NotFound", "There is nothing here.")
 
-    async def _openid_configuration(self, request: web.Request) -> web.Response:
-        tenant_id = request.match_info["tenant"]
-        return web.json_response(
-            {
-                "issuer": _tokens.issuer(tenant_id),
-                "jwks_uri": f"{self.origin}/common/discovery/keys",
-                "authorization_endpoint": f"https://login.microsoftonline.com/{tenant_id}/oauth2/authorize",
-                "token_endpoint": f"https://login.microsoftonline.com/{tenant_id}/oauth2/token",
-                "id_token_signing_alg_values_supported": ["RS256"],
-            }
-        )
+    def _openid_configuration(self, tenant_id: str) -> Response:
+        content = {
+            "issuer": _tokens.issuer(tenant_id),
+            "jwks_uri": f"{self.origin}/common/discovery/keys",
+            "authorization_endpoint": f"https://login.microsoftonline.com/{tenant_id}/oauth2/authorize",
+            "token_endpoint": f"https://login.microsoftonline.com/{tenant_id}/oauth2/token",
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+        return Response(200, compact(content))
 
-    async def _keys(self, request: web.Request) -> web.Response:
-        return web.json_response(_tokens.key_set())
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if request.method not in ("GET", "POST"):
-            raise web.HTTPNotFound
-        fields = request.query if request.method == "GET" else await request.post()
-        asked = TokenRequest(
-            request.method,
-            request.path,
-            {name.lower(): value for name, value in request.headers.items()},
-            {name: value for name, value in fields.items() if isinstance(value, str)},
-        )
+    def _answer(self, request: Request, protocol: TokenProtocol) -> Response:
+        fields = request.query if request.method == "GET" else request.form()
+        asked = TokenRequest(request.method, request.path, request.headers, fields)
         with self._mutex:
             self.requests.append(asked)
-            scripted = self._script.popleft() if self._script else ScriptedReply()
+            scripted = self._script.popleft() if self._script else self._failing or ScriptedReply()
             self._under_way += 1
-            self.most_at_once = max(self.most_at_once, self._under_way)
+            self.max_concurrent_requests = max(self.max_concurrent_requests, self._under_way)
         try:
-            await asyncio.sleep(self.latency + scripted.seconds)
+            is_there = request.wait(self.latency + scripted.seconds)
         finally:
             with self._mutex:
                 self._under_way -= 1
-        if scripted.drops and request.transport is not None:
+        if scripted.drops or not is_there:
             _LOGGER.info("%s %s %s -> dropped", asked.method, asked.path, asked.resource or "-")
-            request.transport.abort()
-            return web.Response()
-        response = await self._reply(asked, scripted)
+            return Response(0, drops=True)
+        response = self._reply(request, protocol, scripted)
         asked.status = response.status
         _LOGGER.info("%s %s %s -> %d", asked.method, asked.path, asked.resource or "-", asked.status)
         return response
 
-    async def _reply(self, asked: TokenRequest, scripted: ScriptedReply) -> web.Response:
-        if asked.headers.get("metadata", "").lower() != "true":
-            return error_response(400, "bad_request_102", "Required metadata header not specified")
-        if not asked.resource:
-            return error_response(400, "invalid_request", "Required audience parameter not specified")
+    def _reply(self, request: Request, protocol: TokenProtocol, scripted: ScriptedReply) -> Response:
+        requested = protocol.resource_of(request)
+        if isinstance(requested, Response):
+            return requested
         if scripted.body is not None:
-            text = scripted.body.replace("{resource}", asked.resource)
-            headers = {"Content-Type": "application/json; charset=utf-8", **scripted.headers}
-            return web.Response(status=scripted.status, text=text, headers=headers)
-        resource = scripted.token_for or asked.resource
-        if self.audiences is not None and _plain(resource) not in map(_plain, self.audiences):
-            listing = f" Supported audiences: {','.join(self.audiences)}" if self.list_audiences else ""
-            return error_response(
-                400, "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
+            return Response(scripted.status, scripted.body.replace("{resource}", requested), scripted.headers)
+        resource = scripted.token_for or requested
+        if not self._supports(resource):
+            listing = f" Supported audiences: {','.join(self.audiences or ())}" if self.list_audiences else ""
+            return protocol.error(
+                "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
             )
-        if scripted.token_life is not None:
-            token, issued_at, expires_on = self._mint(resource, scripted.token_life)
-        elif self._credential is None:
+        if scripted.token_life is None:
             token, issued_at, expires_on = self._issue(resource)
         else:
-            try:
-                token, expires_on = await asyncio.to_thread(self._credential.get_token, f"{resource}/.default")
-            except Exception as error:
-                return _refusal(resource, error)
-            issued_at = int(time())
-        content = {
-            "access_token": token,
-            "refresh_token": "",
-            "expires_in": str(max(0, expires_on - int(time()))),
-            "expires_on": str(expires_on),
-            "not_before": str(issued_at),
-            "resource": asked.resource,
-            "token_type": "Bearer",
-        }
-        return web.json_response(text=faults.compact(content))
+            token, issued_at, expires_on = self._mint(resource, scripted.token_life)
+        return protocol.token(requested, token, expires_on, issued_at)
 
-
-def _refusal(resource: str, error: Exception) -> web.Response:
-    """The failure of the credential behind the emulator, as the endpoint would word it."""
-    text = _failures.quoted(getattr(error, "message", None) or str(error) or type(error).__name__)
-    # AADSTS500011, AADSTS650057: Entra knows no such resource for this tenant or client.
-    if "AADSTS500011" in text or "AADSTS650057" in text:
-        return error_response(
-            400, "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience."
-        )
-    return error_response(400, "invalid_request", text)
+    def _supports(self, resource: str) -> bool:
+        return self.audiences is None or _plain(resource) in map(_plain, self.audiences)
 
 
 def _plain(audience: str) -> str:
     return audience.rstrip("/").casefold()
+
+
+def _identifiers(name: str) -> tuple[str, ...]:
+    """All identifiers of an audience.
+
+    :param name: a short name, a scope, a URI or an application id.
+    :raises ValueError: for what is none of these.
+    """
+    resource = _audiences.resource_for(name) or name.removesuffix("/.default")
+    audience = _audiences.lookup(resource)
+    if audience is not None:
+        return audience.identifiers
+    if "://" not in resource and not _GUID.fullmatch(resource):
+        known = ", ".join(sorted(audience.name for audience in _audiences.KNOWN))
+        raise ValueError(f"{name!r} is not an audience. Give a URI, an application id, a scope, or one of: {known}.")
+    return (resource,)

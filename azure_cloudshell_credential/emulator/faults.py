@@ -5,9 +5,9 @@ Only the first few are known of the real endpoint; the rest is what any server o
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
+
+from .._server import error_body
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,6 @@ class ScriptedReply:
 def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply:
     """An error in the endpoint's form."""
     return ScriptedReply(status, error_body(code, message), headers)
-
-
-def error_body(code: str, message: str) -> str:
-    """The body of an error: compact JSON, nested."""
-    return compact({"error": {"code": code, "message": message}})
-
-
-def compact(content: Any) -> str:
-    """JSON without white space, as the endpoint writes it: Content-Length 940 of azure-powershell#18258 is of such."""
-    return json.dumps(content, separators=(",", ":"))
 
 
 def portal_timeout() -> ScriptedReply:

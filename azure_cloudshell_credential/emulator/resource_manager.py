@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
+from urllib.parse import urlencode
 from uuid import NAMESPACE_URL, uuid5
 
 try:
     import jwt
     import trustme
-    from aiohttp import web
 except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         f"The stand-in needs {_missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=_missing.name
     ) from None
 
-from . import _tokens, faults
+from .._server import Request, Response, Server, compact, error_body, error_response
+from . import _tokens
 from ._emulator import CloudShellEmulator
-from ._server import BackgroundServer, error_response
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
 AUDIENCES = (
@@ -36,7 +35,6 @@ AUDIENCES = (
     "https://management.azure.com/",
     "https://management.azure.com",
 )
-_PROVIDER = "/subscriptions/{subscription_id}/providers/Microsoft.Compute"
 _GROUP = "/subscriptions/{subscription_id}/resourceGroups/{group}/providers/Microsoft.Compute"
 
 _MACHINES = (
@@ -48,14 +46,16 @@ _MACHINES = (
 )
 
 
+_RUNNING = {"start": "running", "restart": "running", "powerOff": "stopped", "deallocate": "deallocated"}
+_MACHINES_PATH = ("providers", "microsoft.compute", "virtualmachines")
+_LOCATIONS = (("eastus", "East US"), ("northeurope", "North Europe"), ("westeurope", "West Europe"))
+
+
 class _RejectedError(Exception):
     def __init__(self, code: str, message: str, challenge: str = "") -> None:
         super().__init__(code)
-        self.response = web.json_response(
-            text=faults.error_body(code, message),
-            status=401,
-            headers={"WWW-Authenticate": challenge or f'Bearer error="invalid_token", error_description="{code}"'},
-        )
+        header = challenge or f'Bearer error="invalid_token", error_description="{code}"'
+        self.response = Response(401, error_body(code, message), {"WWW-Authenticate": header})
 
 
 class ResourceManagerStandIn:
@@ -74,7 +74,7 @@ class ResourceManagerStandIn:
         self._page_size = page_size
         self._mutex = Lock()
         self._folder: TemporaryDirectory[str] | None = None
-        self._server: BackgroundServer | None = None
+        self._server: Server | None = None
         self.claims_challenge: str | None = None
         self.requests: list[str] = []
         self.power: dict[str, str] = {name: state for name, _, _, _, _, state, _ in _MACHINES}
@@ -91,6 +91,20 @@ class ResourceManagerStandIn:
         assert self._folder is not None
         return str(Path(self._folder.name) / "ca.pem")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that lead the ``demo`` command and Python's clients here.
+
+        ``AZURE_CLOUDSHELL_RESOURCE_MANAGER`` is read by this package's demo and examples; the others are what requests,
+        aiohttp and the Azure CLI trust.
+        """
+        return {
+            "AZURE_CLOUDSHELL_RESOURCE_MANAGER": self.url,
+            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
+            "REQUESTS_CA_BUNDLE": self.ca_file,
+            "SSL_CERT_FILE": self.ca_file,
+        }
+
     def challenge_claims(self, claims: str | None) -> None:
         """Reject tokens with a claims challenge, as after a revocation; None ends it."""
         self.claims_challenge = claims
@@ -101,7 +115,7 @@ class ResourceManagerStandIn:
         authority.cert_pem.write_to_path(self.ca_file)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-        self._server = BackgroundServer(self._app, ssl_context=context)
+        self._server = Server(self._respond, ssl_context=context)
         self._server.start()
         return self
 
@@ -111,25 +125,74 @@ class ResourceManagerStandIn:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _app(self) -> web.Application:
-        app = web.Application(middlewares=[self._authenticated])
-        app.router.add_get("/subscriptions", self._subscriptions)
-        app.router.add_get(f"{_PROVIDER}/virtualMachines", self._virtual_machines)
-        for action in ("start", "deallocate"):
-            app.router.add_post(f"{_GROUP}/virtualMachines/{{name}}/{action}", self._change_power)
-        return app
-
-    @web.middleware
-    async def _authenticated(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    def _respond(self, request: Request) -> Response:
         try:
-            self._authenticate(request)
+            return self._answer(request)
         except _RejectedError as rejected:
             return rejected.response
-        return await handler(request)
 
-    async def _subscriptions(self, request: web.Request) -> web.Response:
+    def _answer(self, request: Request) -> Response:
+        # Resource Manager does not mind the case of its paths.
+        parts = request.path.strip("/").split("/")
+        is_of_a_subscription = len(parts) > 1 and parts[0].lower() == "subscriptions"
+        self._authenticate(request, needs_tenant=is_of_a_subscription)
+        if parts[0].lower() in ("subscriptions", "tenants") and "api-version" not in request.query:
+            return error_response(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
+        if parts == ["subscriptions"]:
+            return _listing(self._subscriptions())
+        if parts == ["tenants"]:
+            tenant = self._shell.identity.tenant_id
+            return _listing([{"id": f"/tenants/{tenant}", "tenantId": tenant}])
+        if not is_of_a_subscription:
+            return _not_found(request)
+        if parts[1] != SUBSCRIPTION_ID:
+            return error_response(404, "SubscriptionNotFound", f"The subscription '{parts[1]}' could not be found.")
+        return self._in_subscription(request, parts[2:])
+
+    def _in_subscription(self, request: Request, parts: list[str]) -> Response:
+        match [part.lower() for part in parts]:
+            case []:
+                return Response(200, compact(self._subscriptions()[1]))
+            case ["locations"]:
+                return _listing([_location(name, shown) for name, shown in _LOCATIONS])
+            case ["resourcegroups"]:
+                return _listing([_group(name) for name in _GROUPS])
+            case ["resourcegroups", name] if name in _GROUPS:
+                return Response(200, compact(_group(name)))
+            case path if path == list(_MACHINES_PATH):
+                return self._page(request, list(_MACHINES))
+            case ["resourcegroups", group, "providers", "microsoft.compute", "virtualmachines", *rest] if (
+                group in _GROUPS
+            ):
+                return self._machines_of_group(request, group, rest)
+        return _not_found(request)
+
+    def _machines_of_group(self, request: Request, group: str, rest: list[str]) -> Response:
+        of_group = [machine for machine in _MACHINES if machine[1] == group]
+        if not rest:
+            return self._page(request, of_group)
+        found = [machine for machine in of_group if machine[0] == rest[0]]
+        if not found:
+            return error_response(
+                404,
+                "ResourceNotFound",
+                f"The Resource 'Microsoft.Compute/virtualMachines/{rest[0]}' under resource group '{group}' was not "
+                "found.",
+            )
+        machine = self._machine(*found[0])
+        match rest[1:]:
+            case [] if request.method == "GET":
+                return Response(200, compact(machine))
+            case ["instanceview"] if request.method == "GET":
+                return Response(200, compact(machine["properties"]["instanceView"]))
+            case [action] if request.method == "POST":
+                for name, state in _RUNNING.items():
+                    if name.lower() == action:
+                        self.power[rest[0]] = state
+                        return Response(200)
+        return _not_found(request)
+
+    def _subscriptions(self) -> list[dict[str, Any]]:
         subscription = {
             "id": f"/subscriptions/{SUBSCRIPTION_ID}",
             "subscriptionId": SUBSCRIPTION_ID,
@@ -144,35 +207,18 @@ class ResourceManagerStandIn:
             "displayName": "Contoso Trial (expired)",
             "state": "Disabled",
         }
-        return web.json_response({"value": [retired, subscription]})
+        return [retired, subscription]
 
-    async def _virtual_machines(self, request: web.Request) -> web.Response:
-        if (missing := self._unknown_subscription(request)) is not None:
-            return missing
-        if "api-version" not in request.query:
-            return error_response(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
-        first = int(request.query.get("$skiptoken", "0"))
-        machines = [self._machine(*machine) for machine in _MACHINES]
-        page: dict[str, Any] = {"value": machines[first : first + self._page_size]}
+    def _page(self, request: Request, machines: list[Any]) -> Response:
+        skip = request.query.get("$skiptoken", "0")
+        first = int(skip) if skip.isascii() and skip.isdigit() else 0
+        page: dict[str, Any] = {
+            "value": [self._machine(*machine) for machine in machines[first : first + self._page_size]]
+        }
         if first + self._page_size < len(machines):
-            following = request.url.update_query({"$skiptoken": str(first + self._page_size)})
-            page["nextLink"] = str(following)
-        return web.json_response(page)
-
-    async def _change_power(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if (missing := self._unknown_subscription(request)) is not None:
-            return missing
-        if name not in self.power:
-            return error_response(404, "ResourceNotFound", f"The Resource 'virtualMachines/{name}' was not found.")
-        self.power[name] = "running" if request.path.endswith("/start") else "deallocated"
-        return web.Response(status=200)
-
-    def _unknown_subscription(self, request: web.Request) -> web.Response | None:
-        subscription_id = request.match_info["subscription_id"]
-        if subscription_id == SUBSCRIPTION_ID:
-            return None
-        return error_response(404, "SubscriptionNotFound", f"The subscription '{subscription_id}' could not be found.")
+            query = {**request.query, "$skiptoken": str(first + self._page_size)}
+            page["nextLink"] = f"{self.url}{request.path}?{urlencode(query)}"
+        return Response(200, compact(page))
 
     def _machine(
         self, name: str, group: str, region: str, size: str, system: str, _: str, tags: dict[str, str]
@@ -199,15 +245,15 @@ class ResourceManagerStandIn:
             },
         }
 
-    def _authenticate(self, request: web.Request) -> None:
+    def _authenticate(self, request: Request, *, needs_tenant: bool) -> None:
         """Check the token that came with a request.
 
         Messages as Resource Manager words them, public examples: foundry-dev-tools#461 (expired),
         active-directory-dotnetcore-daemon-v2#145 (audience), azure-sdk-for-python#38382 (tenant).
         """
         with self._mutex:
-            self.requests.append(f"{request.method} {request.path_qs}")
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            self.requests.append(f"{request.method} {request.target}")
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not token:
             raise _RejectedError(
                 "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
@@ -243,7 +289,7 @@ class ResourceManagerStandIn:
                 f'Bearer authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", '
                 f'error="insufficient_claims", claims="{encoded}"',
             )
-        if "subscription_id" in request.match_info:
+        if needs_tenant:
             self._check_tenant(claims["tid"])
 
     def _check_tenant(self, tenant_id: str) -> None:
@@ -254,3 +300,34 @@ class ResourceManagerStandIn:
                 f"The access token is from the wrong issuer '{_tokens.issuer(tenant_id)}'. It must match the tenant "
                 f"'{_tokens.issuer(expected)}' associated with this subscription.",
             )
+
+
+_GROUPS = {group: region for _, group, region, *_ in reversed(_MACHINES)}
+
+
+def _group(name: str) -> dict[str, Any]:
+    return {
+        "id": f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{name}",
+        "name": name,
+        "type": "Microsoft.Resources/resourceGroups",
+        "location": _GROUPS[name],
+        "properties": {"provisioningState": "Succeeded"},
+    }
+
+
+def _location(name: str, shown: str) -> dict[str, Any]:
+    return {
+        "id": f"/subscriptions/{SUBSCRIPTION_ID}/locations/{name}",
+        "name": name,
+        "displayName": shown,
+        "regionalDisplayName": shown,
+        "metadata": {"regionType": "Physical"},
+    }
+
+
+def _listing(items: list[dict[str, Any]]) -> Response:
+    return Response(200, compact({"value": items}))
+
+
+def _not_found(request: Request) -> Response:
+    return error_response(404, "InvalidResourceType", f"Nothing is served at {request.method} {request.path}.")

@@ -1,0 +1,14 @@
+"""Showing what a server logs, a line for each request, on stderr."""
+
+from __future__ import annotations
+
+import logging
+
+
+def log_to_stderr(name: str) -> None:
+    """Show what a logger says at INFO level."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -1,0 +1,31 @@
+"""``azure-cloudshell run``: a command whose managed-identity client asks the broker."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ..broker import CloudShellBroker
+from . import CommandError
+from ._child import command_of, run_command
+from ._credentials import credential_named
+from ._log import log_to_stderr
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command to its end, and exit with its status."""
+    command = command_of(arguments.words)
+    credential = credential_named(arguments.credential)
+    broker = CloudShellBroker(credential, protocol=arguments.protocol)
+    try:
+        broker.start()
+    except OSError as error:
+        raise CommandError(f"Cannot listen on this machine: {error.strerror or error}.") from None
+    try:
+        if arguments.verbose:
+            log_to_stderr("azure_cloudshell_credential.broker")
+            print(f"azure-cloudshell: serving tokens on port {broker.port} ({arguments.protocol})", file=sys.stderr)
+        return run_command(command, broker.child_environment(os.environ))
+    finally:
+        broker.stop()

@@ -1,0 +1,480 @@
+"""The broker: who may ask it, what it answers in each protocol, and what it shows to nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from azure.core.credentials import AccessToken, AccessTokenInfo
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import ManagedIdentityCredential
+
+from azure_cloudshell_credential import DefaultCloudShellCredential
+from azure_cloudshell_credential.broker import PROTOCOLS, CloudShellBroker
+from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
+
+from .conftest import CANARY, Everything, in_threads
+
+ARM = "https://management.azure.com"
+SEARCH = "https://search.azure.com"
+METADATA = {"Metadata": "true"}
+
+
+class Given:
+    """A credential that gives what it is told to."""
+
+    def __init__(self, outcome: Any = None) -> None:
+        self.outcome = outcome or AccessToken(CANARY, int(time.time()) + 3600)
+        self.scopes: list[str] = []
+        self.options: list[dict[str, Any]] = []
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        self.scopes += scopes
+        self.options.append(options)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        token: AccessToken = self.outcome
+        return token
+
+
+class GivenInfo(Given):
+    """The same, in the newer form."""
+
+    def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        token = self.get_token(*scopes, **(options or {}))
+        return AccessTokenInfo(token.token, token.expires_on)
+
+
+@pytest.fixture
+def given() -> Given:
+    return Given()
+
+
+@pytest.fixture(params=PROTOCOLS)
+def broker(request: pytest.FixtureRequest, given: Given) -> Iterator[CloudShellBroker]:
+    with CloudShellBroker(given, protocol=request.param) as broker:
+        yield broker
+
+
+@pytest.fixture
+def plain(given: Given) -> Iterator[CloudShellBroker]:
+    with CloudShellBroker(given) as broker:
+        yield broker
+
+
+def ask(broker: CloudShellBroker, resource: str = ARM, **headers: str) -> requests.Response:
+    return requests.post(
+        broker.environment["MSI_ENDPOINT"], {"resource": resource}, headers={**METADATA, **headers}, timeout=10
+    )
+
+
+def test_each_protocol_sets_its_variables_and_removes_those_of_the_others(broker: CloudShellBroker) -> None:
+    names = set(broker.environment) - {"AZD_AUTH_ENDPOINT", "AZD_AUTH_KEY"}
+    assert names in (
+        {"MSI_ENDPOINT"},
+        {"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET"},
+        {"AZURE_POD_IDENTITY_AUTHORITY_HOST"},
+    )
+    assert not names & set(broker.removed)
+    before = {
+        "MSI_SECRET": "x",
+        "IDENTITY_ENDPOINT": "y",
+        "IMDS_ENDPOINT": "z",
+        "HOME": "/h",
+        "no_proxy": "a, localhost",
+    }
+    after = broker.child_environment(before)
+    assert names <= set(after)
+    assert after["HOME"] == "/h"
+    assert "IMDS_ENDPOINT" not in after
+    assert after.get("MSI_SECRET") != "x"
+    assert after["NO_PROXY"] == "localhost,127.0.0.1"
+    assert after["no_proxy"] == "a, localhost,127.0.0.1"
+
+
+def test_azure_identity_asks_it(broker: CloudShellBroker, given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in broker.environment.items():
+        monkeypatch.setenv(name, value)
+    token = ManagedIdentityCredential().get_token(f"{ARM}/.default")
+    assert token.token == CANARY
+    assert abs(token.expires_on - given.outcome.expires_on) <= 2
+    assert given.scopes == [f"{ARM}/.default"]
+
+
+@pytest.mark.parametrize("kind", [Given, GivenInfo])
+def test_a_credential_of_either_form_serves(kind: type[Given]) -> None:
+    credential = kind()
+    with CloudShellBroker(credential) as broker:
+        for _ in range(3):
+            assert ask(broker).json()["access_token"] == CANARY
+    assert credential.scopes == [f"{ARM}/.default"]
+
+
+def test_the_reply_has_cloud_shells_form(plain: CloudShellBroker) -> None:
+    content = ask(plain, f"{ARM}/").json()
+    assert list(content) == [
+        "access_token",
+        "refresh_token",
+        "expires_in",
+        "expires_on",
+        "not_before",
+        "resource",
+        "token_type",
+    ]
+    assert all(isinstance(value, str) for value in content.values())
+    assert content["resource"] == f"{ARM}/"
+
+
+def test_a_get_is_answered_too(plain: CloudShellBroker) -> None:
+    url = plain.environment["MSI_ENDPOINT"]
+    assert requests.get(url, {"resource": ARM}, headers=METADATA, timeout=10).json()["access_token"] == CANARY
+
+
+def test_azds_own_protocol_is_served_beside(plain: CloudShellBroker, given: Given) -> None:
+    url = plain.environment["AZD_AUTH_ENDPOINT"] + "/token?api-version=2023-07-12-preview"
+    key = {"Authorization": f"Bearer {plain.environment['AZD_AUTH_KEY']}"}
+    body = {"scopes": [f"{ARM}//.default"], "tenantId": "t-1"}
+    content = requests.post(url, json=body, headers=key, timeout=10).json()
+    assert (content["status"], content["token"]) == ("success", CANARY)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", content["expiresOn"])
+    assert given.scopes == [f"{ARM}//.default"]
+    assert given.options == [{"tenant_id": "t-1"}]
+    wrong = requests.post(url, json=body, headers={"Authorization": "Bearer x"}, timeout=10)
+    assert wrong.status_code == 401
+    for malformed in ({}, {"scopes": []}, {"scopes": ["a", "b"]}, {"scopes": [7]}, []):
+        content = requests.post(url, json=malformed, headers=key, timeout=10).json()
+        assert content["status"] == "error"
+    assert requests.post(url, "{", headers=key, timeout=10).json()["code"] == "GetTokenError"
+
+
+class TestFailures:
+    """In the protocol's own form, with Cloud Shell's own code, and redacted."""
+
+    def failing(self, protocol: str, error: Exception) -> tuple[int, Any]:
+        with CloudShellBroker(Given(error), protocol=protocol) as broker:
+            variables = broker.environment
+            if protocol == "cloud-shell":
+                reply = ask(broker)
+            elif protocol == "app-service":
+                headers = {"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]}
+                reply = requests.get(variables["IDENTITY_ENDPOINT"], {"resource": ARM}, headers=headers, timeout=10)
+            else:
+                url = variables["AZURE_POD_IDENTITY_AUTHORITY_HOST"] + "/metadata/identity/oauth2/token"
+                reply = requests.get(url, {"resource": ARM}, headers=METADATA, timeout=10)
+        return reply.status_code, reply.json()
+
+    @pytest.mark.parametrize("protocol", PROTOCOLS)
+    def test_the_code_and_the_text_are_passed_on(self, protocol: str) -> None:
+        message = (
+            "Chain failed\nAttempted credentials:\n\tEnvironmentCredential: Not configured.\n"
+            f"\tCloudShellCredential: Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported). Do.\n"
+            "\tAzureCliCredential: ERROR eyJhbGciOiJub25lIn0.eyJhIjoxfQ. here"
+        )
+        status, content = self.failing(protocol, ClientAuthenticationError(message=message))
+        assert status == 400
+        if protocol == "cloud-shell":
+            code, text = content["error"]["code"], content["error"]["message"]
+        elif protocol == "app-service":
+            code, _, text = content["message"].partition(": ")
+        else:
+            code, text = content["error"], content["error_description"]
+        assert code == "AudienceNotSupported"
+        assert text.splitlines() == [
+            f"CloudShellCredential: Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported). Do.",
+            "EnvironmentCredential: Not configured.",
+            "AzureCliCredential: ERROR [redacted] here.",
+        ]
+
+    @pytest.mark.parametrize("protocol", PROTOCOLS)
+    @pytest.mark.parametrize("error", [RuntimeError(f"odd {'x' * 60}"), ValueError(), KeyError("k")])
+    def test_what_nobody_foresaw_is_never_an_empty_500(self, protocol: str, error: Exception) -> None:
+        status, content = self.failing(protocol, error)
+        assert status == 400
+        assert type(error).__name__ in json.dumps(content)
+        assert "x" * 60 not in json.dumps(content)
+
+    def test_a_request_without_its_header_or_its_resource(self, plain: CloudShellBroker) -> None:
+        url = plain.environment["MSI_ENDPOINT"]
+        assert requests.post(url, {"resource": ARM}, timeout=10).json()["error"]["code"] == "bad_request_102"
+        assert requests.post(url, headers=METADATA, timeout=10).json()["error"]["code"] == "invalid_request"
+
+    def test_app_services_secret_is_needed(self, given: Given) -> None:
+        with CloudShellBroker(given, protocol="app-service") as broker:
+            url = broker.environment["IDENTITY_ENDPOINT"]
+            for headers in ({}, {"X-IDENTITY-HEADER": "x"}, {"Secret": ""}, METADATA):
+                assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 401
+            older = {"Secret": broker.environment["MSI_SECRET"]}
+            assert requests.get(url, {"resource": ARM}, headers=older, timeout=10).json()["access_token"] == CANARY
+        assert given.scopes == [f"{ARM}/.default"]
+
+
+class TestStrangers:
+    def test_a_guess_at_the_path_is_not_found(self, plain: CloudShellBroker, given: Given) -> None:
+        url = plain.environment["MSI_ENDPOINT"]
+        secret = url.split("/")[3]
+        assert len(secret) >= 43
+        origin = f"http://localhost:{plain.port}"
+        guesses = [
+            "",
+            "/x",
+            f"/{secret[:-1]}",
+            f"/{secret[:-1]}x",
+            f"/{secret}x",
+        ]
+        for guess in guesses:
+            reply = requests.post(f"{origin}{guess}/oauth2/token", {"resource": ARM}, headers=METADATA, timeout=10)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (404, "NotFound"), guess
+        assert given.scopes == []
+
+    def test_the_secret_is_new_each_time(self) -> None:
+        assert len({CloudShellBroker(Given())._secret for _ in range(50)}) == 50
+
+    def test_it_is_compared_in_constant_time(self, plain: CloudShellBroker, mocker: Any) -> None:
+        compare = mocker.spy(__import__("hmac"), "compare_digest")
+        requests.get(f"http://localhost:{plain.port}/x", timeout=10)
+        assert compare.call_count >= 1
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Host": "evil.example"},
+            {"Host": "169.254.169.254"},
+            {"Host": "localhost.evil.example"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"X-Forwarded-For": "10.0.0.1"},
+            {"Forwarded": "for=10.0.0.1"},
+        ],
+    )
+    def test_browsers_rebound_names_and_proxies_are_refused(
+        self, plain: CloudShellBroker, given: Given, headers: dict[str, str]
+    ) -> None:
+        assert ask(plain, **headers).status_code == 403
+        assert given.scopes == []
+
+    def test_only_asking_for_a_token_is_served(self, plain: CloudShellBroker) -> None:
+        url = plain.environment["MSI_ENDPOINT"]
+        for method in ("PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"):
+            assert requests.request(method, url, headers=METADATA, timeout=10).status_code == 404
+        assert requests.get(url.rsplit("/", 2)[0] + "/", headers=METADATA, timeout=10).status_code == 404
+
+    def test_it_listens_on_loopback_only(self, plain: CloudShellBroker) -> None:
+        addresses = {listener.getsockname()[0] for listener in plain._server._listeners}
+        assert addresses <= {"127.0.0.1", "::1"}
+
+    def test_nothing_shows_the_secret_or_a_token(self, plain: CloudShellBroker, log: Everything) -> None:
+        logging.getLogger("azure_cloudshell_credential.broker").setLevel(logging.DEBUG)
+        ask(plain)
+        ask(plain, SEARCH)
+        secret = plain._secret
+        shown = [*log.lines, repr(plain), str(plain)]
+        assert any("management.azure.com: a token for" in line for line in log.lines)
+        # Loggers of the clients name the URL that they ask; the broker's own say nothing of it.
+        ours = [line for line in shown if not line.startswith(("urllib3", "asyncio"))]
+        assert not [line for line in ours if secret in line or CANARY in line]
+        with pytest.raises(TypeError):
+            pickle.dumps(plain)
+
+
+HEAD = b"POST {path} HTTP/1.1\r\n"
+GOOD = b"Host: localhost\r\nMetadata: true\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+FORM = b"resource=https%3A%2F%2Fmanagement.azure.com"
+LENGTH = b"Content-Length: %d\r\n" % len(FORM)
+METHODS = (b"POST", b"GET", b"PUT", b"get", b"PO ST", b"P\x00ST", b"", b"POST\t", b"CONNECT", b"PRI")
+VERSIONS = (b"HTTP/1.1", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.1 x", b"HTTP/11", b"HTTP/1.", b"http/1.1", b"ICY", b"")
+TARGETS = (
+    b"",
+    b"*",
+    b"http://evil.example/",
+    b"//evil.example/",
+    b"/../oauth2/token",
+    b"/%2e%2e/oauth2/token",
+    b"/oauth2/token",
+    b"/oauth2/token\x00",
+    b"/\xff",
+    b"/" + b"a" * 70_000,
+    b"/a b",
+)
+HEADERS = (
+    b"Host: localhost\r\nHost: evil.example\r\n",
+    b"Host : localhost\r\n",
+    b" Host: localhost\r\n",
+    b"Host: localhost\r\n folded: x\r\n",
+    b"Host localhost\r\n",
+    b": x\r\n",
+    b"Host: localhost\x00\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 1e3\r\n",
+    b"Content-Length: +5\r\n",
+    b"Content-Length: 99999999999\r\n",
+    b"Content-Length: 5\r\nContent-Length: 6\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Expect: nonsense\r\n",
+    b"X: " + b"y" * 70_000 + b"\r\n",
+    b"".join(b"X%d: y\r\n" % index for index in range(300)),
+    b"\x00\r\n",
+    b"\r\n",
+    b"M\xc3\xa9tadata: true\r\n",
+)
+BODIES = (
+    b"",
+    FORM[:5],
+    b"resource=",
+    b"resource=%00%0d%0a",
+    b"&" * 5000,
+    b"a=b&" * 500,
+    b"\xff" * 100,
+    b"{}",
+    FORM * 2000,
+)
+
+
+def hostile() -> Iterator[bytes]:
+    """Requests that no client sends: none of them may get a token, or keep the broker from its work."""
+    for method in METHODS:
+        for version in VERSIONS:
+            yield method + b" /oauth2/token " + version + b"\r\n" + GOOD + LENGTH + b"\r\n" + FORM
+    for target in TARGETS:
+        yield b"POST " + target + b" HTTP/1.1\r\n" + GOOD + LENGTH + b"\r\n" + FORM
+    for header in HEADERS:
+        yield HEAD + header + b"\r\n" + FORM
+        yield HEAD + GOOD.replace(b"Host: localhost\r\n", header) + LENGTH + b"\r\n" + FORM
+        yield HEAD + header
+    for body in BODIES:
+        yield HEAD + GOOD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for cut in range(1, 80, 4):
+        yield (HEAD + GOOD + LENGTH + b"\r\n" + FORM)[:cut]
+
+
+def test_hostile_requests_get_no_token_and_harm_nobody(plain: CloudShellBroker, given: Given) -> None:
+    path = plain.environment["MSI_ENDPOINT"].partition(str(plain.port))[2].encode()
+    sent = 0
+    for index, request in enumerate(hostile()):
+        sent += 1
+        # Half of them know the secret.
+        data = request.replace(b"{path}", path if index % 2 else b"/oauth2/token")
+        with socket.create_connection(("127.0.0.1", plain.port), 5) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            reply = b""
+            try:
+                while received := connection.recv(65536):
+                    reply += received
+            except ConnectionResetError:
+                pass
+        assert CANARY.encode() not in reply or is_valid(data), data[:200]
+        assert b"Traceback" not in reply
+    assert sent >= 186
+    assert ask(plain).json()["access_token"] == CANARY
+
+
+def is_valid(data: bytes) -> bool:
+    """A request that knows the secret and is well formed after all: an unusual one may be answered."""
+    return data.startswith(b"POST /") and b"Metadata: true" in data and FORM in data
+
+
+def test_a_hundred_askers_cost_one_request(in_cloud_shell: CloudShellEmulator) -> None:
+    in_cloud_shell.latency = 0.1
+    with CloudShellBroker(DefaultCloudShellCredential()) as broker:
+        replies = in_threads(100, lambda _: ask(broker).json()["access_token"])
+    assert len(set(replies)) == 1
+    assert len(in_cloud_shell.requests) == 1
+
+
+def test_the_default_credential_is_the_default_chain(in_cloud_shell: CloudShellEmulator, fake_az: str) -> None:
+    in_cloud_shell.deny("search")
+    with CloudShellBroker() as broker:
+        assert ask(broker).json()["access_token"] == in_cloud_shell.issue(ARM)[0]
+        assert ask(broker, SEARCH).json()["access_token"] == fake_az
+        assert broker.get_token(f"{SEARCH}/.default")[0] == fake_az
+
+
+def test_when_nobody_has_a_token_it_says_why(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    with CloudShellBroker() as broker:
+        reply = ask(broker, SEARCH)
+        with pytest.raises(ClientAuthenticationError, match="No credential has a token"):
+            broker.get_token(f"{SEARCH}/.default")
+    assert reply.status_code == 400
+    error = reply.json()["error"]
+    assert error["code"] == "AudienceNotSupported"
+    assert error["message"].splitlines()[0].startswith("CloudShellCredential: Cloud Shell does not issue tokens for")
+    assert "AzureCliCredential: Azure CLI not found on path." in error["message"]
+
+
+def test_a_broker_does_not_ask_itself(fake_az: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with CloudShellBroker() as broker:
+        for name, value in broker.environment.items():
+            monkeypatch.setenv(name, value)
+        start = time.monotonic()
+        assert ask(broker).json()["access_token"] == fake_az
+        assert time.monotonic() - start < 5
+
+
+def test_one_inside_another_asks_the_outer_one(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CloudShellBroker() as outer:
+        assert ask(outer).status_code == 200
+        monkeypatch.setenv("MSI_ENDPOINT", outer.environment["MSI_ENDPOINT"])
+        with CloudShellBroker() as inner:
+            assert ask(inner).json()["access_token"] == in_cloud_shell.issue(ARM)[0]
+    assert len(in_cloud_shell.requests) == 1
+
+
+def test_it_serves_asynchronous_code(given: Given) -> None:
+    async def main() -> str:
+        async with CloudShellBroker(given) as broker:
+            reply = await asyncio.to_thread(ask, broker)
+            return str(reply.json()["access_token"])
+
+    assert asyncio.run(main()) == CANARY
+
+
+def test_a_hanging_credential_does_not_keep_it_from_stopping(in_cloud_shell: CloudShellEmulator) -> None:
+    in_cloud_shell.script(faults.hang())
+    broker = CloudShellBroker().start()
+    connection = socket.create_connection(("127.0.0.1", broker.port))
+    path = broker.environment["MSI_ENDPOINT"].partition(str(broker.port))[2].encode()
+    connection.sendall(HEAD.replace(b"{path}", path) + GOOD + LENGTH + b"\r\n" + FORM)
+    while not in_cloud_shell.requests:
+        time.sleep(0.01)
+    start = time.monotonic()
+    broker.stop()
+    assert time.monotonic() - start < 2
+    connection.close()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", broker.port), 2)
+
+
+def test_what_it_cannot_be_made_with() -> None:
+    with pytest.raises(ValueError, match="protocol must be one of cloud-shell, app-service, imds, not 'x'"):
+        CloudShellBroker(protocol="x")
+    with pytest.raises(TypeError, match="must have a get_token method"):
+        CloudShellBroker("token")  # type: ignore[arg-type]
+
+
+def test_a_thousand_requests_leave_nothing_behind(plain: CloudShellBroker) -> None:
+    from .soak import open_files
+
+    with requests.Session() as session:
+        session.headers.update(METADATA)
+        before = open_files()
+        for _ in range(1000):
+            assert session.post(plain.environment["MSI_ENDPOINT"], {"resource": ARM}, timeout=10).status_code == 200
+    assert open_files() - before < 10
