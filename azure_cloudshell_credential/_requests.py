@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from azure.core.credentials import TokenCredential
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
+from . import _audiences
 from ._credential import CloudShellCredential
 
 
@@ -17,16 +20,15 @@ class CloudShellAuth(AuthBase):
     The token is cached and refreshed as needed, so one instance can serve a session for as long as it lives. requests
     itself takes the header off when a redirect leads to another host.
 
-    :param scope: what the token is for. Default: Azure Resource Manager.
+    :param scope: what the token is for. Default: Azure Resource Manager, in the cloud that ``ACC_CLOUD`` names.
     :keyword credential: where to get the token, such as a ``ChainedTokenCredential``. Default: a
         ``CloudShellCredential``.
     :paramtype credential: ~azure.core.credentials.TokenCredential
     """
 
-    def __init__(
-        self, scope: str = "https://management.azure.com/.default", *, credential: TokenCredential | None = None
-    ) -> None:
-        self._scope = scope
+    def __init__(self, scope: str | None = None, *, credential: TokenCredential | None = None) -> None:
+        cloud = _audiences.cloud_named(os.environ.get("ACC_CLOUD"))
+        self._scope = scope or f"{cloud.resource_manager}/.default"
         self._credential = credential or CloudShellCredential()
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from time import time
 
-import requests
 from azure.core.credentials import TokenCredential
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.compute.models import VirtualMachine
@@ -16,32 +15,20 @@ from azure.mgmt.compute.models import VirtualMachine
 from . import _failures
 from ._credential import CloudShellCredential
 from ._protocol import claims_of, shown_claim, user_in
-from ._requests import CloudShellAuth
+from ._subscription import first_enabled_subscription_id
 from .emulator.anywhere import Azure
 
 HEADINGS = ("NAME", "RESOURCE GROUP", "REGION", "SIZE", "OS", "STATE")
 
 
-class NoSubscriptionError(LookupError):
-    """The user has no enabled subscription."""
-
-
-def first_enabled_subscription(azure: Azure, credential: TokenCredential) -> str:
+def first_enabled(azure: Azure, credential: TokenCredential) -> str:
     """The first enabled subscription that Resource Manager lists for the user.
 
-    :raises NoSubscriptionError: if there is none.
+    :raises LookupError: if there is none.
     """
-    reply = requests.get(
-        f"{azure.resource_manager}/subscriptions?api-version=2022-12-01",
-        auth=CloudShellAuth(azure.scope, credential=credential),
-        verify=azure.verify,
-        timeout=30,
+    return first_enabled_subscription_id(
+        credential, resource_manager=azure.resource_manager, scope=azure.scope, verify=azure.verify
     )
-    reply.raise_for_status()
-    for subscription in reply.json()["value"]:
-        if subscription["state"] == "Enabled":
-            return str(subscription["subscriptionId"])
-    raise NoSubscriptionError("You have no enabled subscription in this tenant. Name one with --subscription.")
 
 
 def virtual_machines(client: ComputeManagementClient) -> Iterable[tuple[str, ...]]:

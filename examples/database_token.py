@@ -1,7 +1,8 @@
 """Log in to a database as the signed-in user: the token in the form that each driver wants.
 
 Azure SQL takes it as a connection attribute of the ODBC driver, Azure Database for PostgreSQL and MySQL as the
-password. Without a server it only shows the forms, not the token::
+password. Without a server it only shows the forms, not the token. Needs ``pip install azure-cloudshell-credential``,
+and ``pyodbc`` for ``--sql-server``::
 
     python examples/database_token.py [--sql-server NAME.database.windows.net]
 """
@@ -9,8 +10,7 @@ password. Without a server it only shows the forms, not the token::
 import argparse
 import struct
 
-from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential.emulator.anywhere import anywhere
+from azure_cloudshell_credential import DefaultCloudShellCredential
 
 # From msodbcsql.h; see "Using Microsoft Entra ID with the ODBC Driver".
 SQL_COPT_SS_ACCESS_TOKEN = 1256
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--sql-server", metavar="HOST", help="connect to it, with pyodbc")
     server = parser.parse_args().sql_server
 
-    with anywhere(), CloudShellCredential() as credential:
+    with DefaultCloudShellCredential() as credential:
         attribute = for_odbc(credential.get_token("https://database.windows.net/.default").token)
         print(f"Azure SQL: attrs_before={{{SQL_COPT_SS_ACCESS_TOKEN}: <{len(attribute)} bytes>}}")
         password = credential.get_token("https://ossrdbms-aad.database.windows.net/.default").token

@@ -1,10 +1,10 @@
 """Write, list and read a blob as the signed-in user.
 
-In Cloud Shell, with your storage account::
+Needs ``pip install azure-cloudshell-credential azure-storage-blob``. With your storage account::
 
     python examples/storage_blob.py https://ACCOUNT.blob.core.windows.net
 
-Elsewhere, against Azurite run with ``--oauth basic`` over HTTPS; it takes the emulator's tokens::
+Against Azurite, run with ``--oauth basic`` over HTTPS, which takes the tokens of ``azure-cloudshell emulate``::
 
     python examples/storage_blob.py https://localhost:10000/devstoreaccount1 --ca-file ca.pem
 """
@@ -13,8 +13,7 @@ import argparse
 
 from azure.storage.blob import BlobServiceClient
 
-from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential.emulator.anywhere import anywhere
+from azure_cloudshell_credential import DefaultCloudShellCredential
 
 
 def main() -> None:
@@ -26,8 +25,7 @@ def main() -> None:
 
     options = {"connection_verify": arguments.ca_file} if arguments.ca_file else {}
     with (
-        anywhere(),
-        CloudShellCredential() as credential,
+        DefaultCloudShellCredential() as credential,
         BlobServiceClient(arguments.account_url, credential=credential, **options) as service,
     ):
         container = service.get_container_client(arguments.container)

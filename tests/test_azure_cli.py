@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .conftest import claims_of
 from .login import Login
-from .test_cli import COMMAND, run
+from .test_cli import run
+from .test_cli_run import SYNC
 
 AZ = Path(__file__).parent.parent / ".az" / "bin" / "az"
 ACR = "https://containerregistry.azure.net"
@@ -89,9 +91,20 @@ def test_so_do_the_commands(in_cloud_shell: CloudShellEmulator) -> None:
     assert "The Azure CLI is logged in: DefaultCloudShellCredential() uses that login." in run("doctor").stdout
 
 
-def test_the_emulator_hands_out_the_tokens_of_az() -> None:
+def test_behind_the_broker_it_answers_for_what_cloud_shell_refuses(in_cloud_shell: CloudShellEmulator) -> None:
     az(*LOGIN)
-    emulate = ("emulate", "--port", "0", "--credential", "az", "--exec")
-    done = run(*emulate, *COMMAND, "token", "acr", "--output", "claims")
-    claims = json.loads(done.stdout)
+    done = run("run", "--", sys.executable, "-c", SYNC, "https://vault.azure.net", ACR)
+    tokens = json.loads(done.stdout)
+    assert tokens[0] == in_cloud_shell.issue("https://vault.azure.net")[0]
+    claims = claims_of(tokens[1])
     assert (claims["aud"], claims["upn"]) == (ACR, SERVICE)
+
+
+def test_it_logs_in_with_the_broker(in_cloud_shell: CloudShellEmulator) -> None:
+    logged_in = run("run", "--protocol", "imds", "--", str(AZ), "login", "--identity", "--output", "json")
+    assert logged_in.returncode == 0, logged_in.stderr
+    (account,) = json.loads(logged_in.stdout)
+    assert account["tenantId"] == in_cloud_shell.identity.tenant_id
+    words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
+    done = run("run", "--protocol", "imds", "--", str(AZ), *words)
+    assert json.loads(done.stdout)["accessToken"] == in_cloud_shell.issue("https://vault.azure.net")[0]

@@ -151,7 +151,8 @@ def test_azds_own_protocol_is_served_beside(plain: CloudShellBroker, given: Give
     assert given.options == [{"tenant_id": "t-1"}]
     wrong = requests.post(url, json=body, headers={"Authorization": "Bearer x"}, timeout=10)
     assert wrong.status_code == 401
-    for malformed in ({}, {"scopes": []}, {"scopes": ["a", "b"]}, {"scopes": [7]}, []):
+    bodies: list[Any] = [{}, {"scopes": []}, {"scopes": ["a", "b"]}, {"scopes": [7]}, []]
+    for malformed in bodies:
         content = requests.post(url, json=malformed, headers=key, timeout=10).json()
         assert content["status"] == "error"
     assert requests.post(url, "{", headers=key, timeout=10).json()["code"] == "GetTokenError"

@@ -32,13 +32,13 @@ def test_demo_lists_emulated_machines_outside_cloud_shell() -> None:
     done = run("demo")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("This is not Cloud Shell")
+    assert lines[0].startswith("These are the machines of a made-up company")
     assert lines[3].split() == ["NAME", "RESOURCE", "GROUP", "REGION", "SIZE", "OS", "STATE"]
     assert lines[4].split() == ["web-01", "shop-prod", "westeurope", "Standard_D2s_v5", "Linux", "running"]
     assert lines[7].split() == ["build-agent", "ci", "eastus", "Standard_F4s_v2", "Linux", "deallocated"]
-    assert lines[-1].startswith("Signed in as ada@contoso.example in tenant 11111111-aaaa-4bbb-8ccc-222222222222, ")
-    assert "through http://localhost:" in lines[-1]
-    assert lines[-1].endswith("the token is valid for another 65 minutes.")
+    assert lines[-2].startswith("Signed in as ada@contoso.example in tenant 11111111-aaaa-4bbb-8ccc-222222222222, ")
+    assert "through http://localhost:" in lines[-2]
+    assert lines[-2].endswith("the token is valid for another 65 minutes.")
 
 
 def test_demo_inside_cloud_shell_reports_in_one_line_what_fails(shell: CloudShellEmulator) -> None:

@@ -14,6 +14,11 @@ from typing import Any
 
 from .. import _audiences, _environment
 
+RESOURCE_MANAGER_VARIABLE = "AZURE_CLOUDSHELL_RESOURCE_MANAGER"
+"""Names the Resource Manager stand-in of ``azure-cloudshell emulate --with-azure``."""
+
+_SCOPE = "https://management.azure.com/.default"
+
 
 @dataclass(frozen=True)
 class Azure:
@@ -36,27 +41,36 @@ class Azure:
 
 
 @contextmanager
-def anywhere() -> Iterator[Azure]:
-    """Azure itself inside Cloud Shell, an emulated one elsewhere.
+def emulated() -> Iterator[Azure]:
+    """An emulated Cloud Shell with this process inside, and a Resource Manager stand-in.
 
-    :raises ModuleNotFoundError: outside Cloud Shell, without the extra ``demo``.
+    :raises ModuleNotFoundError: without the extra ``demo``.
     """
-    environment = _environment.read(os.environ)
-    if environment.endpoint is not None:
-        cloud = _audiences.cloud_named(environment.cloud)
-        scope = f"{cloud.resource_manager}/.default"
-        options = {"base_url": cloud.resource_manager, "credential_scopes": [scope]}
-        yield Azure(False, cloud.resource_manager, scope, client_options=options)
-        return
     from . import CloudShellEmulator
     from .resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
     with CloudShellEmulator() as shell, shell.as_environment(), ResourceManagerStandIn(shell) as manager:
-        yield Azure(
-            True,
-            manager.url,
-            "https://management.azure.com/.default",
-            manager.ca_file,
-            SUBSCRIPTION_ID,
-            {"base_url": manager.url, "connection_verify": manager.ca_file},
-        )
+        options: dict[str, Any] = {"base_url": manager.url, "connection_verify": manager.ca_file}
+        yield Azure(True, manager.url, _SCOPE, manager.ca_file, SUBSCRIPTION_ID, options)
+
+
+@contextmanager
+def anywhere() -> Iterator[Azure]:
+    """Azure itself inside Cloud Shell, an emulated one elsewhere, and in an emulated Cloud Shell.
+
+    :raises ModuleNotFoundError: outside Cloud Shell, without the extra ``demo``.
+    """
+    environment = _environment.read(os.environ)
+    options: dict[str, Any]
+    if stand_in := os.environ.get(RESOURCE_MANAGER_VARIABLE):
+        ca_file = os.environ.get("REQUESTS_CA_BUNDLE", "")
+        options = {"base_url": stand_in, "connection_verify": ca_file}
+        yield Azure(True, stand_in, _SCOPE, ca_file, os.environ.get("AZURE_SUBSCRIPTION_ID"), options)
+    elif environment.endpoint is not None:
+        cloud = _audiences.cloud_named(environment.cloud)
+        scope = f"{cloud.resource_manager}/.default"
+        options = {"base_url": cloud.resource_manager, "credential_scopes": [scope]}
+        yield Azure(False, cloud.resource_manager, scope, client_options=options)
+    else:
+        with emulated() as azure:
+            yield azure

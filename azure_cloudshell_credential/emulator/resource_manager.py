@@ -27,6 +27,7 @@ except ModuleNotFoundError as _missing:
 from .._server import Request, Response, Server, compact, error_body, error_response
 from . import _tokens
 from ._emulator import CloudShellEmulator
+from .anywhere import RESOURCE_MANAGER_VARIABLE
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
 AUDIENCES = (
@@ -95,11 +96,11 @@ class ResourceManagerStandIn:
     def environment(self) -> dict[str, str]:
         """The variables that lead the ``demo`` command and Python's clients here.
 
-        ``AZURE_CLOUDSHELL_RESOURCE_MANAGER`` is read by this package's demo and examples; the others are what requests,
+        The first is read by this package's demo and examples; the others are what requests,
         aiohttp and the Azure CLI trust.
         """
         return {
-            "AZURE_CLOUDSHELL_RESOURCE_MANAGER": self.url,
+            RESOURCE_MANAGER_VARIABLE: self.url,
             "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
             "REQUESTS_CA_BUNDLE": self.ca_file,
             "SSL_CERT_FILE": self.ca_file,
