@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test az coverage faults soak fuzz bench audit lint wheel docs lowest clean
+.PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs lowest clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,9 @@ wheel: .venv/.test ## Build the package, and run the main job from the wheel in 
 docs: .venv/.test ## Build the documentation with its API reference into site/.
 	$(BIN)/pip install --quiet --group docs
 	$(BIN)/mkdocs build --strict --quiet
+
+pictures: .venv/.test ## Record the pictures in the README from a real run.
+	$(BIN)/python docs/pictures/make.py >/dev/null
 
 lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
 	$(PYTHON) -m venv .venv/lowest

@@ -19,18 +19,25 @@ class Audience:
         for one is a token for all.
     :param listed: the identifiers that Cloud Shell's own list of supported audiences holds, empty when it is only
         known as an audience that users ask for.
+    :param way_round: how a client can do with a resource that is on the list, where one is known, with its source.
     :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    __slots__ = ("aliases", "identifiers", "listed", "name")
+    __slots__ = ("aliases", "identifiers", "listed", "name", "way_round")
 
     def __init__(
-        self, name: str, *identifiers: str, listed: tuple[str, ...] = (), aliases: tuple[str, ...] = ()
+        self,
+        name: str,
+        *identifiers: str,
+        listed: tuple[str, ...] = (),
+        aliases: tuple[str, ...] = (),
+        way_round: str = "",
     ) -> None:
         self.name = name
         self.identifiers = identifiers
         self.listed = listed
         self.aliases = aliases
+        self.way_round = way_round
 
     @property
     def resource(self) -> str:
@@ -112,7 +119,12 @@ KNOWN: tuple[Audience, ...] = (
     ),
     _listed("ai", "https://ai.azure.com"),
     _listed("appservice", "https://appservice.azure.com"),
-    Audience("cognitiveservices", "https://cognitiveservices.azure.com"),
+    Audience(
+        "cognitiveservices",
+        "https://cognitiveservices.azure.com",
+        way_round="OpenAI's v1 base URL takes tokens for https://ai.azure.com/.default (the openai package's "
+        "documentation; not verified against the service)",
+    ),
     Audience("search", "https://search.azure.com"),
     Audience("servicebus", "https://servicebus.azure.net"),
     Audience("eventhubs", "https://eventhubs.azure.net"),
@@ -123,8 +135,18 @@ KNOWN: tuple[Audience, ...] = (
     Audience("kusto", "https://kusto.kusto.windows.net"),
     Audience("cosmos", "https://cosmos.azure.com"),
     Audience("appconfig", "https://azconfig.io/"),
-    Audience("acr", "https://containerregistry.azure.net"),
-    Audience("fabric", "https://api.fabric.microsoft.com"),
+    Audience(
+        "acr",
+        "https://containerregistry.azure.net",
+        way_round='ContainerRegistryClient(..., audience="https://management.azure.com") asks for Resource Manager\'s '
+        "(azure-containerregistry; a registry can forbid it by the policy authentication-as-arm)",
+    ),
+    Audience(
+        "fabric",
+        "https://api.fabric.microsoft.com",
+        way_round="Fabric's REST API is reported to take tokens for https://analysis.windows.net/powerbi/api/.default "
+        "too (not verified against the service)",
+    ),
 )
 """Every resource with a name; those with ``listed`` identifiers are the ones Cloud Shell is known to support."""
 

@@ -10,6 +10,7 @@ import logging
 import os
 from inspect import iscoroutinefunction
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 
@@ -30,6 +31,8 @@ class CredentialBase:
     def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
         self._environment = _environment.read(os.environ, endpoint)
         self._configure(kwargs)
+        if endpoint is None:
+            _of_the_environment[id(self)] = self
 
     def _configure(self, options: dict[str, Any]) -> None:
         self._options = options
@@ -109,6 +112,20 @@ class CredentialBase:
                 fail(_failures.other_tenant(_protocol.scope_to_resource(scopes), tenant_id, actual))
         self._cache.remember(scopes, _protocol.scope_to_resource(scopes))
         return outcome
+
+
+_of_the_environment: WeakValueDictionary[int, CredentialBase] = WeakValueDictionary()
+
+
+def read_environment_again() -> None:
+    """Let every credential that was given no endpoint read the environment as it is now.
+
+    The emulator's way to reach credentials that a test did not make itself.
+    """
+    for reference in _of_the_environment.valuerefs():
+        if (credential := reference()) is not None:
+            credential._environment = _environment.read(os.environ)
+            credential._send = None
 
 
 def _number(options: dict[str, Any], name: str, default: float) -> float:

@@ -1,11 +1,12 @@
-"""The pytest fixture ``cloud_shell``: a test inside an emulated Azure Cloud Shell.
+"""The pytest fixtures ``cloud_shell`` and its relatives: tests inside an emulated Azure Cloud Shell.
 
-Loaded by pytest wherever the package is installed; so it imports nothing until a test asks for the fixture.
+Loaded by pytest wherever the package is installed; so it imports nothing until a test asks for a fixture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,12 +14,48 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .emulator import CloudShellEmulator
 
+_NO_SOCKETS = (
+    "The emulator needs a socket on this machine, and something forbids it. With pytest-socket, use "
+    "--allow-hosts=127.0.0.1,localhost,::1 instead of --disable-socket, or the fixture socket_enabled; with "
+    "pytest-recording, --allowed-hosts=127.0.0.1,localhost."
+)
+
+
+@contextmanager
+def _started(port: int = 0) -> Iterator[CloudShellEmulator]:
+    from .emulator import CloudShellEmulator
+
+    shell = CloudShellEmulator(port=port)
+    try:
+        shell.start()
+    except RuntimeError as error:
+        # What pytest-socket and pytest-recording raise.
+        raise RuntimeError(f"{_NO_SOCKETS} ({error})") from error
+    try:
+        yield shell
+    finally:
+        shell.stop()
+
+
+@contextmanager
+def _inside(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
+    """This process inside an emulated Cloud Shell, without real pauses between retries."""
+    from . import _acquisition
+
+    sleeping = _acquisition.sleeping
+    _acquisition.sleeping = _acquisition.skipping
+    shell.reset()
+    try:
+        with shell.as_environment():
+            yield shell
+    finally:
+        _acquisition.sleeping = sleeping
+        shell.expire_tokens()
+
 
 @pytest.fixture(scope="session")
 def _cloud_shell_emulator() -> Iterator[CloudShellEmulator]:
-    from .emulator import CloudShellEmulator
-
-    with CloudShellEmulator() as shell:
+    with _started() as shell:
         yield shell
 
 
@@ -26,11 +63,28 @@ def _cloud_shell_emulator() -> Iterator[CloudShellEmulator]:
 def cloud_shell(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
     """An emulated Cloud Shell, with this process inside it for the length of the test.
 
-    The environment variables are set, and restored afterwards; requests, settings and tokens are those of this test
-    alone. Needs the extra ``emulator``. See :class:`azure_cloudshell_credential.emulator.CloudShellEmulator`:
-    ``requests``, ``sign_in``, ``deny``, ``script``, ``expire_tokens`` and ``revoke_tokens`` are made for tests.
+    The environment variables are set, and restored afterwards; a credential that was made before, at the top of a
+    module or in a session's fixture, is led to it too. Requests, settings and tokens are those of this test alone. A
+    credential does not wait between retries: the time that it would have waited counts as passed. Needs the extra
+    ``emulator``. See :class:`azure_cloudshell_credential.emulator.CloudShellEmulator`: ``requests``, ``sign_in``,
+    ``deny``, ``script``, ``failing``, ``expire_tokens`` and ``revoke_tokens`` are made for tests.
     """
-    _cloud_shell_emulator.reset()
-    with _cloud_shell_emulator.as_environment():
-        yield _cloud_shell_emulator
-    _cloud_shell_emulator.expire_tokens()
+    with _inside(_cloud_shell_emulator) as shell:
+        yield shell
+
+
+@pytest.fixture(scope="session")
+def cloud_shell_session() -> Iterator[CloudShellEmulator]:
+    """As ``cloud_shell``, for the whole session: for fixtures of that scope. Nothing is reset between tests."""
+    with _started() as shell, _inside(shell):
+        yield shell
+
+
+@pytest.fixture
+def cloud_shell_on_default_port() -> Iterator[CloudShellEmulator]:
+    """As ``cloud_shell``, on port 50342: for tests that start az, azd or MSAL, whose address is hard-coded.
+
+    Tests that use it cannot run side by side.
+    """
+    with _started(50342) as shell, _inside(shell):
+        yield shell

@@ -16,7 +16,7 @@ from pathlib import Path
 import azure_cloudshell_credential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
-from . import endpoint, in_memory, processes
+from . import broker, endpoint, in_memory, processes
 from .chart import write_chart
 from .measuring import INVERTED
 
@@ -37,7 +37,7 @@ def main() -> int:
     logging.disable()
     with CloudShellEmulator() as shell, shell.as_environment():
         rows = in_memory.cached(rounds) + processes.processes(rounds) + endpoint.uncached(rounds, shell)
-        rows += endpoint.requests_made(shell) + endpoint.chains(shell)
+        rows += endpoint.requests_made(shell) + endpoint.chains(shell) + broker.answers(rounds, shell)
         shell.audiences = None
         rows += processes.memory() + in_memory.cache_size(rounds)
     widths = [max(len(getattr(row, name)) for row in rows) for name in ("what", "result", "bar")]

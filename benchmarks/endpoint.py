@@ -7,6 +7,7 @@ import http.client
 import os
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
@@ -50,8 +51,27 @@ def uncached(rounds: int, shell: CloudShellEmulator) -> list[Row]:
     theirs.close()
     value, spread = ratio(ours_s, theirs_s)
     rows = [Row("uncached round trip: ours to azure-identity's", spread, "at most 1", value <= 1, value)]
+    rows.append(asynchronous(rounds, ask_ours))
     rows.append(Row("uncached round trip: ours to bare http.client", ratio(ours_s, bare_s)[1], "shown", None))
     return rows
+
+
+def asynchronous(rounds: int, ask: Callable[[], None]) -> Row:
+    """The asynchronous credential beside the synchronous one, in a running event loop."""
+    credential = AsyncCloudShellCredential()
+    loop = asyncio.new_event_loop()
+
+    async def one() -> None:
+        _cache.forget_all_tokens()
+        await credential.get_token(SCOPE)
+
+    def ask_async() -> None:
+        loop.run_until_complete(one())
+
+    ask_async()
+    value, spread = ratio(*interleaved(rounds * 10, ask_async, ask))
+    loop.close()
+    return Row("uncached round trip: asynchronous to synchronous", spread, "at most 1.3", value <= 1.3)
 
 
 def requests_made(shell: CloudShellEmulator) -> list[Row]:

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jwt
 import pytest
+from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import _audiences
+from azure_cloudshell_credential import CloudShellCredential, _audiences
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
-from .conftest import CANARY
+from .conftest import ARM, CANARY, Everything
 from .misbehaving import Behaviour, MisbehavingServer
 from .test_cli import COMMAND, run
 
@@ -52,7 +54,7 @@ def test_healthy(shell: CloudShellEmulator) -> None:
     ]
     assert len(page["Audiences"]) == len(_audiences.KNOWN)
     assert "no  acr                https://containerregistry.azure.net  (not supported)" in page["Audiences"]
-    assert page["What to do"][0] == "Nothing to do: Cloud Shell issues tokens for Azure Resource Manager."
+    assert page["What to do"][0] == "Cloud Shell issues tokens for Azure Resource Manager."
     assert "Run 'az login'" in page["What to do"][1]
     assert "\x1b" not in done.stdout
     assert "eyJ" not in done.stdout
@@ -231,7 +233,7 @@ def test_the_report_names_nobody(shell: CloudShellEmulator, tmp_path: Path) -> N
     assert "contoso" not in text
     report = json.loads(text)
     assert {"ACC_TID", "MSI_ENDPOINT"} <= set(report["variables"])
-    first, second, refused = report["questions"][:3]
+    first, second, refused = report["answers"][:3]
     assert first["resource"] == second["resource"] == "https://management.azure.com/"
     assert first["fields"]["expires_in"] == "string"
     assert first["token_is_for"] == "https://management.azure.com/"
@@ -240,7 +242,7 @@ def test_the_report_names_nobody(shell: CloudShellEmulator, tmp_path: Path) -> N
     assert "content-type" in first["headers"]
     assert refused["status"] == 400
     assert "AADSTS50020" in refused["error"]
-    assert len(report["questions"]) > 60
+    assert len(report["answers"]) > 60
 
 
 def test_the_report_of_a_silent_endpoint_is_short(
@@ -250,11 +252,94 @@ def test_the_report_of_a_silent_endpoint_is_short(
     file = tmp_path / "report.json"
     done = run("doctor", "--report", str(file), "--timeout", "0.2", MSI_ENDPOINT=server.endpoint)
     assert done.returncode == 1
-    questions = json.loads(file.read_text())["questions"]
+    questions = json.loads(file.read_text())["answers"]
     assert [question["outcome"] for question in questions] == ["no answer in time"] * 2
 
 
 def test_a_report_that_cannot_be_written_is_one_line() -> None:
     done = run("doctor", "--report", "/nonexistent/report.json")
     assert done.returncode == 1
-    assert done.stderr == "azure-cloudshell: Cannot write /nonexistent/report.json: No such file or directory.\n"
+    reason, error = done.stderr.splitlines()
+    assert reason.endswith("There is nothing to ask.")
+    assert error == "azure-cloudshell: Cannot write /nonexistent/report.json: No such file or directory."
+
+
+def test_a_report_can_go_to_stdout(shell: CloudShellEmulator) -> None:
+    done = run("doctor", "--report", "-", ACC_TERM_ID="x", **shell.environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert len(report["variables"]) == len(set(report["variables"]))
+    assert {"ACC_TERM_ID", "AZUREPS_HOST_ENVIRONMENT"} <= set(report["variables"])
+
+
+def test_outside_cloud_shell_a_login_of_az_is_no_reason_to_sign_in(fake_az: str) -> None:
+    advice = sections(run("doctor").stdout)["What to do"]
+    assert advice[0] == "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set."
+    assert advice[1].startswith("The Azure CLI is logged in: ")
+    assert "token --fallback" in advice[1]
+    assert len(advice) == 2
+
+
+def test_a_choice_that_leaves_az_out_is_said(shell: CloudShellEmulator, fake_az: str) -> None:
+    advice = run("doctor", AZURE_TOKEN_CREDENTIALS="prod", **shell.environment).stdout
+    assert "AZURE_TOKEN_CREDENTIALS=prod leaves the Azure CLI out" in advice
+
+
+@pytest.mark.parametrize(
+    ("exempt", "is_warned"), [("localhost", False), ("*", False), ("a, localhost", False), ("a", True)]
+)
+def test_no_proxy_is_honoured(shell: CloudShellEmulator, exempt: str, is_warned: bool) -> None:
+    proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": exempt}
+    page = sections(run("doctor", **shell.environment, **NO_AZ, **proxy).stdout)
+    assert page["Proxies"][0].startswith("!" if is_warned else "ok")
+
+
+def test_an_endpoint_of_another_service_is_explained() -> None:
+    page = sections(run("doctor", MSI_ENDPOINT="http://localhost:9/", MSI_SECRET="s", **NO_AZ).stdout)
+    assert "!   MSI_ENDPOINT=http://localhost:9/" in page["Environment"]
+    assert (
+        "!   MSI_SECRET is set: MSI_ENDPOINT then belongs to App Service or Azure ML, and is not asked"
+        in page["Environment"]
+    )
+
+
+def test_what_a_token_permits_and_the_way_round_a_refusal_are_said(shell: CloudShellEmulator) -> None:
+    claims = {
+        "scp": "User.Read Mail.Read",
+        "roles": ["Reader", "x\x1b[0m"],
+        "upn": "a\nok  forged\x1b]0;OWNED\x07",
+        "tid": "t\x1b",
+    }
+    body = json.dumps({"access_token": jwt.encode(claims, None, algorithm="none"), "expires_in": "3600"})
+    shell.script(ScriptedReply(200, body))
+    done = run("doctor", **shell.environment, **NO_AZ)
+    page = sections(done.stdout)
+    assert "ok  scopes     User.Read Mail.Read" in page["Signed in"]
+    assert "ok  roles      Reader x [0m" in page["Signed in"]
+    # A claim cannot move the cursor, and forges no line.
+    assert "ok  user       a ok forged ]0;OWNED" in page["Signed in"]
+    assert "\x1b" not in done.stdout
+    assert not [line for line in page["Signed in"] if line.startswith("ok  forged")]
+    assert any(line.startswith("acr: ContainerRegistryClient(") for line in page["What to do"])
+
+
+def test_the_usual_programs_are_named(shell: CloudShellEmulator, tmp_path: Path) -> None:
+    for name in ("terraform", "kubectl"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    page = sections(run("doctor", **shell.environment, PATH=str(tmp_path)).stdout)
+    assert [line.split()[1] for line in page["Programs"]] == ["terraform", "kubectl"]
+    assert "azure-cloudshell run" in page["Programs"][0]
+
+
+def test_claims_in_the_tenants_error_and_in_the_log_are_one_printable_line(
+    shell: CloudShellEmulator, log: Everything
+) -> None:
+    body = json.dumps(
+        {"access_token": jwt.encode({"tid": "x\x1b]0;OWNED\x07\nforged"}, "", algorithm="none"), "expires_in": "3600"}
+    )
+    shell.script(ScriptedReply(200, body))
+    with pytest.raises(CredentialUnavailableError) as raised:
+        CloudShellCredential(endpoint=shell.endpoint).get_token(ARM, tenant_id="t")
+    assert raised.value.message.isprintable()
+    assert not [line for line in log.lines if "\x1b" in line]

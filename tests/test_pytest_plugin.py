@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,56 @@ def test_the_fixture_works_in_process(cloud_shell: CloudShellEmulator) -> None:
 def test_it_is_as_good_as_new_for_each_test(cloud_shell: CloudShellEmulator, count: int) -> None:
     assert cloud_shell.requests == []
     cloud_shell.deny("https://management.azure.com/")
+
+
+AT_MODULE_LEVEL = """
+import pytest
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential.emulator import faults
+
+SCOPE = "https://vault.azure.net/.default"
+credential = CloudShellCredential()
+
+@pytest.fixture(scope="session")
+def token(cloud_shell_session):
+    return CloudShellCredential().get_token(SCOPE)
+
+def test_a_credential_made_before(cloud_shell):
+    assert credential.get_token(SCOPE).token
+    assert credential.endpoint == cloud_shell.endpoint
+
+def test_a_fixture_of_the_session(token):
+    assert token.token
+
+def test_no_real_pauses(cloud_shell):
+    import time
+    start = time.monotonic()
+    with cloud_shell.failing(faults.portal_timeout()), pytest.raises(Exception, match="Asked . times"):
+        CloudShellCredential().get_token(SCOPE)
+    assert CloudShellCredential().get_token(SCOPE).token
+    assert time.monotonic() - start < 5
+
+def test_the_documented_port(cloud_shell_on_default_port):
+    assert cloud_shell_on_default_port.endpoint == "http://localhost:50342/oauth2/token"
+
+def test_outside():
+    pass
+"""
+
+
+def test_credentials_made_before_sessions_and_the_documented_port(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(AT_MODULE_LEVEL)
+    done = run_pytest(tmp_path)
+    assert "5 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("option", [["--disable-socket"], ["-p", "no:pytest_socket"]])
+def test_where_sockets_are_forbidden_it_says_so_at_once(tmp_path: Path, option: list[str]) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(cloud_shell):\n    pass\n")
+    start = time.monotonic()
+    done = run_pytest(tmp_path, *option)
+    assert time.monotonic() - start < 20
+    if option == ["--disable-socket"]:
+        assert "--allow-hosts=127.0.0.1,localhost" in done.stdout
+    else:
+        assert "1 passed" in done.stdout

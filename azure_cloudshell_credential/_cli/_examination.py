@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import _audiences, _environment, _failures
 from .._acquisition import RetryPolicy
+from .._audiences import Audience
 from .._environment import Environment
 from .._failures import Failure
 from .._protocol import Token
@@ -27,15 +28,16 @@ MAX_CONSECUTIVE_TIMEOUTS = 2
 """After so many timeouts in a row the other audiences are skipped: a hanging portal answers for none of them."""
 
 
-class Question:
+class Probe:
     """One audience that the endpoint was asked for.
 
     :param outcome: what came of it; None if it was not asked after all.
     :param seconds: how long that took.
     """
 
-    def __init__(self, name: str, resource: str, outcome: Token | Failure | None, seconds: float) -> None:
-        self.name = name
+    def __init__(self, audience: Audience, resource: str, outcome: Token | Failure | None, seconds: float) -> None:
+        self.name = audience.name
+        self.way_round = audience.way_round
         self.resource = resource
         self.outcome = outcome
         self.seconds = seconds
@@ -58,9 +60,9 @@ class Question:
         }.get(self.failure.kind, self.failure.what)
 
 
-def ask_all(
+def probe_audiences(
     environment: Environment, seconds: float, waiting_for: Callable[[str], AbstractContextManager[object]]
-) -> Iterator[Question]:
+) -> Iterator[Probe]:
     """Ask for every well-known audience in turn, Resource Manager first.
 
     :param seconds: for each question at most.
@@ -73,25 +75,28 @@ def ask_all(
     for audience in _audiences.KNOWN:
         resource = _audiences.resource_for(audience.name, cloud) or audience.resource
         if timeouts >= MAX_CONSECUTIVE_TIMEOUTS:
-            yield Question(audience.name, resource, None, 0.0)
+            yield Probe(audience, resource, None, 0.0)
             continue
         with waiting_for(audience.name):
             start = monotonic()
             outcome = ask(environment.endpoint, resource, RetryPolicy(seconds, retry_total=0))
-        question = Question(audience.name, resource, outcome, monotonic() - start)
-        yield question
-        kind = question.failure.kind if question.failure else None
+        probe = Probe(audience, resource, outcome, monotonic() - start)
+        yield probe
+        kind = probe.failure.kind if probe.failure else None
         if kind == "refused":
             return
         timeouts = timeouts + 1 if kind == "timeout" else 0
 
 
 def proxies() -> list[str]:
-    """The proxy variables that are set."""
+    """The proxy variables through which other tools would send token requests."""
+    exempt = {host.strip() for name in ("NO_PROXY", "no_proxy") for host in os.environ.get(name, "").split(",")}
+    if exempt & {"*", "localhost"}:
+        return []
     return [name for name in PROXY_VARIABLES if os.environ.get(name)]
 
 
-def examine_az() -> dict[str, Any]:
+def inspect_az() -> dict[str, Any]:
     """Whether the Azure CLI is there, and who is logged in to it."""
     program = shutil.which("az")
     if program is None:
@@ -122,27 +127,43 @@ def examine_az() -> dict[str, Any]:
     }
 
 
-def advise(environment: Environment, questions: list[Question], az: Mapping[str, Any]) -> tuple[list[str], bool]:
+def advise(environment: Environment, probes: list[Probe], az: Mapping[str, Any]) -> tuple[list[str], bool]:
     """What to do, and whether there is a token for Resource Manager."""
-    # The login that az has in Cloud Shell from the start gets its tokens from the same endpoint.
-    has_az = bool(az.get("logged_in")) and not az.get("from_cloud_shell")
-    if has_az:
-        start = "The Azure CLI is logged in:"
-    elif az.get("from_cloud_shell"):
-        start = "Run 'az login' (the Azure CLI's present login is Cloud Shell's own and gets no other tokens), then"
-    else:
-        start = "Run 'az login', then"
-    chain = f"{start} DefaultCloudShellCredential() uses that login."
+    other = _other_sign_in(az)
     if environment.endpoint is None:
-        return [_failures.not_in_cloud_shell(environment.refusal).message, *([chain] if has_az else [])], False
-    if failure := questions[0].failure:
+        reason = _failures.not_in_cloud_shell(environment.refusal)
+        has_az = az.get("logged_in") and not az.get("from_cloud_shell")
+        return [reason.what if has_az else reason.message, *other] if has_az else [reason.message], False
+    if failure := probes[0].failure:
         if failure.kind == "audience":
-            return [f"{failure.what} Open a new Cloud Shell in the portal, or sign in with 'az login'.", chain], False
-        return [failure.message, chain], False
-    lines = ["Nothing to do: Cloud Shell issues tokens for Azure Resource Manager."]
-    failures = [(question.name, question.failure.kind) for question in questions if question.failure]
-    if denied := [name for name, kind in failures if kind == "audience"]:
-        lines.append(f"Cloud Shell has no tokens for: {', '.join(denied)}. {chain}")
-    if others := [name for name, kind in failures if kind != "audience"]:
+            return [f"{failure.what} Open a new Cloud Shell in the portal, or sign in with 'az login'.", *other], False
+        return [failure.message, *other], False
+    failures = [(probe, probe.failure.kind) for probe in probes if probe.failure]
+    if not failures:
+        return ["Nothing to do: Cloud Shell issues tokens for every service that it was asked for."], True
+    lines = ["Cloud Shell issues tokens for Azure Resource Manager."]
+    if denied := [probe for probe, kind in failures if kind == "audience"]:
+        lines.append(f"It has none for: {', '.join(probe.name for probe in denied)}. {other[0]}")
+        lines += other[1:]
+        lines += [f"{probe.name}: {probe.way_round}." for probe in denied if probe.way_round]
+    if others := [probe.name for probe, kind in failures if kind != "audience"]:
         lines.append(f"Keep the browser tab with Cloud Shell open and active, and try again for: {', '.join(others)}.")
     return lines, True
+
+
+def _other_sign_in(az: Mapping[str, Any]) -> list[str]:
+    """How to get tokens from elsewhere than Cloud Shell."""
+    users = "DefaultCloudShellCredential(), 'azure-cloudshell token --fallback' and 'azure-cloudshell run --'"
+    # The login that az has in Cloud Shell from the start gets its tokens from the same endpoint.
+    if az.get("from_cloud_shell"):
+        start = "Run 'az login' (the Azure CLI's present login is Cloud Shell's own and gets no other tokens), then"
+    elif az.get("logged_in"):
+        start = "The Azure CLI is logged in:"
+    else:
+        start = "Run 'az login', then"
+    lines = [f"{start} {users} use that login."]
+    chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
+    if chosen and chosen.lower() not in ("dev", "azureclicredential"):
+        choice = _failures.quoted(chosen, 60)
+        lines.append(f"AZURE_TOKEN_CREDENTIALS={choice} leaves the Azure CLI out: unset it to use that login.")
+    return lines

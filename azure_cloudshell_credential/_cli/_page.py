@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import time
 from typing import Any
@@ -15,7 +15,7 @@ from .. import _failures, _protocol
 from .._environment import VARIABLES_OF_OTHER_HOSTS, Endpoint, Environment
 from .._protocol import Token
 from .._version import __version__
-from ._examination import VARIABLES, Question
+from ._examination import VARIABLES, Probe
 
 _COLOURS = {"ok": "32", "no": "31", "!": "33"}
 
@@ -42,38 +42,41 @@ class Page:
         """The variables, and whether this is Cloud Shell."""
         print(self._painted("1", f"azure-cloudshell doctor {__version__}"))
         self._heading("Environment")
+        others = [name for name in VARIABLES_OF_OTHER_HOSTS if os.environ.get(name)]
         for name in VARIABLES:
             if value := os.environ.get(name):
-                self._line("ok", f"{name}={_failures.quoted(value, 100)}")
+                self._line("!" if others and name == "MSI_ENDPOINT" else "ok", f"{name}={_failures.quoted(value, 100)}")
             else:
                 self._line("-", f"{name} is not set")
-        for name in VARIABLES_OF_OTHER_HOSTS:
-            if os.environ.get(name):
-                self._line("!", f"{name} is set: MSI_ENDPOINT then belongs to another service than Cloud Shell")
+        for name in others:
+            self._line("!", f"{name} is set: MSI_ENDPOINT then belongs to App Service or Azure ML, and is not asked")
         self._heading("Endpoint")
         if environment.endpoint is None:
             self._line("no", environment.refusal or "no endpoint: this is not Cloud Shell")
 
-    def first_question(self, endpoint: Endpoint, question: Question) -> None:
+    def first_probe(self, endpoint: Endpoint, probe: Probe) -> None:
         """What the first answer says of the endpoint and of the user."""
-        if question.failure and question.failure.kind in ("refused", "timeout"):
-            self._line("no", f"{endpoint.url}: {question.reason}")
+        if probe.failure and probe.failure.kind in ("refused", "timeout"):
+            self._line("no", f"{endpoint.url}: {probe.reason}")
         else:
-            self._line("ok", f"{endpoint.url}: answered in {question.seconds * 1000:.0f} ms")
-        if isinstance(question.outcome, Token):
-            claims = _protocol.claims_of(question.outcome.value)
+            self._line("ok", f"{endpoint.url}: answered in {probe.seconds * 1000:.0f} ms")
+        if isinstance(probe.outcome, Token):
+            claims = _protocol.claims_of(probe.outcome.value)
             self._heading("Signed in")
             self._line("ok", f"user       {_protocol.user_in(claims) or 'not named by the token'}")
             self._line("ok", f"tenant     {_protocol.shown_claim(claims, 'tid') or 'not named by the token'}")
             self._line("ok", f"object id  {_protocol.shown_claim(claims, 'oid') or 'not named by the token'}")
-            minutes = (question.outcome.expires_on - time()) / 60
+            for name, shown in (("scp", "scopes"), ("roles", "roles"), ("wids", "directory roles")):
+                if said := _permissions(claims.get(name)):
+                    self._line("ok", f"{shown:<10} {said}")
+            minutes = (probe.outcome.expires_on - time()) / 60
             self._line("ok", f"token      is valid for another {_failures.count(round(minutes), 'minute')}")
         self._heading("Audiences")
 
-    def question(self, question: Question) -> None:
+    def probe(self, probe: Probe) -> None:
         """Whether there is a token for one audience."""
-        remark = f"  ({question.reason})" if question.reason else ""
-        self._line("no" if question.failure else "ok", f"{question.name:<18} {question.resource}{remark}")
+        remark = f"  ({probe.reason})" if probe.reason else ""
+        self._line("no" if probe.failure else "ok", f"{probe.name:<18} {probe.resource}{remark}")
 
     def unasked(self, count: int) -> None:
         """How many audiences were left out."""
@@ -101,6 +104,14 @@ class Page:
             login = f"logged in as {az['user']} in tenant {az['tenant']}, subscription {az['subscription']}{how}"
             self._line("ok", login)
 
+    def tools(self, tools: Iterable[tuple[str, str]]) -> None:
+        """The usual programs, and how they get their tokens."""
+        found = list(tools)
+        if found:
+            self._heading("Programs")
+        for name, how in found:
+            self._line("-", f"{name:<10} {how}")
+
     def advice(self, lines: list[str]) -> None:
         """What to do."""
         self._heading("What to do")
@@ -121,3 +132,9 @@ class Page:
 
     def _painted(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._has_colour else text
+
+
+def _permissions(claim: object) -> str:
+    """A claim that lists permissions, as one line: a string with blanks between them, or a list."""
+    text = " ".join(map(str, claim)) if isinstance(claim, list) else claim
+    return _failures.quoted(text, 200) if isinstance(text, str) else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
+import sys
 from time import monotonic, time
 from typing import Any
 
@@ -29,31 +29,36 @@ _NUMBERS = {"expires_in", "expires_on", "not_before"}
 _SHORTEST_NAME = 3
 
 
-def write_report(environment: Environment, file: str, seconds: float) -> bool:
-    """Ask, and write what came of it.
+def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any], bool]:
+    """Ask, and describe what came of it.
 
-    :param seconds: for each question at most.
-    :return: whether the endpoint has a token for Resource Manager.
+    :param seconds: per request.
+    :return: the report, and whether the endpoint has a token for Resource Manager.
     """
-    questions: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     names = {value for name, value in os.environ.items() if name.startswith("ACC_") and name != "ACC_CLOUD"}
-    if environment.endpoint is not None:
-        timeouts = 0
-        for resource in _spellings():
-            if timeouts < MAX_CONSECUTIVE_TIMEOUTS:
-                questions.append(_question(environment.endpoint, resource, seconds, names))
-                timeouts = timeouts + 1 if questions[-1]["outcome"] == "no answer in time" else 0
+    resources = _spellings() if environment.endpoint is not None else []
+    timeouts = 0
+    for index, resource in enumerate(resources):
+        if environment.endpoint is None or timeouts >= MAX_CONSECUTIVE_TIMEOUTS:
+            break
+        if sys.stderr.isatty():
+            print(f"\r{index + 1} of {len(resources)}", end="", file=sys.stderr, flush=True)
+        answers.append(_answer(environment.endpoint, resource, seconds, names))
+        timeouts = timeouts + 1 if answers[-1]["outcome"] == "no answer in time" else 0
+    if answers and sys.stderr.isatty():
+        print("\r" + " " * 20, end="\r", file=sys.stderr, flush=True)
+    prefixes = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
     report = {
         "version": __version__,
-        "variables": sorted(name for name in os.environ if name.startswith(("ACC_", "AZD_", "MSI_", "IDENTITY_")))
-        + sorted(name for name in _environment.MARKERS if name in os.environ),
+        # Their names tell which host has opened Cloud Shell: the portal, Windows Terminal, Visual Studio Code.
+        "variables": sorted({name for name in os.environ if name.startswith(prefixes)}),
         "endpoint_is_the_documented_one": bool(
             environment.endpoint and environment.endpoint.url == _environment.DEFAULT_ENDPOINT
         ),
-        "questions": questions,
+        "answers": answers,
     }
-    Path(file).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return any(question["outcome"] == "token" for question in questions[:1])
+    return report, any(answer["outcome"] == "token" for answer in answers[:1])
 
 
 def _spellings() -> list[str]:
@@ -67,7 +72,7 @@ def _spellings() -> list[str]:
     return [spellings[0], *spellings, *_audiences.UNNAMED_APP_IDS]
 
 
-def _question(endpoint: Endpoint, resource: str, seconds: float, names: set[str]) -> dict[str, Any]:
+def _answer(endpoint: Endpoint, resource: str, seconds: float, names: set[str]) -> dict[str, Any]:
     start = monotonic()
     reply = _exchange.post(endpoint, HEADERS, _protocol.form(resource), seconds)
     asked: dict[str, Any] = {"resource": resource, "seconds": round(monotonic() - start, 3)}

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from .. import _environment, _protocol
 from .._environment import VARIABLES_OF_OTHER_HOSTS, Environment
+from .._failures import not_in_cloud_shell
 from .._protocol import Token
 from .._version import __version__
 from . import CommandError
-from ._examination import VARIABLES, Question, advise, ask_all, examine_az, proxies
+from ._examination import VARIABLES, Probe, advise, inspect_az, probe_audiences, proxies
 from ._page import Page
+from ._tools import tools_on_path
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,19 +37,20 @@ def _show(environment: Environment, seconds: float) -> bool:
     """
     page = Page()
     page.environment(environment)
-    questions: list[Question] = []
-    for question in ask_all(environment, seconds, page.waiting_for):
-        if environment.endpoint is not None and not questions:
-            page.first_question(environment.endpoint, question)
-        if question.outcome is not None:
-            page.question(question)
-        questions.append(question)
-    if unasked := sum(question.outcome is None for question in questions):
+    probes: list[Probe] = []
+    for probe in probe_audiences(environment, seconds, page.waiting_for):
+        if environment.endpoint is not None and not probes:
+            page.first_probe(environment.endpoint, probe)
+        if probe.outcome is not None:
+            page.probe(probe)
+        probes.append(probe)
+    if unasked := sum(probe.outcome is None for probe in probes):
         page.unasked(unasked)
     page.proxies(proxies())
-    az = examine_az()
+    az = inspect_az()
     page.az(az)
-    advice, works = advise(environment, questions, az)
+    page.tools(tools_on_path())
+    advice, works = advise(environment, probes, az)
     page.advice(advice)
     return works
 
@@ -55,10 +60,10 @@ def _print_json(environment: Environment, seconds: float) -> bool:
 
     :return: whether there is a token for Resource Manager.
     """
-    questions = list(ask_all(environment, seconds, nullcontext))
-    az = examine_az()
-    advice, works = advise(environment, questions, az)
-    first = questions[0].outcome if questions else None
+    probes = list(probe_audiences(environment, seconds, nullcontext))
+    az = inspect_az()
+    advice, works = advise(environment, probes, az)
+    first = probes[0].outcome if probes else None
     claims = _protocol.claims_of(first.value) if isinstance(first, Token) else {}
     findings = {
         "version": __version__,
@@ -71,7 +76,7 @@ def _print_json(environment: Environment, seconds: float) -> bool:
             "object_id": _protocol.shown_claim(claims, "oid"),
             "expires_on": first.expires_on if isinstance(first, Token) else None,
         },
-        "audiences": [_as_json(question) for question in questions],
+        "audiences": [_as_json(probe) for probe in probes],
         "proxies": proxies(),
         "az": az,
         "advice": advice,
@@ -80,22 +85,33 @@ def _print_json(environment: Environment, seconds: float) -> bool:
     return works
 
 
-def _as_json(question: Question) -> dict[str, Any]:
-    status = "not asked" if question.outcome is None else "failed" if question.failure else "ok"
+def _as_json(probe: Probe) -> dict[str, Any]:
+    status = "not asked" if probe.outcome is None else "failed" if probe.failure else "ok"
     return {
-        "name": question.name,
-        "resource": question.resource,
+        "name": probe.name,
+        "resource": probe.resource,
         "status": status,
-        "reason": question.reason or None,
+        "reason": probe.reason or None,
     }
 
 
 def _write_report(environment: Environment, arguments: argparse.Namespace) -> int:
-    from ._report import write_report
+    from ._report import make_report
 
-    try:
-        works = write_report(environment, arguments.report, arguments.timeout)
-    except OSError as error:
-        raise CommandError(f"Cannot write {arguments.report}: {error.strerror}.") from None
-    print(f"Wrote {arguments.report}. It holds no token, user, tenant or subscription; look at it before you share it.")
+    if environment.endpoint is None:
+        print(
+            f"azure-cloudshell: {not_in_cloud_shell(environment.refusal).what} There is nothing to ask.",
+            file=sys.stderr,
+        )
+    report, works = make_report(environment, arguments.timeout)
+    text = json.dumps(report, indent=2) + "\n"
+    if arguments.report == "-":
+        sys.stdout.write(text)
+    else:
+        try:
+            Path(arguments.report).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"Cannot write {arguments.report}: {error.strerror}.") from None
+        held = "It holds no token, user, tenant or subscription; look at it before you share it."
+        print(f"Wrote {arguments.report}. {held}")
     return 0 if works else 1

@@ -19,6 +19,7 @@ from time import time
 from typing import Any
 
 from .. import _audiences, _cache
+from .._credential import read_environment_again
 from .._server import Request, Response, Server, compact, error_response, refusal
 from .._token_protocols import (
     APP_SERVICE_PATH,
@@ -198,7 +199,10 @@ class CloudShellEmulator:
 
     @contextmanager
     def as_environment(self) -> Iterator[None]:
-        """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards."""
+        """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards.
+
+        Credentials that were made before, without an endpoint of their own, are led to it too.
+        """
         removed = [name for name in IDENTITY_VARIABLES if name not in self.environment]
         # Where the managed identity of a virtual machine is asked is no business of Cloud Shell's.
         removed.remove("AZURE_POD_IDENTITY_AUTHORITY_HOST")
@@ -207,6 +211,7 @@ class CloudShellEmulator:
         for name in removed:
             os.environ.pop(name, None)
         self._is_environment = True
+        read_environment_again()
         try:
             yield
         finally:
@@ -216,6 +221,7 @@ class CloudShellEmulator:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+            read_environment_again()
 
     @property
     def openid_configuration_url(self) -> str:
