@@ -63,7 +63,9 @@ def test_a_transient_failure_is_retried_with_pauses_that_double(mocker: Any) -> 
 def test_a_portal_timeout_is_asked_again_as_long_as_the_budget_lasts(mocker: Any) -> None:
     script = Script(mocker, RetryPolicy(30), PORTAL)
     assert script.pauses == about(0.4, 1, 2, 5, 10, 10)
-    assert "(Asked 7 times in 28." in script.message
+    assert isinstance(script.outcome, Failure)
+    assert script.outcome.what.endswith("Timeout waiting for token from portal. (Asked 7 times in 28.4 seconds.)")
+    assert script.outcome.what.startswith("Cloud Shell did not get a token for")
     assert "Keep the browser tab with Cloud Shell open and active" in script.message
     assert "the portal is in the right directory" in script.message
     script = Script(mocker, RetryPolicy(120), PORTAL)
@@ -88,6 +90,25 @@ def test_by_default_other_failures_are_retried_three_times(mocker: Any) -> None:
     assert len(Script(mocker, RetryPolicy(), ODD).asks) == 4
     transient = Reply(400, {}, b'{"error":{"code":"x","message":"AADSTS90033: A transient error has occurred."}}')
     assert len(Script(mocker, RetryPolicy(), transient).asks) == 4
+
+
+def test_what_is_asked_once_does_not_say_how_often(mocker: Any) -> None:
+    assert "Asked" not in Script(mocker, RetryPolicy(30, 0), ODD).message
+
+
+def test_a_large_factor_stretches_the_portals_pauses(mocker: Any) -> None:
+    assert Script(mocker, RetryPolicy(60, None, 4), PORTAL).pauses == about(4, 10, 20)
+
+
+def test_the_reason_for_a_pause_is_passed_on() -> None:
+    reasons: list[str] = []
+
+    def pause(seconds: float, failure: Failure) -> float:
+        reasons.append(failure.kind)
+        return seconds
+
+    acquire(ARM, lambda *_: PORTAL, RetryPolicy(2), pause)
+    assert set(reasons) == {"portal"}
 
 
 def test_without_back_off_there_is_no_endless_run_of_requests(mocker: Any) -> None:
@@ -175,6 +196,7 @@ def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> No
     outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout))
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
+    assert f"when asked for a token for {ARM}." in outcome.what
 
 
 def test_a_budget_is_a_day_at_most() -> None:
@@ -200,7 +222,10 @@ def test_the_default_pause_waits(mocker: Any) -> None:
     slept: list[float] = []
     mocker.patch.object(_acquisition, "sleep", slept.append)
     acquire(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.4))
-    assert len(slept) == 1
+    (seconds,) = slept
+    assert 0.3 < seconds < 0.5
+    assert _acquisition.sleeping(7.0, Failure("x", "y", "z")) == 0.0
+    assert slept[1] == 7.0
 
 
 PORT = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from threading import Event
 from typing import Any
 
 import pytest
@@ -500,3 +501,124 @@ def test_a_fork_keeps_tokens_and_drops_acquisitions(stopped: StoppedClock, acqui
     _cache._after_fork()
     assert isinstance(acquired.claim("held"), CachedToken)
     assert acquired.begin() is not in_flight
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration])
+def test_what_would_end_a_thread_becomes_a_failure(
+    stopped: StoppedClock, acquired: Acquired, error: type[BaseException]
+) -> None:
+    in_flight = acquired.begin()
+    in_flight.end(error())
+    failure = in_flight.outcome()
+    assert isinstance(failure, Failure)
+    assert failure.resource == "r"
+    assert failure.what == (f"The token request for r was broken off: a hook or the transport raised {error.__name__}.")
+
+
+def test_any_other_exception_is_passed_on(stopped: StoppedClock, acquired: Acquired) -> None:
+    in_flight, error = acquired.begin(), KeyError("a hook's")
+    in_flight.end(error)
+    with pytest.raises(KeyError) as raised:
+        in_flight.outcome()
+    assert raised.value is error
+    assert acquired.begin() is not in_flight
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (_failures.unreachable("r", "refused"), _failures.unreachable("r", "refused").message),
+        (KeyError("secret"), "KeyError"),
+        (SystemExit(), _failures.broken_off("r", "SystemExit").message),
+    ],
+)
+def test_a_failed_refresh_is_logged_once_in_these_words(
+    stopped: StoppedClock, acquired: Acquired, caplog: pytest.LogCaptureFixture, outcome: Any, said: str
+) -> None:
+    acquired.begin().end(token())
+    stopped.wall += 3301
+    stopped.monotonic += 3301
+    acquired.begin().end(outcome)
+    (record,) = [record for record in caplog.records if record.name == "azure_cloudshell_credential._cache"]
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == f"Refresh failed; keeping the current token until it expires: {said}"
+
+
+def test_those_who_found_an_acquisition_that_was_not_needed_have_the_token_too(
+    stopped: StoppedClock, acquired: Acquired, mocker: Any
+) -> None:
+    cache, made = acquired.cache, []
+    make = cache._new
+
+    def make_and_end_another(entry: Any, *arguments: Any) -> Any:
+        made.append(make(entry, *arguments))
+        entry.cached = CachedToken(token("newer"))
+        return made[0]
+
+    mocker.patch.object(cache, "_new", make_and_end_another)
+    claimed = acquired.claim()
+    assert isinstance(claimed, CachedToken)
+    assert made[0].outcome().token.value == "newer"
+    assert cache._in_flight == {}
+
+
+def run_to_its_end(claimed: object) -> Any:
+    assert isinstance(claimed, InFlight)
+    claimed.wait()
+    return claimed.outcome()
+
+
+def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait() -> None:
+    release = Event()
+    cache = TokenCache(0.1)
+    try:
+        failure = run_to_its_end(cache.claim("r", lambda: (release.wait(20) and token()) or token()))
+    finally:
+        release.set()
+    assert isinstance(failure, Failure)
+    assert failure.what == (
+        "The Cloud Shell token endpoint did not answer within 0.1 seconds when asked for a token for r."
+    )
+
+
+def test_whoever_acquires_cannot_wait_for_it() -> None:
+    cache = TokenCache(10)
+    nested: list[Any] = []
+
+    def acquire() -> Token:
+        nested.append(cache.claim("r", acquire))
+        return token("x", int(time.time()) + 3600)
+
+    assert isinstance(run_to_its_end(cache.claim("r", acquire)), CachedToken)
+    (failure,) = nested
+    assert failure.kind == "nested"
+    assert failure.what.startswith("A token for r was requested from inside another token request")
+
+
+def test_a_claims_challenge_is_asked_for_by_the_caller_own_question() -> None:
+    cache = TokenCache(None)
+    expires = int(time.time()) + 3600
+    run_to_its_end(cache.claim("r", lambda: token("first", expires)))
+    better = run_to_its_end(cache.claim("r", lambda: token("better", expires), must_ask=True))
+    assert better.token.value == "better"
+    assert cache.claim("r", lambda: pytest.fail("asked")) is better
+    failure = run_to_its_end(cache.claim("s", lambda: (_ for _ in ()).throw(SystemExit), must_ask=True))
+    assert failure.what.startswith("The token request for s was broken off")
+
+
+def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
+    cache = TokenCache(10)
+    release = Event()
+    lost = cache.claim("r", lambda: (release.wait(20) and token()) or token())
+    mocker.patch("sys.is_finalizing", lambda: True)
+    try:
+        found = cache.claim("r", lambda: token("mine", int(time.time()) + 3600))
+        assert found is not lost
+        assert isinstance(found, InFlight)
+        assert found.is_done()
+        assert found.outcome().token.value == "mine"
+    finally:
+        release.set()
+    failure = cache.claim("s", lambda: (_ for _ in ()).throw(SystemExit))
+    assert isinstance(failure, InFlight)
+    assert failure.outcome().what.startswith("The token request for s was broken off")

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -25,6 +26,9 @@ from .test_cli import COMMAND, run
 
 NO_AZ = {"PATH": os.devnull}
 PORTAL = faults.portal_timeout()
+
+
+NO_KEY: Any = None
 
 
 def sections(output: str) -> dict[str, list[str]]:
@@ -310,7 +314,7 @@ def test_what_a_token_permits_and_the_way_round_a_refusal_are_said(shell: CloudS
         "upn": "a\nok  forged\x1b]0;OWNED\x07",
         "tid": "t\x1b",
     }
-    body = json.dumps({"access_token": jwt.encode(claims, None, algorithm="none"), "expires_in": "3600"})
+    body = json.dumps({"access_token": jwt.encode(claims, NO_KEY, algorithm="none"), "expires_in": "3600"})
     shell.script(ScriptedReply(200, body))
     done = run("doctor", **shell.environment, **NO_AZ)
     page = sections(done.stdout)
@@ -336,7 +340,10 @@ def test_claims_in_the_tenants_error_and_in_the_log_are_one_printable_line(
     shell: CloudShellEmulator, log: Everything
 ) -> None:
     body = json.dumps(
-        {"access_token": jwt.encode({"tid": "x\x1b]0;OWNED\x07\nforged"}, "", algorithm="none"), "expires_in": "3600"}
+        {
+            "access_token": jwt.encode({"tid": "x\x1b]0;OWNED\x07\nforged"}, NO_KEY, algorithm="none"),
+            "expires_in": "3600",
+        }
     )
     shell.script(ScriptedReply(200, body))
     with pytest.raises(CredentialUnavailableError) as raised:

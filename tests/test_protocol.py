@@ -22,6 +22,8 @@ from azure_cloudshell_credential._protocol import (
     is_bare_permission,
     read_reply,
     scope_to_resource,
+    shown_claim,
+    user_in,
 )
 
 from .conftest import CANARY, SECRET
@@ -609,6 +611,33 @@ def test_what_looks_like_a_token_is_not_quoted() -> None:
     assert "https://management.azure.com/subscriptions/0000-11" in quoted(
         "https://management.azure.com/subscriptions/0000-11"
     )
+
+
+def test_the_user_of_a_token_is_the_first_name_that_it_has() -> None:
+    assert user_in({"upn": "u", "unique_name": "n"}) == "u"
+    assert user_in({"upn": "", "unique_name": "n"}) == "n"
+    assert user_in({"upn": 7}) is None
+    assert user_in({"name": "x"}) is None
+
+
+def test_a_claim_is_shown_as_one_short_printable_line() -> None:
+    assert shown_claim({"a": "x\n\x1b[2Jy"}, "a") == "x [2Jy"
+    assert len(shown_claim({"a": "a b " * 300}, "a") or "") == 200
+    assert shown_claim({"b": "y"}, "a", "b") == "y"
+    assert shown_claim({}, "a", "b") is None
+
+
+@pytest.mark.parametrize(("count", "is_shown"), [(8, True), (9, False)])
+def test_an_error_with_many_tokens_is_not_quoted(count: int, is_shown: bool) -> None:
+    content = {f"{index}_token": "t" for index in range(count)} | {"error": {"code": "c", "message": "words"}}
+    assert _protocol._error_in(content) == (("c", "words") if is_shown else ("[redacted]", "[redacted]"))
+
+
+def test_a_text_of_exactly_the_bound_is_not_cut() -> None:
+    for length, kept in ((16_000, 16_000), (16_001, 15_995)):
+        code, message = _protocol._error_in({"x_token": "12345", "error": {"code": "c", "message": "m" * length}})
+        assert (code, len(message)) == ("c", kept)
+    assert _protocol._error_in({"x_token": "1" * 20_000, "error": {"message": "m" * 17_000}}) == ("", "")
 
 
 def test_reprs_show_no_body() -> None:
