@@ -122,8 +122,8 @@ KNOWN: tuple[Audience, ...] = (
     Audience(
         "cognitiveservices",
         "https://cognitiveservices.azure.com",
-        way_round="OpenAI's v1 base URL takes tokens for https://ai.azure.com/.default (the openai package's "
-        "documentation; not verified against the service)",
+        way_round="OpenAI's v1 base URL is reported to take tokens for https://ai.azure.com/.default (not verified "
+        "against the service)",
     ),
     Audience("search", "https://search.azure.com"),
     Audience("servicebus", "https://servicebus.azure.net"),

@@ -42,7 +42,7 @@ else:
 """
 COMMANDS = ("python app.py", "azure-cloudshell run -- python app.py", "azure-cloudshell doctor")
 # Of the doctor's list of audiences, what is refused is enough for a picture.
-GRANTED = re.compile(r"ok *(?:\x1b\[0m)? *[a-z-]+ +(?:https|[0-9a-f]{8}-)")
+GRANTED = re.compile(r"ok *(?:\x1b\[0m)? *(?!tenant)[a-z-]+ +(?:https|[0-9a-f]{8}-)")
 
 
 def record(command: str) -> str:
