@@ -7,7 +7,7 @@ BIN := .venv/bin
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/.demo ## Run the main job: list virtual machines, outside Cloud Shell those of an emulated one.
+demo: .venv/.demo ## Run the main job: list virtual machines; elsewhere, those of a made-up company.
 	@$(BIN)/azure-cloudshell demo
 
 test: .venv/.test .node/.installed ## Run the tests.
@@ -24,9 +24,10 @@ coverage: .venv/.test .node/.installed ## Run the tests and show which lines and
 
 faults: .venv/.test ## Run the whole fault matrix.
 	$(BIN)/python -W error -m tests.fault_matrix
+	$(BIN)/python -m tests.test_exchange_oracle 600000
 
 SECONDS ?= 600
-soak: .venv/.test ## Threads, event loops and forks on short-lived tokens for SECONDS.
+soak: .venv/.test ## Callers of every kind, who go away at random, for SECONDS.
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 fuzz: .venv/.test ## Fuzz what reads the endpoint's bytes for SECONDS, with atheris.
