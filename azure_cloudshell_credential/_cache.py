@@ -76,13 +76,12 @@ class CachedToken:
 class _Entry:
     """What is known of one resource."""
 
-    __slots__ = ("cached", "refresh_from", "refusal", "refused_until")
+    __slots__ = ("cached", "refresh_from", "refusal")
 
     def __init__(self) -> None:
         self.cached: CachedToken | None = None
         self.refresh_from = 0.0
-        self.refusal: Failure | None = None
-        self.refused_until = 0.0
+        self.refusal: tuple[Failure, float] | None = None
 
     def valid(self) -> CachedToken | None:
         """The token, unless it has expired."""
@@ -101,8 +100,7 @@ class TokenCache:
         self._entries: dict[Hashable, _Entry] = {}
         self._by_request: dict[Hashable, _Entry] = {}
         self._in_flight: dict[_Entry, InFlight] = {}
-        self._circuit_opened = 0.0
-        self._circuit_open_until = 0.0
+        self._circuit: tuple[float, float] | None = None
         _caches[id(self)] = self
 
     def fresh(self, request: Hashable, tenant_id: str | None = None) -> CachedToken | None:
@@ -139,7 +137,7 @@ class TokenCache:
         :param acquire: asks for it.
         :param must_ask: ask even if there is a token: it is not good enough for a claims challenge.
         """
-        entry = self._entries.get(resource) or self._entries.setdefault(resource, _Entry())
+        entry = self._entries.setdefault(resource, _Entry())
         if must_ask:
             return self._start(self._new(entry, resource, acquire))
         cached, valid = entry.cached, entry.valid()
@@ -183,10 +181,14 @@ class TokenCache:
     def _known_failure(self, entry: _Entry, resource: Hashable) -> Failure | None:
         """Why asking would be in vain at the moment."""
         now = monotonic()
-        if entry.refusal is not None and now < entry.refused_until:
-            return entry.refusal
-        if now < self._circuit_open_until:
-            return _failures.circuit_open(str(resource), now - self._circuit_opened, self._circuit_open_until - now)
+        if entry.refusal is not None:
+            failure, until = entry.refusal
+            if now < until:
+                return failure
+        if self._circuit is not None:
+            since, until = self._circuit
+            if now < until:
+                return _failures.circuit_open(str(resource), now - since, until - now)
         return None
 
     def _finish(self, entry: _Entry, in_flight: InFlight, resource: Hashable, outcome: Any) -> Any:
@@ -195,7 +197,7 @@ class TokenCache:
         :return: what those who waited are to have.
         """
         if isinstance(outcome, Token):
-            self._circuit_open_until = 0.0
+            self._circuit = None
             outcome = entry.cached = CachedToken(outcome)
             entry.refusal = None
         elif isinstance(outcome, Failure):
@@ -220,9 +222,9 @@ class TokenCache:
     def _keep_failure(self, entry: _Entry, failure: Failure) -> None:
         now = monotonic()
         if failure.kind == "audience":
-            entry.refusal, entry.refused_until = failure, now + REFUSAL_SECONDS
-        elif failure.kind == "timeout" and now >= self._circuit_open_until:
-            self._circuit_opened, self._circuit_open_until = now, now + CIRCUIT_BREAKER_SECONDS
+            entry.refusal = (failure, now + REFUSAL_SECONDS)
+        elif failure.kind == "timeout" and (self._circuit is None or now >= self._circuit[1]):
+            self._circuit = (now, now + CIRCUIT_BREAKER_SECONDS)
 
     def forget_tokens(self) -> None:
         """Hand out no token that is held now."""

@@ -11,6 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from azure.identity import ManagedIdentityCredential
 
 from azure_cloudshell_credential import DefaultCloudShellCredential
 from azure_cloudshell_credential.broker import PROTOCOLS, CloudShellBroker
-from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
+from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .conftest import CANARY, Everything, in_threads
 
@@ -447,13 +448,21 @@ def test_it_serves_asynchronous_code(given: Given) -> None:
     assert asyncio.run(main()) == CANARY
 
 
-def test_a_hanging_credential_does_not_keep_it_from_stopping(in_cloud_shell: CloudShellEmulator) -> None:
-    in_cloud_shell.script(faults.hang())
-    broker = CloudShellBroker().start()
+def test_a_hanging_credential_does_not_keep_it_from_stopping() -> None:
+    release = Event()
+
+    class Hanging(Given):
+        def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            self.scopes += scopes
+            release.wait(20)
+            return super().get_token(*scopes)
+
+    credential = Hanging()
+    broker = CloudShellBroker(credential).start()
     connection = socket.create_connection(("127.0.0.1", broker.port))
     path = broker.environment["MSI_ENDPOINT"].partition(str(broker.port))[2].encode()
     connection.sendall(HEAD.replace(b"{path}", path) + GOOD + LENGTH + b"\r\n" + FORM)
-    while not in_cloud_shell.requests:
+    while not credential.scopes:
         time.sleep(0.01)
     start = time.monotonic()
     broker.stop()
@@ -461,6 +470,7 @@ def test_a_hanging_credential_does_not_keep_it_from_stopping(in_cloud_shell: Clo
     connection.close()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", broker.port), 2)
+    release.set()
 
 
 def test_what_it_cannot_be_made_with() -> None:

@@ -487,12 +487,14 @@ def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: Stop
     assert isinstance(acquired.claim(), InFlight)
 
 
-def test_forgotten_tokens_are_asked_for_again(shell: CloudShellEmulator) -> None:
-    credential = CloudShellCredential(endpoint=shell.endpoint)
-    credential.get_token(ARM)
+def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudShellEmulator) -> None:
+    credentials = [CloudShellCredential(endpoint=shell.endpoint) for _ in range(3)]
+    for credential in credentials:
+        credential.get_token(ARM)
     _cache.forget_all_tokens()
-    credential.get_token(ARM)
-    assert len(shell.requests) == 2
+    for credential in credentials:
+        credential.get_token(ARM)
+    assert len(shell.requests) == 6
 
 
 def test_a_fork_keeps_tokens_and_drops_acquisitions(stopped: StoppedClock, acquired: Acquired) -> None:
@@ -545,7 +547,7 @@ def test_a_failed_refresh_is_logged_once_in_these_words(
 
 
 def test_those_who_found_an_acquisition_that_was_not_needed_have_the_token_too(
-    stopped: StoppedClock, acquired: Acquired, mocker: Any
+    stopped: StoppedClock, acquired: Acquired, mocker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache, made = acquired.cache, []
     make = cache._new
@@ -559,6 +561,7 @@ def test_those_who_found_an_acquisition_that_was_not_needed_have_the_token_too(
     claimed = acquired.claim()
     assert isinstance(claimed, CachedToken)
     assert made[0].outcome().token.value == "newer"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert cache._in_flight == {}
 
 
@@ -617,6 +620,12 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
         assert isinstance(found, InFlight)
         assert found.is_done()
         assert found.outcome().token.value == "mine"
+        cache.forget_tokens()
+        cache.claim("r", lambda: token("old", 1))
+        lost = cache._in_flight[cache._entries["r"]] = cache._new(cache._entries["r"], "r", lambda: token())
+        broken = cache.claim("r", lambda: (_ for _ in ()).throw(SystemExit))
+        assert isinstance(broken, InFlight)
+        assert broken.outcome().what.startswith("The token request for r was broken off")
     finally:
         release.set()
     failure = cache.claim("s", lambda: (_ for _ in ()).throw(SystemExit))

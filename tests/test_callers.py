@@ -456,7 +456,8 @@ def test_a_hook_that_asks_for_a_token_is_told_so_at_once(kind: Any, shell: Cloud
 
 def test_where_no_thread_can_be_started_the_caller_asks(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
     credential = kind(endpoint=shell.endpoint)
-    mocker.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
+    refusing = mocker.Mock(start=mocker.Mock(side_effect=RuntimeError("can't start new thread")))
+    mocker.patch("azure_cloudshell_credential._in_flight.Thread", return_value=refusing)
     assert credential.get_token(ARM).token
     mocker.stopall()
     assert len(shell.requests) == 1
