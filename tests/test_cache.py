@@ -622,7 +622,7 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
         assert found.outcome().token.value == "mine"
         cache.forget_tokens()
         cache.claim("r", lambda: token("old", 1))
-        lost = cache._in_flight[cache._entries["r"]] = cache._new(cache._entries["r"], "r", lambda: token())
+        lost = cache._in_flight[cache._entries["r"]] = cache._new(cache._entries["r"], "r", token)
         broken = cache.claim("r", lambda: (_ for _ in ()).throw(SystemExit))
         assert isinstance(broken, InFlight)
         assert broken.outcome().what.startswith("The token request for r was broken off")
