@@ -155,11 +155,23 @@ class Server:
         :raises PortInUseError: if the port is taken.
         :raises OSError: if there can be no socket.
         """
+        self.bind()
+        self.serve()
+
+    def bind(self) -> None:
+        """Take the port. From now on connections are kept waiting until :meth:`serve`.
+
+        :raises PortInUseError: if the port is taken.
+        :raises OSError: if there can be no socket.
+        """
         self._listeners = [_listen("127.0.0.1", self.port)]
         self.port = self._listeners[0].getsockname()[1]
         # Some clients try ::1 first for "localhost"; those that get no answer there go on to 127.0.0.1.
         with suppress(OSError):
             self._listeners.append(_listen("::1", self.port))
+
+    def serve(self) -> None:
+        """Serve, in a thread."""
         self._stopped = Event()
         self._thread = Thread(target=self._accept, name="azure-cloudshell-server", daemon=True)
         self._thread.start()
@@ -167,10 +179,9 @@ class Server:
     def stop(self) -> None:
         """Stop serving. Connections that are still open are closed."""
         thread, self._thread = self._thread, None
-        if thread is None:
-            return
         self._stopped.set()
-        thread.join()
+        if thread is not None:
+            thread.join()
         for listener in self._listeners:
             listener.close()
         with self._mutex:

@@ -108,3 +108,34 @@ def test_it_logs_in_with_the_broker(in_cloud_shell: CloudShellEmulator) -> None:
     words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
     done = run("run", "--protocol", "imds", "--", str(AZ), *words)
     assert json.loads(done.stdout)["accessToken"] == in_cloud_shell.issue("https://vault.azure.net")[0]
+
+
+FACTORY = """
+from azure.identity import ChainedTokenCredential, CredentialUnavailableError
+from azure_cloudshell_credential import CloudShellCredential
+import time, types
+class Next:
+    def get_token(self, *scopes, **options):
+        if "search" in scopes[0]:
+            return types.SimpleNamespace(token="of-the-next", expires_on=int(time.time()) + 3600)
+        raise CredentialUnavailableError("Nothing for this one here.")
+def make():
+    return ChainedTokenCredential(CloudShellCredential(), Next())
+"""
+
+
+def test_logged_in_with_the_broker_it_has_the_tokens_of_the_chain(
+    in_cloud_shell: CloudShellEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    in_cloud_shell.deny("search")
+    az_with = ("run", "--protocol", "imds", "--credential", "mine:make", "--", str(AZ))
+    assert run(*az_with, "login", "--identity").returncode == 0
+    words = ("account", "get-access-token", "--output", "json", "--resource")
+    assert json.loads(run(*az_with, *words, "https://search.azure.com").stdout)["accessToken"] == "of-the-next"
+    refused = run(*az_with, *words, "https://denied.example")
+    assert refused.returncode != 0
+    assert "AudienceNotSupported" in refused.stderr
+    assert "Nothing for this one here." in refused.stderr

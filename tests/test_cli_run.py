@@ -149,16 +149,49 @@ def test_msal_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: N
     check(answers("--protocol", protocol, "--", *command), inside, fake_az)
 
 
-def test_a_client_in_rust_writes_to_a_real_service(in_cloud_shell: CloudShellEmulator, azurite: Azurite) -> None:
+@pytest.fixture
+def box(in_cloud_shell: CloudShellEmulator, azurite: Azurite) -> str:
+    """The URL of a real blob service that has a container, and checks tokens."""
     pytest.importorskip("obstore")
     from azure.storage.blob import BlobServiceClient
 
     from azure_cloudshell_credential import CloudShellCredential
 
     with BlobServiceClient(azurite.account_url, CloudShellCredential(), connection_verify=azurite.ca_file) as service:
-        service.create_container("box")
-    done = run("run", "--protocol", "app-service", "--", sys.executable, "-c", RUST, azurite.account_url)
+        if not service.get_container_client("box").exists():
+            service.create_container("box")
+    return azurite.account_url
+
+
+def write_from_rust(url: str) -> subprocess.CompletedProcess[str]:
+    return run("run", "--protocol", "app-service", "--", sys.executable, "-c", RUST, url)
+
+
+def test_a_client_in_rust_writes_with_a_token_of_cloud_shells(box: str) -> None:
+    done = write_from_rust(box)
     assert (done.returncode, done.stdout) == (0, "from Rust\n"), done.stderr
+
+
+def test_a_client_in_rust_writes_with_a_token_of_the_next_credential(
+    box: str, in_cloud_shell: CloudShellEmulator, fake_az: str, tmp_path: Path
+) -> None:
+    token = in_cloud_shell.issue("https://storage.azure.com")[0]
+    in_cloud_shell.deny("storage")
+    program = tmp_path / "bin" / "az"
+    program.write_text(program.read_text().replace(fake_az, token))
+    done = write_from_rust(box)
+    assert (done.returncode, done.stdout) == (0, "from Rust\n"), done.stderr
+
+
+def test_a_client_in_rust_reads_why_there_is_no_token(
+    box: str, in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_cloud_shell.deny("storage")
+    monkeypatch.setenv("PATH", os.devnull)
+    done = write_from_rust(box)
+    assert done.returncode != 0
+    assert "AudienceNotSupported" in done.stderr
+    assert "Azure CLI not found on path" in done.stderr
 
 
 def test_outside_cloud_shell_the_same_lines_work(fake_az: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

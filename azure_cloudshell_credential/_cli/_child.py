@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import CommandError
@@ -20,10 +20,13 @@ _PASSED_ON = ("SIGTERM", "SIGHUP", "SIGQUIT")
 _PR_SET_PDEATHSIG = 1
 
 
-def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def run_command(
+    command: Sequence[str], environment: Mapping[str, str], when_started: Callable[[], None] = lambda: None
+) -> int:
     """Run a command to its end.
 
     :param environment: all of its variables.
+    :param when_started: called once it runs.
     :return: its exit status; 128 and the number of the signal that ended it, as shells have it.
     :raises CommandError: 127 if there is no such command, 126 if it cannot be run.
     """
@@ -42,6 +45,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         child = _start(command, environment)
+        when_started()
         for number in pending:
             child.send_signal(number)
         status = child.wait()

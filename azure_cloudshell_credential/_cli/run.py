@@ -19,13 +19,14 @@ def run(arguments: argparse.Namespace) -> int:
     credential = credential_named(arguments.credential)
     broker = CloudShellBroker(credential, protocol=arguments.protocol)
     try:
-        broker.start()
+        broker.bind()
     except OSError as error:
         raise CommandError(f"Cannot listen on this machine: {error.strerror or error}.") from None
     try:
         if arguments.verbose:
             log_to_stderr("azure_cloudshell_credential.broker")
             print(f"azure-cloudshell: serving tokens on port {broker.port} ({arguments.protocol})", file=sys.stderr)
-        return run_command(command, broker.child_environment(os.environ))
+        # Served once the command has been started: a process with threads is not to be forked.
+        return run_command(command, broker.child_environment(os.environ), broker.serve)
     finally:
         broker.stop()

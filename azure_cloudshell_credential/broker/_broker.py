@@ -98,8 +98,20 @@ class CloudShellBroker:
 
         :raises OSError: if the port is taken.
         """
-        self._server.start()
+        self.bind()
+        self.serve()
         return self
+
+    def bind(self) -> None:
+        """Take the port, so that the environment is known. Requests are kept waiting until :meth:`serve`.
+
+        :raises OSError: if the port is taken.
+        """
+        self._server.bind()
+
+    def serve(self) -> None:
+        """Serve, in a thread."""
+        self._server.serve()
 
     def stop(self) -> None:
         """Stop serving, whatever connections are open."""
