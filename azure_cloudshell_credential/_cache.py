@@ -127,7 +127,12 @@ class TokenCache:
             self._by_request[request] = entry
 
     def claim(
-        self, resource: Hashable, acquire: Callable[[], Token | Failure], *, must_ask: bool = False
+        self,
+        resource: Hashable,
+        acquire: Callable[[], Token | Failure],
+        *,
+        must_ask: bool = False,
+        may_wait: bool = True,
     ) -> CachedToken | Failure | InFlight:
         """What a caller who wants a token is to have: the token, why there is none, or an acquisition to wait for.
 
@@ -136,6 +141,7 @@ class TokenCache:
         :param resource: what the token is cached under.
         :param acquire: asks for it.
         :param must_ask: ask even if there is a token: it is not good enough for a claims challenge.
+        :param may_wait: whether the caller may wait at all: whatever runs inside a request may not.
         """
         entry = self._entries.setdefault(resource, _Entry())
         if must_ask:
@@ -143,6 +149,8 @@ class TokenCache:
         cached, valid = entry.cached, entry.valid()
         if valid is not None and (valid.is_fresh() or monotonic() < entry.refresh_from):
             return valid
+        if not may_wait:
+            return valid or _failures.nested(str(resource))
         current = self._in_flight.get(entry)
         if current is None:
             if (failure := self._known_failure(entry, resource)) is not None:

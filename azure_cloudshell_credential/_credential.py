@@ -81,10 +81,9 @@ class CredentialBase:
             return _failures.claims_not_supported(resource, claims)
         if pop:
             return _failures.pop_not_supported(resource)
-        if _endpoint_lock.is_asking():
-            return _failures.nested(resource)
         send = self._send or self._make_send(self._environment.endpoint)
-        return self._cache.claim(resource, lambda: self._acquire(resource, send))
+        may_wait = not _endpoint_lock.is_asking()
+        return self._cache.claim(resource, lambda: self._acquire(resource, send), may_wait=may_wait)
 
     def _make_send(self, endpoint: Endpoint) -> Send:
         # Not at the top, so that importing the credential costs a script next to nothing; and not in the thread of the
@@ -106,11 +105,12 @@ class CredentialBase:
         """The token, if it is for the tenant asked for; else the exception that the failure is for the caller."""
         if isinstance(outcome, Failure):
             fail(outcome)
+        resource = _protocol.scope_to_resource(scopes)
         if tenant_id:
             actual = outcome.token.tenant_id or self._environment.tenant_id
             if actual is None or actual.casefold() != tenant_id.casefold():
-                fail(_failures.other_tenant(_protocol.scope_to_resource(scopes), tenant_id, actual))
-        self._cache.remember(scopes, _protocol.scope_to_resource(scopes))
+                fail(_failures.other_tenant(resource, tenant_id, actual))
+        self._cache.remember(scopes, resource)
         return outcome
 
 

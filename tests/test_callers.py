@@ -454,6 +454,21 @@ def test_a_hook_that_asks_for_a_token_is_told_so_at_once(kind: Any, shell: Cloud
     assert all("inside another token request on the same thread" in error for error in errors)
 
 
+def test_inside_a_request_a_stale_token_is_handed_out_as_it_is(shell: CloudShellEmulator) -> None:
+    shell.lifetime = 60
+    other = CloudShellCredential(endpoint=shell.endpoint)
+    held = other.get_token(VAULT)
+    seen: list[Any] = []
+
+    def hook(request: Any) -> None:
+        # Past the time at which it would be asked for again.
+        other._cache._entries["https://vault.azure.net"].refresh_from = 0.0
+        seen.append(other.get_token(VAULT))
+
+    assert CloudShellCredential(endpoint=shell.endpoint, raw_request_hook=hook).get_token(ARM).token
+    assert seen == [held]
+
+
 def test_where_no_thread_can_be_started_the_caller_asks(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
     credential = kind(endpoint=shell.endpoint)
     refusing = mocker.Mock(start=mocker.Mock(side_effect=RuntimeError("can't start new thread")))
