@@ -5,13 +5,17 @@ go-azure-helpers#51). So :func:`one_at_a_time` puts a lock around a function tha
 and event loops the requests come from. The lock has a time limit, since a hook or a transport may never come back. A
 thread that is inside a request must not wait for another one (a hook, a signal handler or a finalizer that asks for a
 token): :func:`is_asking` tells.
+
+The lock is a plain one, taken with a timeout, and not a ``Condition``, in whose code an exception from a signal handler
+could leave it taken.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from threading import Condition, local
+from math import inf
+from threading import Lock, local
 from time import monotonic
 
 from ._acquisition import MIN_REQUEST_SECONDS, Send
@@ -21,41 +25,45 @@ _GRACE = 1.0
 """Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
 
 
-class _EndpointLock:
-    """Lets one request at a time through to an endpoint, and gives up on one that is overdue."""
+class _Turn:
+    """The right to send to an endpoint: held while a request is under way, and given up on when that is overdue."""
+
+    __slots__ = ("lock", "overdue_from")
 
     def __init__(self) -> None:
-        # Its lock is re-entrant: a finalizer may run while it is held, and whatever it asks for must not hang.
-        self._condition = Condition()
-        self._holder: object = None
-        self._overdue_from = 0.0
+        self.lock = Lock()
+        self.overdue_from = inf
 
-    def acquire(self, seconds: float) -> object | None:
-        """Wait for the endpoint to be free.
-
-        :param seconds: how long to wait at most, and how long the request may take together with the waiting.
-        :return: what to release it with; None if it was not free in that time.
-        """
-        ticket = object()
-        deadline = monotonic() + seconds
-        with self._condition:
-            while self._holder is not None and (now := monotonic()) < self._overdue_from:
-                if now >= deadline:
-                    return None
-                self._condition.wait(min(deadline, self._overdue_from) - now)
-            self._holder = ticket
-            self._overdue_from = deadline + _GRACE
-        return ticket
-
-    def release(self, ticket: object) -> None:
-        """Let the next one through."""
-        with self._condition:
-            if self._holder is ticket:
-                self._holder = None
-                self._condition.notify()
+    def release(self) -> None:
+        """Let the next one send."""
+        self.overdue_from = inf
+        self.lock.release()
 
 
-_locks: dict[int, _EndpointLock] = {}
+_turns: dict[int, _Turn] = {}
+
+
+def _take_turn(port: int, seconds: float) -> _Turn | None:
+    """Wait for the endpoint to be free.
+
+    :param seconds: how long to wait at most, and how long the request may take together with the waiting.
+    :return: the turn, to be released; None if the endpoint was not free in that time.
+    """
+    deadline = monotonic() + seconds
+    while True:
+        turn = _turns.setdefault(port, _Turn())
+        if turn.lock.acquire(timeout=max(0.0, min(deadline, turn.overdue_from) - monotonic())):
+            if _turns.get(port) is turn:
+                turn.overdue_from = deadline + _GRACE
+                return turn
+            turn.lock.release()
+        elif monotonic() >= deadline:
+            return None
+        elif monotonic() >= turn.overdue_from and _turns.get(port) is turn:
+            # The request is taken for lost, and its turn with it.
+            _turns[port] = _Turn()
+
+
 _this_thread = local()
 
 
@@ -75,18 +83,17 @@ def one_at_a_time(port: int, send: Send) -> Send:
             # The other threads are gone, and with them whoever would release the lock.
             return send(resource, seconds)
         deadline = monotonic() + seconds
-        lock = _locks.setdefault(port, _EndpointLock())
-        ticket = None
+        turn = None
         _this_thread.is_asking = True
         try:
-            ticket = lock.acquire(seconds)
+            turn = _take_turn(port, seconds)
             remaining = deadline - monotonic()
-            if ticket is None or remaining < MIN_REQUEST_SECONDS:
+            if turn is None or remaining < MIN_REQUEST_SECONDS:
                 return None
             return send(resource, remaining)
         finally:
-            if ticket is not None:
-                lock.release(ticket)
+            if turn is not None:
+                turn.release()
             _this_thread.is_asking = False
 
     return send_alone
@@ -94,4 +101,4 @@ def one_at_a_time(port: int, send: Send) -> Send:
 
 # A forked child has none of the threads that would release a lock.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_locks.clear)
+    os.register_at_fork(after_in_child=_turns.clear)

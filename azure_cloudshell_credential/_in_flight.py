@@ -13,14 +13,16 @@ they wait that long.
 Where no thread can be started (interpreter shutdown, thread limit, inside ``Thread.start`` itself, whose lock a signal
 handler must not want twice) the caller runs the acquisition. Executors will not do for any of this: the interpreter,
 and ``asyncio.run``, wait for their threads on the way out.
+
+``concurrent.futures.Future`` will not do either: it has a lock that callers take, and an exception that a signal
+handler raises between the taking and the ``with`` block behind it leaves it taken for ever. Here nothing is shared but
+a list, to which each waiter adds how to wake it, and two attributes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from contextvars import copy_context
 from threading import Lock, Thread, get_ident, local
@@ -53,9 +55,11 @@ class InFlight:
         "_context",
         "_deadline",
         "_finish",
-        "_future",
+        "_is_done",
+        "_outcome",
         "_overdue",
         "_started",
+        "_wake",
         "budget",
         "runner",
     )
@@ -73,8 +77,10 @@ class InFlight:
         self.budget = budget
         self.runner: int | None = None
         self._context = copy_context()
-        self._future: Future[Any] = Future()
         self._claim = Lock()
+        self._outcome: Any = None
+        self._is_done = False
+        self._wake: list[Callable[[], None]] = []
         self._started = monotonic()
         self._deadline: float | None = None
 
@@ -101,42 +107,48 @@ class InFlight:
             return _START_GRACE
         if self.budget is None:
             return _NO_BUDGET_CHECK
-        if self._deadline is None:
-            return _START_GRACE
-        remaining = self._deadline + _GRACE - monotonic()
+        # Whoever claimed it may have been interrupted before it could say until when it runs.
+        deadline = self._started + self.budget if self._deadline is None else self._deadline
+        remaining = deadline + _GRACE - monotonic()
         if remaining <= 0:
             self.end(self._overdue())
         return max(0.0, remaining)
 
     def is_done(self) -> bool:
         """Whether it has ended."""
-        return self._future.done()
+        return self._is_done
 
     def wait(self) -> None:
         """Wait on this thread until it has ended."""
-        while not self._future.done():
-            with suppress(FutureTimeoutError):
-                self._future.exception(self.seconds_to_wait())
+        while not self._is_done:
+            gate = Lock()
+            gate.acquire()
+            self.when_done(gate.release)
+            if not self._is_done:
+                gate.acquire(timeout=self.seconds_to_wait())
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """Call back, on whatever thread it ends; at once if it has ended."""
-        self._future.add_done_callback(lambda _: callback())
+        """Call back, on whatever thread it ends, unless it has ended already."""
+        self._wake.append(callback)
 
     def outcome(self) -> Any:
         """What came of it; raises what it was ended by, if that was an exception."""
-        return self._future.result()
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
 
     def end(self, outcome: Any) -> None:
         """End it with an outcome or an exception, unless it has ended."""
-        if self._future.done():
+        if self._is_done:
             return
-        result = self._finish(self, outcome)
-        # Two threads may get here when it was overdue and came back all the same; the first one counts.
-        with suppress(InvalidStateError):
-            if isinstance(result, BaseException):
-                self._future.set_exception(result)
-            else:
-                self._future.set_result(result)
+        # Two threads may get here, when it was overdue and came back all the same: either outcome will do, and whoever
+        # is interrupted here leaves it to the next.
+        self._outcome = self._finish(self, outcome)
+        self._is_done = True
+        # Whoever adds a callback from now on sees that it has ended.
+        with suppress(IndexError):
+            while True:
+                self._wake.pop()()
 
     def _run(self) -> None:
         if not self._claim.acquire(blocking=False):

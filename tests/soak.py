@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import json
 import os
@@ -168,6 +169,7 @@ class Callers:
             child = os.fork()
             if child == 0:
                 status = 3
+                faulthandler.dump_traceback_later(20, exit=True)
                 try:
                     self.unexpected.clear()
                     self.get()
@@ -275,6 +277,8 @@ def resident_kilobytes() -> int:
 
 def callers(kind: str, seconds: float) -> dict[str, Any]:
     """Run the callers of one kind in this process."""
+    # Whoever hangs says where.
+    faulthandler.dump_traceback_later(seconds + 40, exit=True)
     here = Callers(seconds)
     if kind == "callers":
         jobs = [here.threads] * 4 + [here.loops] * 2
@@ -349,13 +353,13 @@ def run(seconds: float) -> tuple[dict[str, dict[str, Any]], list[str]]:
     }
     for kind, process in processes.items():
         try:
-            output, errors = process.communicate(timeout=seconds + 60)
+            output, errors = process.communicate(timeout=seconds + 80)
         except subprocess.TimeoutExpired:
             process.kill()
             output, errors = process.communicate()
             errors = f"did not end; {errors}"
         if process.returncode != 0:
-            wrong.append(f"{kind}: ended with {process.returncode}: {errors[-2000:]}")
+            wrong.append(f"{kind}: ended with {process.returncode}: {errors[-6000:]}")
             continue
         counts = json.loads(output.splitlines()[-1])
         # Forked workers are other processes: what they send may come beside what their parent sends.

@@ -293,9 +293,8 @@ def test_a_sender_that_raises_leaves_the_endpoint_free() -> None:
 
 
 def test_while_the_interpreter_shuts_down_nobody_is_waited_for(mocker: Any) -> None:
-    lock = _endpoint_lock._locks.setdefault(PORT, _endpoint_lock._EndpointLock())
-    ticket = lock.acquire(30)
+    turn = _endpoint_lock._take_turn(PORT, 30)
     mocker.patch("sys.is_finalizing", lambda: True)
     assert one_at_a_time(PORT, lambda *_: ok())("r", 0.5) is not None
-    assert ticket is not None
-    lock.release(ticket)
+    assert turn is not None
+    turn.release()

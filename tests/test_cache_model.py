@@ -116,7 +116,7 @@ class Model(RuleBasedStateMachine):
         if held is not None:
             assert claimed.in_flight.outcome() is held
         elif kind == "raised":
-            assert isinstance(claimed.in_flight._future.exception(), KeyError)
+            assert isinstance(claimed.in_flight._outcome, KeyError)
         else:
             assert isinstance(claimed.in_flight.outcome(), Failure)
 
