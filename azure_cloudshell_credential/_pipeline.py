@@ -9,6 +9,7 @@ a bound, so that hooks see a whole reply; its body, which holds the token, is no
 
 from __future__ import annotations
 
+import email.utils  # noqa: F401 - what the protocol needs of it, not to be imported in the thread of an acquisition
 import json
 import platform
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -168,7 +169,9 @@ class BufferedResponse(HttpResponse):
 
     def text(self, encoding: str | None = None) -> str:
         """The body as text."""
-        return self._body.decode(encoding or self._encoding or "utf-8-sig", "replace")
+        if chosen := encoding or self._encoding:
+            return self._body.decode(chosen, "replace")
+        return self._body.decode(errors="replace").removeprefix("\ufeff")
 
     def json(self) -> Any:
         """The body as JSON."""

@@ -43,6 +43,8 @@ _PERMISSION = r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3}"
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
 _RETRYABLE_STATUSES = (400, 429)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _MAX_MESSAGE = 16_000
 """How much of an error's text is looked at. The longest known, with 25 audiences, has less than 1,000 characters."""
 
@@ -180,7 +182,9 @@ def _parse(reply: Reply) -> tuple[dict[str, Any] | None, str]:
     if not reply.body.strip():
         return None, "it is empty"
     try:
-        content = json.loads(reply.body.decode("utf-8-sig"))
+        # Not by the codec "utf-8-sig": looking that up imports a module, in the thread of an acquisition, and a process
+        # that forks meanwhile leaves the child with an import lock that nobody will release.
+        content = json.loads(reply.body.removeprefix(_BYTE_ORDER_MARK).decode())
     except (ValueError, RecursionError):
         return None, f"its {len(reply.body)} bytes are not JSON"
     if not isinstance(content, dict):

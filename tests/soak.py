@@ -236,6 +236,10 @@ class Callers:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
     def run(self, *jobs: Callable[[], None], main: Callable[[], None]) -> dict[str, Any]:
+        # What is imported with the first request: an import that a handler's exception interrupts can leave the import
+        # lock of the interpreter taken, whatever it imports.
+        self.get()
+        asyncio.run(self.get_async())
         threads = [threading.Thread(target=job) for job in jobs]
         for thread in threads:
             thread.start()

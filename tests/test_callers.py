@@ -20,6 +20,7 @@ from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCrede
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential, _cache, _in_flight
+from azure_cloudshell_credential._protocol import Token
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -372,6 +373,53 @@ def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator
     assert credential.get_token(ARM).token
     assert time.monotonic() - start < 1
     assert len(shell.requests) == 1
+
+
+@pytest.mark.parametrize("point", range(0, 160, 2))
+def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nobody(point: int) -> None:
+    import sys
+
+    cache = _cache.TokenCache(5)
+    token = Token("x", int(time.time()) + 3600)
+
+    def acquire() -> Token:
+        time.sleep(0.02)
+        return token
+
+    found = cache.claim("r", acquire)
+    assert isinstance(found, _in_flight.InFlight)
+    opcodes = iter(range(point))
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(opcodes, None) is None:
+            sys.settrace(None)
+            raise Interrupted
+        return trace
+
+    def wait() -> None:
+        # The frames of the standard library as well: its locks are where an interrupted caller does harm.
+        sys.settrace(trace)
+        found.wait()
+
+    def interrupted_wait() -> None:
+        try:
+            wait()
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+
+    interrupted = Thread(target=interrupted_wait, daemon=True)
+    interrupted.start()
+    interrupted.join(5)
+    others = [Thread(target=found.wait, daemon=True) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(1)
+        assert not other.is_alive()
+    assert found.outcome().token is token
 
 
 def test_a_signal_handler_that_asks_for_the_token_being_acquired_gets_it(shell: CloudShellEmulator, alarm: Any) -> None:
