@@ -285,3 +285,18 @@ def test_the_request_is_the_documented_one(kind: Any, shell: CloudShellEmulator)
     assert asked.headers["metadata"] == "true"
     assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
     assert asked.headers["user-agent"].startswith("azsdk-python-cloudshell-credential/")
+
+
+def test_a_bare_permission_names_the_scope_to_use_and_lets_the_chain_continue(
+    kind: Any, shell: CloudShellEmulator
+) -> None:
+    # As msgraph-sdk passes it through.
+    with pytest.raises(CredentialUnavailableError, match=r"use the scope https://graph\.microsoft\.com/\.default"):
+        kind(endpoint=shell.endpoint).get_token("User.Read")
+    assert shell.requests == []
+
+
+def test_a_transient_error_of_entras_is_retried(kind: Any, shell: CloudShellEmulator) -> None:
+    shell.script(faults.error(400, "temporarily_unavailable", "AADSTS90033: A transient error has occurred."))
+    assert kind(endpoint=shell.endpoint, retry_backoff_factor=0.01).get_token(ARM).token
+    assert len(shell.requests) == 2

@@ -70,3 +70,22 @@ def test_a_traceback_shows_the_name_to_import_an_error_by() -> None:
 
     (line,) = traceback.format_exception_only(AudienceNotSupportedError("no"))
     assert line == "azure_cloudshell_credential.AudienceNotSupportedError: no\n"
+
+
+ASYNC = """
+import asyncio, sys
+from azure_cloudshell_credential.aio import CloudShellCredential
+asyncio.run(CloudShellCredential().get_token("https://management.azure.com/.default"))
+assert not {"aiohttp", "trio"} & sys.modules.keys()
+"""
+
+
+def test_the_asynchronous_credential_needs_no_aiohttp(shell: CloudShellEmulator) -> None:
+    # Recorders and mocks of aiohttp see nothing of it, and so no token.
+    subprocess.run(
+        [sys.executable, "-c", ASYNC],
+        env={**os.environ, **shell.environment},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
