@@ -169,7 +169,9 @@ class Callers:
             child = os.fork()
             if child == 0:
                 status = 3
-                faulthandler.dump_traceback_later(20, exit=True)
+                # Not faulthandler's timer: after a fork it waits for the parent's, which has no thread here.
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
                 try:
                     self.unexpected.clear()
                     self.get()
