@@ -109,6 +109,15 @@ def test_links_between_files_resolve(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_every_environment_variable_is_in_the_table() -> None:
+    name = re.compile(r'"((?:ACC|AZD|AZURE|AZUREPS|IDENTITY|IMDS|MSI|POWERSHELL|REQUESTS|SSL)_[A-Z_]+[A-Z])"')
+    sources = (ROOT / "azure_cloudshell_credential").rglob("*.py")
+    named = {match for source in sources for match in name.findall(source.read_text(encoding="utf-8"))}
+    page = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert {variable for variable in named if f"`{variable}`" not in page} == set()
+    assert len(named) > 15
+
+
 SAMPLES: dict[str, Any] = {
     "refusal": None,
     "scope": "User.Read",
