@@ -10,9 +10,9 @@ Waiting is repeatable as well. :meth:`InFlight.seconds_to_wait` makes sure that 
 once it is overdue (a hook or a transport that never comes back) it fails for all who wait. Callers differ only in how
 they wait that long.
 
-Where no thread can be started (interpreter shutdown, thread limit, inside ``Thread.start`` itself, whose lock a signal
-handler must not want twice) the caller runs the acquisition. Executors will not do for any of this: the interpreter,
-and ``asyncio.run``, wait for their threads on the way out.
+Where no thread can be started (interpreter shutdown, thread limit, a signal handler or finalizer that runs inside
+``threading`` itself, whose lock the new thread would wait for) the caller runs the acquisition. Executors will not do
+for any of this: the interpreter, and ``asyncio.run``, wait for their threads on the way out.
 
 ``concurrent.futures.Future`` will not do either: it has a lock that callers take, and an exception that a signal
 handler raises between the taking and the ``with`` block behind it leaves it taken for ever. Here nothing is shared but
@@ -22,6 +22,7 @@ a list, to which each waiter adds how to wake it, and two attributes.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -30,7 +31,10 @@ from time import monotonic
 from typing import Any
 
 _START_GRACE = 0.05
-"""Seconds after which an acquisition that no thread has claimed is started again."""
+"""Seconds after which an acquisition that no thread has claimed is started again.
+
+Each further time after twice as many, so that threads do not pile up where none gets to run.
+"""
 
 _GRACE = 0.1
 """Seconds past its budget after which an acquisition is taken for lost."""
@@ -38,6 +42,16 @@ _GRACE = 0.1
 _NO_BUDGET_CHECK = 60.0
 
 _this_thread = local()
+
+
+def _is_inside_threading() -> bool:
+    """Whether this thread holds the lock that every new thread takes first.
+
+    So does a finalizer that the garbage collector runs inside ``Thread.start``, inside ``threading.enumerate`` or after
+    a fork. The new thread would wait for the lock, and the finalizer for the thread.
+    """
+    is_owned = getattr(getattr(threading, "_active_limbo_lock", None), "_is_owned", None)
+    return is_owned is not None and bool(is_owned())
 
 
 class InFlight:
@@ -58,6 +72,7 @@ class InFlight:
         "_is_done",
         "_outcome",
         "_overdue",
+        "_start_grace",
         "_started",
         "_wake",
         "budget",
@@ -82,12 +97,13 @@ class InFlight:
         self._is_done = False
         self._wake: list[Callable[[], None]] = []
         self._started = monotonic()
+        self._start_grace = _START_GRACE
         self._deadline: float | None = None
 
     def start(self) -> None:
         """Run it in a daemon thread, in a copy of the context of whoever asked; or here, where there can be none."""
         self._started = monotonic()
-        if not sys.is_finalizing() and not getattr(_this_thread, "is_starting", False):
+        if not sys.is_finalizing() and not getattr(_this_thread, "is_starting", False) and not _is_inside_threading():
             _this_thread.is_starting = True
             try:
                 Thread(target=self._run, name="azure-cloudshell-credential", daemon=True).start()
@@ -102,9 +118,10 @@ class InFlight:
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Sees to it that it runs, and that it ends."""
         if not self._claim.locked():
-            if monotonic() - self._started >= _START_GRACE:
+            if monotonic() - self._started >= self._start_grace:
+                self._start_grace *= 2
                 self.start()
-            return _START_GRACE
+            return self._start_grace
         if self.budget is None:
             return _NO_BUDGET_CHECK
         # Whoever claimed it may have been interrupted before it could say until when it runs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -448,6 +449,19 @@ def test_a_handler_inside_the_starting_of_a_thread_asks_for_itself(shell: CloudS
     mocker.patch.object(threading.Thread, "start", start_interrupted)
     assert credential.get_token(ARM) == inner[1]
     assert len(shell.requests) == 2
+
+
+def test_a_finalizer_inside_the_threading_module_asks_for_itself() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        # Nobody listens there: the emulator could not serve, as it starts a thread for each connection.
+        credential = CloudShellCredential(endpoint=f"http://127.0.0.1:{bound.getsockname()[1]}/oauth2/token")
+        # Held where a finalizer may run: in Thread.start, in enumerate(), and after a fork.
+        with threading._active_limbo_lock:  # type: ignore[attr-defined]
+            start = time.monotonic()
+            with pytest.raises(CredentialUnavailableError, match="connection refused"):
+                credential.get_token(ARM)
+            assert time.monotonic() - start < 5
 
 
 def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEmulator) -> None:
