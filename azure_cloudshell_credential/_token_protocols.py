@@ -11,7 +11,6 @@ them; azd's in Azure/azure-dev, ``cli/azd/docs/external-authentication.md``.
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -36,7 +35,10 @@ MODE_VARIABLES = ("ACC_CLOUD", "AZUREPS_HOST_ENVIRONMENT")
 
 def same(given: str, secret: str) -> bool:
     """Whether a caller knows a secret, in a time that does not tell how much of it."""
-    return hmac.compare_digest(given.encode(), secret.encode())
+    # Imported with the first request: it brings OpenSSL, which a command that asks for nothing need not wait for.
+    from hmac import compare_digest
+
+    return compare_digest(given.encode(), secret.encode())
 
 
 class TokenProtocol:

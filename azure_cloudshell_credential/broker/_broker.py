@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -80,7 +79,7 @@ class CloudShellBroker:
         if credential is not None and not callable(getattr(credential, "get_token", None)):
             raise TypeError("credential must have a get_token method.")
         self._credential = credential
-        self._secret = secrets.token_urlsafe(_SECRET_BYTES)
+        self._secret = os.urandom(_SECRET_BYTES).hex()
         self._prefix = f"/{self._secret}" if path_secret else ""
         main: dict[str, TokenProtocol] = {
             "cloud-shell": CloudShellProtocol(),
