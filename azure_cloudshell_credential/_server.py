@@ -55,9 +55,9 @@ class Request:
         self.body = body
         self.wait = wait
 
-    def form(self) -> dict[str, str]:
-        """The fields of a form in the body."""
-        return parse_form(self.body.decode("utf-8", "replace"))
+    def fields(self) -> dict[str, str]:
+        """The fields of the query of a GET, or of a form in the body."""
+        return self.query if self.method == "GET" else parse_form(self.body.decode("utf-8", "replace"))
 
 
 def parse_form(text: str) -> dict[str, str]:

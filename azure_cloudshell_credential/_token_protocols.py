@@ -25,9 +25,18 @@ AZD_PATH = "/token"
 
 _NO_CLIENT_ID = "00000000-0000-0000-0000-000000000000"
 
-_COMMON = ("MSI_ENDPOINT", "MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT")
-IDENTITY_VARIABLES = (*_COMMON, "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
-"""All variables that lead a managed-identity client somewhere."""
+IDENTITY_VARIABLES = (
+    "MSI_ENDPOINT",
+    "MSI_SECRET",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+    "IDENTITY_SERVER_THUMBPRINT",
+    "IMDS_ENDPOINT",
+)
+"""The variables that lead a managed-identity client somewhere.
+
+Without AZURE_POD_IDENTITY_AUTHORITY_HOST: it says where a virtual machine's identity is asked, after all of these.
+"""
 
 MODE_VARIABLES = ("ACC_CLOUD", "AZUREPS_HOST_ENVIRONMENT")
 """Those that make the Azure CLI and MSAL for Python ask the documented address of Cloud Shell, whatever else is set."""
@@ -79,23 +88,27 @@ class TokenProtocol:
         raise NotImplementedError
 
 
-class CloudShellProtocol(TokenProtocol):
+class _MetadataProtocol(TokenProtocol):
+    """What Cloud Shell's and the virtual machine's requests have in common."""
+
+    missing: str
+
+    def resource_of(self, request: Request) -> str | Response:
+        """The resource that a request is for."""
+        if request.headers.get("metadata", "").lower() != "true":
+            return self.error("bad_request_102", "Required metadata header not specified")
+        return request.fields().get("resource") or self.error("invalid_request", self.missing)
+
+
+class CloudShellProtocol(_MetadataProtocol):
     """``MSI_ENDPOINT``: what azure-identity speaks in every language."""
 
     paths = CLOUD_SHELL_PATHS
+    missing = "Required audience parameter not specified"
 
     def environment(self, base: str) -> dict[str, str]:
         """The variables that lead a client here."""
         return {"MSI_ENDPOINT": f"{base}/oauth2/token"}
-
-    def resource_of(self, request: Request) -> str | Response:
-        """The resource that a request is for: of a form, or of the query of a GET."""
-        if request.headers.get("metadata", "").lower() != "true":
-            return error_response(400, "bad_request_102", "Required metadata header not specified")
-        fields = request.query if request.method == "GET" else request.form()
-        return fields.get("resource") or error_response(
-            400, "invalid_request", "Required audience parameter not specified"
-        )
 
     def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
         """The published form: seven fields, all strings."""
@@ -106,21 +119,15 @@ class CloudShellProtocol(TokenProtocol):
         return error_response(400, code, message)
 
 
-class ImdsProtocol(TokenProtocol):
+class ImdsProtocol(_MetadataProtocol):
     """A virtual machine's: the Azure CLI and whatever has no environment variable of its own but the host's."""
 
     paths = (IMDS_PATH,)
+    missing = "Required query variable 'resource' is missing"
 
     def environment(self, base: str) -> dict[str, str]:
         """The variables that lead a client here."""
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": base}
-
-    def resource_of(self, request: Request) -> str | Response:
-        """The resource that a request is for."""
-        if request.headers.get("metadata", "").lower() != "true":
-            return self.error("bad_request_102", "Required metadata header not specified")
-        fields = request.query if request.method == "GET" else request.form()
-        return fields.get("resource") or self.error("invalid_request", "Required query variable 'resource' is missing")
 
     def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
         """The documented form: strings."""

@@ -97,7 +97,7 @@ class Login:
         return Response(200, compact(content))
 
     def _token(self, request: Request, tenant: str) -> Response:
-        form = request.form()
+        form = request.fields()
         now = int(time.time())
         audience = form["scope"].split()[0].removesuffix("/.default")
         token = _tokens.mint(Identity(form["client_id"], "A service", tenant), audience, now, now + 3600, serial=1)

@@ -97,8 +97,7 @@ class CloudShellBroker:
 
         :raises OSError: if the port is taken.
         """
-        self.bind()
-        self.serve()
+        self._server.start()
         return self
 
     def bind(self) -> None:
@@ -150,8 +149,7 @@ class CloudShellBroker:
     def removed(self) -> tuple[str, ...]:
         """The variables that would lead a program elsewhere, to be unset."""
         names = IDENTITY_VARIABLES + (MODE_VARIABLES if self._protocol == "imds" else ())
-        kept = {"AZURE_POD_IDENTITY_AUTHORITY_HOST"} if self._protocol != "imds" else set()
-        return tuple(name for name in names if name not in self.environment and name not in kept)
+        return tuple(name for name in names if name not in self.environment)
 
     def child_environment(self, environ: Any) -> dict[str, str]:
         """The variables for a program that is to ask the broker.

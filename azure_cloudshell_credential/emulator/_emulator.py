@@ -204,8 +204,6 @@ class CloudShellEmulator:
         Credentials that were made before, without an endpoint of their own, are led to it too.
         """
         removed = [name for name in IDENTITY_VARIABLES if name not in self.environment]
-        # Where the managed identity of a virtual machine is asked is no business of Cloud Shell's.
-        removed.remove("AZURE_POD_IDENTITY_AUTHORITY_HOST")
         before = {name: os.environ.get(name) for name in (*self.environment, *removed)}
         os.environ.update(self.environment)
         for name in removed:
@@ -339,8 +337,7 @@ class CloudShellEmulator:
         return Response(200, compact(content))
 
     def _answer(self, request: Request, protocol: TokenProtocol) -> Response:
-        fields = request.query if request.method == "GET" else request.form()
-        asked = TokenRequest(request.method, request.path, request.headers, fields)
+        asked = TokenRequest(request.method, request.path, request.headers, request.fields())
         with self._mutex:
             self.requests.append(asked)
             scripted = self._script.popleft() if self._script else self._failing or ScriptedReply()
