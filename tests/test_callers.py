@@ -412,8 +412,14 @@ def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nob
             sys.settrace(None)
 
     interrupted = Thread(target=interrupted_wait, daemon=True)
-    interrupted.start()
-    interrupted.join(5)
+    # What the garbage collector runs on that thread would be interrupted in its place.
+    gc.collect()
+    gc.disable()
+    try:
+        interrupted.start()
+        interrupted.join(5)
+    finally:
+        gc.enable()
     others = [Thread(target=found.wait, daemon=True) for _ in range(2)]
     for other in others:
         other.start()
