@@ -114,6 +114,7 @@ class TokenCache:
             return None
         if (
             cached is not None
+            # is_fresh(), without the time that the call takes.
             and time() < cached.fresh_until
             and monotonic() < cached.fresh_until_monotonic
             and (tenant_id is None or tenant_id == cached.token.tenant_id)

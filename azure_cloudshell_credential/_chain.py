@@ -15,7 +15,7 @@ from azure.identity import ChainedTokenCredential, DefaultAzureCredential, Envir
 from . import _environment, _failures
 from ._cache import CachedToken
 from ._caching import CachedTokens
-from ._credential import CloudShellCredential, as_info, fail
+from ._credential import CloudShellCredential, as_info, token_or_fail
 from ._failures import Failure
 from ._in_flight import InFlight
 
@@ -87,9 +87,8 @@ class DefaultCloudShellCredential(ChainedTokenCredential):
     def _token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> CachedToken:
         outcome = self._tokens.claim(scopes, options)
         if isinstance(outcome, InFlight):
-            outcome.wait()
-            outcome = outcome.outcome()
-        return fail(outcome) if isinstance(outcome, Failure) else outcome
+            outcome = outcome.wait()
+        return token_or_fail(outcome)
 
     def _ask(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessTokenInfo:
         """Ask the chain. Runs in the thread of the acquisition."""

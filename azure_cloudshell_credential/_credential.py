@@ -103,15 +103,13 @@ class CredentialBase:
 
     def _given(self, outcome: CachedToken | Failure, scopes: tuple[str, ...], tenant_id: str | None) -> CachedToken:
         """The token, if it is for the tenant asked for; else the exception that the failure is for the caller."""
-        if isinstance(outcome, Failure):
-            fail(outcome)
+        cached = token_or_fail(outcome)
         resource = _protocol.scope_to_resource(scopes)
-        if tenant_id:
-            actual = outcome.token.tenant_id or self._environment.tenant_id
-            if actual is None or actual.casefold() != tenant_id.casefold():
-                fail(_failures.other_tenant(resource, tenant_id, actual))
+        wrong = _protocol.wrong_tenant(resource, cached.token, tenant_id, self._environment.tenant_id)
+        if wrong is not None:
+            fail(wrong)
         self._cache.remember(scopes, resource)
-        return outcome
+        return cached
 
 
 _of_the_environment: WeakValueDictionary[int, CredentialBase] = WeakValueDictionary()
@@ -161,6 +159,11 @@ def fail(failure: Failure) -> NoReturn:
 
     _LOGGER.debug("No token from Cloud Shell: %s", failure.message)
     raise as_exception(failure)
+
+
+def token_or_fail(outcome: CachedToken | Failure) -> CachedToken:
+    """The token; raises the exception that a failure is for the caller."""
+    return fail(outcome) if isinstance(outcome, Failure) else outcome
 
 
 def as_info(cached: CachedToken) -> AccessTokenInfo:
@@ -276,6 +279,5 @@ class CloudShellCredential(CredentialBase):
     def _token(self, scopes: tuple[str, ...], claims: str | None, tenant_id: str | None, pop: object) -> CachedToken:
         outcome = self._claim(scopes, claims, tenant_id, pop)
         if isinstance(outcome, InFlight):
-            outcome.wait()
-            outcome = outcome.outcome()
+            outcome = outcome.wait()
         return self._given(outcome, scopes, tenant_id)

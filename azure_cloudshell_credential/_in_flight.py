@@ -135,14 +135,15 @@ class InFlight:
         """Whether it has ended."""
         return self._is_done
 
-    def wait(self) -> None:
-        """Wait on this thread until it has ended."""
+    def wait(self) -> Any:
+        """Wait on this thread until it has ended, and return what came of it as :meth:`outcome` does."""
         while not self._is_done:
             gate = Lock()
             gate.acquire()
             self.when_done(gate.release)
             if not self._is_done:
                 gate.acquire(timeout=self.seconds_to_wait())
+        return self.outcome()
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call back, on whatever thread it ends, unless it has ended already."""

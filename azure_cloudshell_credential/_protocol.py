@@ -358,3 +358,14 @@ def shown_claim(claims: Mapping[str, Any], *names: str) -> str | None:
 def user_in(claims: Mapping[str, Any]) -> str | None:
     """The user that a token's claims name, None if they name nobody."""
     return shown_claim(claims, "upn", "unique_name")
+
+
+def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_to: str | None) -> Failure | None:
+    """Why a token is not for the tenant requested; None if it is, or if none was.
+
+    :param signed_in_to: the tenant that the environment names, for a token that names none.
+    """
+    actual = token.tenant_id or signed_in_to
+    if not requested or (actual is not None and actual.casefold() == requested.casefold()):
+        return None
+    return _failures.other_tenant(resource, requested, actual)

@@ -89,10 +89,8 @@ def run(arguments: Any) -> int:
         policy = RetryPolicy(_acquisition.MAX_TIMEOUT if arguments.wait else timeout)
         pause = _pause if (arguments.wait or arguments.timeout) and _is_terminal(sys.stderr) else None
         outcome = ask(environment.endpoint, resource, policy, pause)
-    if isinstance(outcome, Token) and arguments.tenant:
-        actual = outcome.tenant_id or environment.tenant_id
-        if actual is None or actual.casefold() != arguments.tenant.casefold():
-            outcome = _failures.other_tenant(resource, arguments.tenant, actual)
+    if isinstance(outcome, Token):
+        outcome = _protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
         if not arguments.fallback:
             raise CommandError(f"{outcome.what} {_advice(outcome)}")

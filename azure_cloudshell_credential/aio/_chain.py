@@ -8,8 +8,7 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 
 from .. import _chain
 from .._cache import CachedToken
-from .._credential import as_info, fail
-from .._failures import Failure
+from .._credential import as_info, token_or_fail
 from .._in_flight import InFlight
 from ._waiting import wait
 
@@ -85,6 +84,5 @@ class DefaultCloudShellCredential:
     async def _token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> CachedToken:
         outcome = self._chain._tokens.claim(scopes, options)
         if isinstance(outcome, InFlight):
-            await wait(outcome)
-            outcome = outcome.outcome()
-        return fail(outcome) if isinstance(outcome, Failure) else outcome
+            outcome = await wait(outcome)
+        return token_or_fail(outcome)

@@ -109,6 +109,5 @@ class CloudShellCredential(CredentialBase):
     ) -> CachedToken:
         outcome = self._claim(scopes, claims, tenant_id, pop)
         if isinstance(outcome, InFlight):
-            await wait(outcome)
-            outcome = outcome.outcome()
+            outcome = await wait(outcome)
         return self._given(outcome, scopes, tenant_id)

@@ -17,11 +17,12 @@ from .._in_flight import InFlight
 WaitFor = Callable[[float], Awaitable[None]]
 
 
-async def wait(in_flight: InFlight) -> None:
-    """Wait until the acquisition has ended, whatever the event loop."""
+async def wait(in_flight: InFlight) -> Any:
+    """Wait until the acquisition has ended, whatever the event loop, and return what came of it."""
     wait_for = (_subscribe_on_trio if _is_on_trio() else _subscribe_on_asyncio)(in_flight)
     while not in_flight.is_done():
         await wait_for(in_flight.seconds_to_wait())
+    return in_flight.outcome()
 
 
 def _is_on_trio() -> bool:

@@ -173,21 +173,17 @@ class CloudShellBroker:
 
         :raises ~azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
-        from .._credential import fail
-        from .._failures import Failure
+        from .._credential import token_or_fail
 
-        outcome = self._outcome(scope, tenant_id)
-        if isinstance(outcome, Failure):
-            fail(outcome)
-        return outcome.token.value, outcome.token.expires_on
+        token = token_or_fail(self._outcome(scope, tenant_id)).token
+        return token.value, token.expires_on
 
     def _outcome(self, scope: str, tenant_id: str | None) -> Any:
         from .._in_flight import InFlight
 
         outcome = self._cached_tokens().claim((scope,), {"tenant_id": tenant_id})
         if isinstance(outcome, InFlight):
-            outcome.wait()
-            outcome = outcome.outcome()
+            outcome = outcome.wait()
         return outcome
 
     def _cached_tokens(self) -> CachedTokens:
