@@ -17,7 +17,7 @@ from .._audiences import Audience
 from .._environment import Environment
 from .._failures import Failure
 from .._protocol import Token
-from .token import ask
+from .token import ask, azure_cli_left_out
 
 VARIABLES = ("MSI_ENDPOINT", *_environment.MARKERS, "ACC_TID")
 """What the environment of Cloud Shell is told by."""
@@ -162,8 +162,6 @@ def _other_sign_in(az: Mapping[str, Any]) -> list[str]:
     else:
         start = "Run 'az login', then"
     lines = [f"{start} {users} use that login."]
-    chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
-    if chosen and chosen.lower() not in ("dev", "azureclicredential"):
-        choice = _failures.quoted(chosen, 60)
-        lines.append(f"AZURE_TOKEN_CREDENTIALS={choice} leaves the Azure CLI out: unset it to use that login.")
+    if left_out := azure_cli_left_out():
+        lines.append(f"{left_out}: unset it to use that login.")
     return lines

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import sys
 from contextlib import ExitStack
-from threading import Event
 from typing import Any
 
 from ..emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, Identity
-from . import CommandError
 from ._child import command_of, run_command
 from ._log import log_to_stderr
+from ._serving import cannot_listen, say, stop_signal
 from ._shells import detect, set_variable
 
 
@@ -30,10 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         shell.start()
     except OSError as error:
-        raise CommandError(
-            f"Cannot listen on port {arguments.port}: {error.strerror or error}. Stop what listens there, or take a "
-            "free port with --port 0."
-        ) from None
+        raise cannot_listen(arguments.port, error) from None
     with ExitStack() as stack:
         stack.callback(shell.stop)
         variables = dict(shell.environment)
@@ -54,17 +48,15 @@ def _azure(stack: ExitStack, shell: CloudShellEmulator) -> dict[str, str]:
 
 
 def _serve(shell: CloudShellEmulator, variables: dict[str, str], name_of_shell: str) -> int:
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    _say(f"Emulating Cloud Shell's token endpoint at {shell.endpoint}.")
-    _say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
-    _say("In another shell:")
+    stop = stop_signal()
+    say(f"Emulating Cloud Shell's token endpoint at {shell.endpoint}.")
+    say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
+    say("In another shell:")
     for name, value in variables.items():
         print(set_variable(name_of_shell, name, value), flush=True)
     log_to_stderr("azure_cloudshell_credential.emulator")
     stop.wait()
-    _say("Stopped.")
+    say("Stopped.")
     return 0
 
 
@@ -78,8 +70,3 @@ def _audiences(arguments: argparse.Namespace) -> list[str] | None:
 def _identity(arguments: argparse.Namespace) -> Identity:
     changes: dict[str, Any] = {"tenant_id": arguments.tenant, "user": arguments.user}
     return Identity().changed(**{name: value for name, value in changes.items() if value})
-
-
-def _say(text: str) -> None:
-    # Beside the lines for the shell, which alone are on stdout: they are for eval.
-    print(text, file=sys.stderr, flush=True)

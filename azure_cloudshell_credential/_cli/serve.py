@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from threading import Event
 
 from azure.core.exceptions import ClientAuthenticationError
 
@@ -14,6 +12,7 @@ from ..broker import CloudShellBroker
 from . import CommandError
 from ._credentials import credential_named
 from ._log import log_to_stderr
+from ._serving import cannot_listen, say, stop_signal
 from ._shells import detect, set_variable, unset_variable
 
 _RESOURCE_MANAGER = "https://management.azure.com/.default"
@@ -30,10 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         broker.start()
     except OSError as error:
-        raise CommandError(
-            f"Cannot listen on port {arguments.port}: {error.strerror or error}. Stop what listens there, or take a "
-            "free port with --port 0."
-        ) from None
+        raise cannot_listen(arguments.port, error) from None
     try:
         return _serve(broker, arguments)
     finally:
@@ -45,19 +41,15 @@ def _serve(broker: CloudShellBroker, arguments: argparse.Namespace) -> int:
         token, _ = broker.get_token(_RESOURCE_MANAGER)
     except ClientAuthenticationError as error:
         raise CommandError(f"There is no sign-in to serve. {error.message}") from error
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_signal()
     claims = _protocol.claims_of(token)
     who = _protocol.user_in(claims) or _protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
-    _say(
-        f"Serving tokens of {who} in tenant {_protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}."
-    )
+    say(f"Serving tokens of {who} in tenant {_protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
     if arguments.path_secret:
-        _say("They are REAL: whoever knows the URL below can act as this user. Ctrl-C stops it.")
+        say("They are REAL: whoever knows the URL below can act as this user. Ctrl-C stops it.")
     else:
-        _say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
-    _say("In another shell:")
+        say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
+    say("In another shell:")
     shell = arguments.shell or detect()
     for name in broker.removed:
         print(unset_variable(shell, name))
@@ -66,10 +58,5 @@ def _serve(broker: CloudShellBroker, arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     log_to_stderr("azure_cloudshell_credential.broker")
     stop.wait()
-    _say("Stopped.")
+    say("Stopped.")
     return 0
-
-
-def _say(text: str) -> None:
-    # Beside the lines for the shell, which alone are on stdout: they are for eval.
-    print(text, file=sys.stderr, flush=True)

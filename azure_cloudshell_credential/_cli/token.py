@@ -200,12 +200,16 @@ def _fallback_token(resource: str, failure: Failure, arguments: Any) -> tuple[st
 
 def _sign_in() -> str:
     """What to do where no credential has a token: the Azure CLI may not be among those that are tried."""
+    left_out = azure_cli_left_out()
+    return f"{left_out}; unset it to use 'az login'." if left_out else "sign in with 'az login'."
+
+
+def azure_cli_left_out() -> str | None:
+    """What leaves the Azure CLI out of the default chain, if anything does."""
     chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
     if chosen.lower() in ("", "dev", "azureclicredential"):
-        return "sign in with 'az login'."
-    return (
-        f"AZURE_TOKEN_CREDENTIALS={_failures.quoted(chosen, 60)} leaves the Azure CLI out; unset it to use 'az login'."
-    )
+        return None
+    return f"AZURE_TOKEN_CREDENTIALS={_failures.quoted(chosen, 60)} leaves the Azure CLI out"
 
 
 def _as_json(value: str, expires_on: int, arguments: Any) -> str:
