@@ -157,7 +157,6 @@ def test_msal_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: N
 @pytest.fixture
 def box(in_cloud_shell: CloudShellEmulator, azurite: Azurite) -> str:
     """The URL of a real blob service that has a container, and checks tokens."""
-    pytest.importorskip("obstore")
     from azure.storage.blob import BlobServiceClient
 
     from azure_cloudshell_credential import CloudShellCredential
