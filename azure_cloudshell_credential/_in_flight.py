@@ -4,7 +4,9 @@ Theory of operation. Whoever wants a token never acquires it on their own thread
 and may go away at any moment (a cancelled task, a timeout, Ctrl-C, a loop that is closed, a signal handler that raises)
 without anything being lost. That leaves the starting of the thread as the one thing a caller does, and a caller can be
 interrupted there too. So starting is repeatable: a thread begins by claiming the acquisition, which one of them can,
-and whoever waits for one that nobody has claimed after a moment starts another thread.
+and whoever waits for one that nobody has claimed after a moment starts another thread. And it is one operation on the
+caller's thread: ``Thread.start``, which waits for the new thread under a lock that the new thread takes, is called on a
+bare thread, where no signal handler runs. Interrupted on the main thread, it would leave the new one waiting for ever.
 
 Waiting is repeatable as well. :meth:`InFlight.seconds_to_wait` makes sure that the acquisition runs, and that it ends:
 once it is overdue (a hook or a transport that never comes back) it fails for all who wait. Callers differ only in how
@@ -21,12 +23,13 @@ a list, to which each waiter adds how to wake it, and two attributes.
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from threading import Lock, Thread, get_ident, local
+from threading import Lock, Thread, get_ident
 from time import monotonic
 from typing import Any
 
@@ -40,8 +43,6 @@ _GRACE = 0.1
 """Seconds past its budget after which an acquisition is taken for lost."""
 
 _NO_BUDGET_CHECK = 60.0
-
-_this_thread = local()
 
 
 def _is_inside_threading() -> bool:
@@ -103,24 +104,25 @@ class InFlight:
     def start(self) -> None:
         """Run it in a daemon thread, in a copy of the context of whoever asked; or here, where there can be none."""
         self._started = monotonic()
-        if not sys.is_finalizing() and not getattr(_this_thread, "is_starting", False) and not _is_inside_threading():
-            _this_thread.is_starting = True
-            try:
-                Thread(target=self._run, name="azure-cloudshell-credential", daemon=True).start()
-            except RuntimeError:
-                pass
-            else:
+        if not sys.is_finalizing() and not _is_inside_threading():
+            # Looked up now: gevent and eventlet may have replaced it. RuntimeError: no thread can be started.
+            with suppress(RuntimeError):
+                _thread.start_new_thread(self._start_thread, ())
                 return
-            finally:
-                _this_thread.is_starting = False
         self._run()
+
+    def _start_thread(self) -> None:
+        """Go on in a thread that has a name, and that debuggers and coverage see."""
+        try:
+            Thread(target=self._run, name="azure-cloudshell-credential", daemon=True).start()
+        except RuntimeError:
+            self._run()
 
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Sees to it that it runs, and that it ends."""
         if not self._claim.locked():
             if monotonic() - self._started >= self._start_grace:
-                self._start_grace *= 2
-                self.start()
+                self._start_again()
             return self._start_grace
         if self.budget is None:
             return _NO_BUDGET_CHECK
@@ -130,6 +132,13 @@ class InFlight:
         if remaining <= 0:
             self.end(self._overdue())
         return max(0.0, remaining)
+
+    def _start_again(self) -> None:
+        self._start_grace *= 2
+        if self.budget is not None and self._start_grace > max(self.budget, 1.0):
+            self.end(self._overdue())
+        else:
+            self.start()
 
     def is_done(self) -> bool:
         """Whether it has ended."""

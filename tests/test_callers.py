@@ -429,6 +429,39 @@ def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nob
     assert found.outcome().token is token
 
 
+def test_interrupted_while_it_starts_a_thread_a_caller_leaves_no_thread_behind(shell: CloudShellEmulator) -> None:
+    import sys
+
+    def interrupted_at(point: int) -> None:
+        opcodes = iter(range(point))
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            if frame.f_code.co_filename != threading.__file__:
+                return trace
+            frame.f_trace_opcodes = True
+            if event == "opcode" and next(opcodes, None) is None:
+                sys.settrace(None)
+                raise Interrupted
+            return trace
+
+        sys.settrace(trace)
+        try:
+            # Interrupted between the acquiring and the releasing of a lock of threading's, the starter keeps it.
+            with suppress(Interrupted):
+                credential.get_token(ARM)
+        finally:
+            sys.settrace(None)
+
+    before = set(threading.enumerate())
+    for point in range(0, 400, 20):
+        credential = CloudShellCredential(endpoint=shell.endpoint)
+        caller = Thread(target=interrupted_at, args=[point])
+        caller.start()
+        caller.join()
+        assert credential.get_token(ARM).token
+    wait_until(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "azure-cloudshell-credential"])
+
+
 def test_a_signal_handler_that_asks_for_the_token_being_acquired_gets_it(shell: CloudShellEmulator, alarm: Any) -> None:
     shell.latency = 0.2
     credential = CloudShellCredential(endpoint=shell.endpoint)
@@ -440,19 +473,20 @@ def test_a_signal_handler_that_asks_for_the_token_being_acquired_gets_it(shell: 
     assert len(shell.requests) == 1
 
 
-def test_a_handler_inside_the_starting_of_a_thread_asks_for_itself(shell: CloudShellEmulator, mocker: Any) -> None:
+def test_a_handler_inside_the_starting_of_a_thread_gets_the_token(shell: CloudShellEmulator, mocker: Any) -> None:
+    import _thread
+
     credential = CloudShellCredential(endpoint=shell.endpoint)
-    start = threading.Thread.start
+    start = _thread.start_new_thread
     inner: list[Any] = []
 
-    def start_interrupted(thread: Thread) -> None:
-        # A handler that runs here must not start a thread: it would wait for a lock that its own thread holds.
+    def start_interrupted(*arguments: Any) -> int:
         mocker.stopall()
         inner.append(credential.get_token(VAULT))
         inner.append(credential.get_token(ARM))
-        start(thread)
+        return start(*arguments)
 
-    mocker.patch.object(threading.Thread, "start", start_interrupted)
+    mocker.patch("_thread.start_new_thread", start_interrupted)
     assert credential.get_token(ARM) == inner[1]
     assert len(shell.requests) == 2
 
@@ -537,13 +571,24 @@ def test_inside_a_request_a_stale_token_is_handed_out_as_it_is(shell: CloudShell
     assert seen == [held]
 
 
-def test_where_no_thread_can_be_started_the_caller_asks(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
+@pytest.mark.parametrize("name", ["_thread.start_new_thread", "azure_cloudshell_credential._in_flight.Thread"])
+def test_where_no_thread_can_be_started_the_caller_asks(
+    kind: Any, shell: CloudShellEmulator, mocker: Any, name: str
+) -> None:
     credential = kind(endpoint=shell.endpoint)
-    refusing = mocker.Mock(start=mocker.Mock(side_effect=RuntimeError("can't start new thread")))
-    mocker.patch("azure_cloudshell_credential._in_flight.Thread", return_value=refusing)
+    mocker.patch(name, side_effect=RuntimeError("can't start new thread"))
     assert credential.get_token(ARM).token
     mocker.stopall()
     assert len(shell.requests) == 1
+
+
+def test_an_acquisition_that_no_thread_ever_runs_is_given_up(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
+    credential = kind(endpoint=shell.endpoint, timeout=0.5)
+    mocker.patch.object(_in_flight.InFlight, "start")
+    start = time.monotonic()
+    with pytest.raises(CredentialUnavailableError, match="did not answer within"):
+        credential.get_token(ARM)
+    assert time.monotonic() - start < 3
 
 
 def test_a_transport_that_never_comes_back_is_given_up(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
