@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs lowest clean
+.PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs generated lowest clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,6 +62,9 @@ docs: .venv/.test ## Build the documentation with its API reference into site/.
 
 pictures: .venv/.test ## Record the pictures in the README from a real run.
 	$(BIN)/python docs/pictures/make.py >/dev/null
+
+generated: .venv/.test ## Write the pages and completions that are made from the code.
+	$(BIN)/python docs/generate.py
 
 lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
 	$(PYTHON) -m venv .venv/lowest

@@ -1,11 +1,9 @@
 """The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names.
 
-One table serves the check of replies, the command line, ``doctor`` and the emulator's allow-list. It knows
-names only: whether the endpoint hands out a token for one of them is the endpoint's to say.
+One table serves the check of replies, the command line and ``doctor``. It knows names only; ``_services`` says which of
+them the endpoint is known to issue tokens for.
 
-Sources: the list printed by the service in 2022-03 (Azure/CloudShell#155) and the audiences seen since
-(microsoft/powerplatform-build-tools#972, azure-cli#30727, Azure/CloudShell#550 and #577); application ids from
-Microsoft's published first-party application lists.
+Sources: the resources named there; application ids from Microsoft's published first-party application lists.
 """
 
 from __future__ import annotations
@@ -17,25 +15,21 @@ class Audience:
     :param name: the short name used on the command line.
     :param identifiers: URIs and application ids; the first is the one to ask for. The rest are aliases: a token
         for one is a token for all.
-    :param listed: the identifiers that Cloud Shell's own list of supported audiences holds, empty when it is only
-        known as an audience that users ask for.
-    :param way_round: how a client can do with a resource that is on the list, where one is known, with its source.
+    :param way_round: how a client can use a supported resource instead, where a way is known, with its source.
     :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    __slots__ = ("aliases", "identifiers", "listed", "name", "way_round")
+    __slots__ = ("aliases", "identifiers", "name", "way_round")
 
     def __init__(
         self,
         name: str,
         *identifiers: str,
-        listed: tuple[str, ...] = (),
         aliases: tuple[str, ...] = (),
         way_round: str = "",
     ) -> None:
         self.name = name
         self.identifiers = identifiers
-        self.listed = listed
         self.aliases = aliases
         self.way_round = way_round
 
@@ -43,10 +37,6 @@ class Audience:
     def resource(self) -> str:
         """The identifier to ask the endpoint for."""
         return self.identifiers[0]
-
-
-def _listed(name: str, *identifiers: str, aliases: tuple[str, ...] = ()) -> Audience:
-    return Audience(name, *identifiers, listed=identifiers[:1], aliases=aliases)
 
 
 KNOWN: tuple[Audience, ...] = (
@@ -59,66 +49,60 @@ KNOWN: tuple[Audience, ...] = (
         "https://management.core.usgovcloudapi.net/",
         "https://management.chinacloudapi.cn/",
         "https://management.core.chinacloudapi.cn/",
-        listed=("https://management.core.windows.net/", "https://management.azure.com/"),
     ),
-    _listed("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", aliases=("aadgraph",)),
+    Audience("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", aliases=("aadgraph",)),
     Audience(
         "vault",
         "https://vault.azure.net",
         "cfa8b339-82a2-471a-a3c9-0fc0be7a4093",
-        listed=("https://vault.azure.net", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"),
         aliases=("keyvault",),
     ),
-    _listed("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
-    _listed("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
+    Audience("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
+    Audience("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
     Audience(
         "graph",
         "https://graph.microsoft.com/",
         "00000003-0000-0000-c000-000000000000",
-        listed=("https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"),
         aliases=("ms-graph", "msgraph"),
     ),
-    _listed("batch", "https://batch.core.windows.net/", "ddbf3205-c6bd-46ae-8127-60eb93363864"),
-    _listed("powerbi", "https://analysis.windows.net/powerbi/api", "00000009-0000-0000-c000-000000000000"),
-    _listed("storage", "https://storage.azure.com/", "e406a681-f3d4-42a8-90b6-c2b029497af1"),
-    _listed("media", "https://rest.media.azure.net"),
-    _listed("loganalytics", "https://api.loganalytics.io", "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5"),
-    _listed(
+    Audience("batch", "https://batch.core.windows.net/", "ddbf3205-c6bd-46ae-8127-60eb93363864"),
+    Audience("powerbi", "https://analysis.windows.net/powerbi/api", "00000009-0000-0000-c000-000000000000"),
+    Audience("storage", "https://storage.azure.com/", "e406a681-f3d4-42a8-90b6-c2b029497af1"),
+    Audience("media", "https://rest.media.azure.net"),
+    Audience("loganalytics", "https://api.loganalytics.io", "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5"),
+    Audience(
         "ossrdbms",
         "https://ossrdbms-aad.database.windows.net",
         "123cd850-d9df-40bd-94d5-c9f07b7fa203",
         aliases=("oss-rdbms",),
     ),
-    _listed("yammer", "https://www.yammer.com"),
+    Audience("yammer", "https://www.yammer.com"),
     Audience(
         "digitaltwins",
         "https://digitaltwins.azure.net",
         "0b07f429-9f4b-4714-9392-cc5e8e80c8b0",
-        listed=("https://digitaltwins.azure.net", "0b07f429-9f4b-4714-9392-cc5e8e80c8b0"),
     ),
-    _listed("synapse", "https://dev.azuresynapse.net"),
-    _listed("sql", "https://database.windows.net", "022907d3-0f1b-48f7-badc-1ba6abab6d66"),
-    _listed("quantum", "https://quantum.microsoft.com"),
-    _listed("iothub", "https://iothubs.azure.net"),
+    Audience("synapse", "https://dev.azuresynapse.net"),
+    Audience("sql", "https://database.windows.net", "022907d3-0f1b-48f7-badc-1ba6abab6d66"),
+    Audience("quantum", "https://quantum.microsoft.com"),
+    Audience("iothub", "https://iothubs.azure.net"),
     Audience(
         "databricks",
         "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
         "https://azuredatabricks.net/",
-        listed=("2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "https://azuredatabricks.net/"),
     ),
-    _listed("iot-dps", "https://azure-devices-provisioning.net"),
-    _listed("managedhsm", "https://managedhsm.azure.net"),
-    _listed("devops", "499b84ac-1321-427f-aa17-267ca6975798"),
-    _listed("adu", "https://api.adu.microsoft.com/"),
-    _listed("purview", "https://purview.azure.net/"),
+    Audience("iot-dps", "https://azure-devices-provisioning.net"),
+    Audience("managedhsm", "https://managedhsm.azure.net"),
+    Audience("devops", "499b84ac-1321-427f-aa17-267ca6975798"),
+    Audience("adu", "https://api.adu.microsoft.com/"),
+    Audience("purview", "https://purview.azure.net/"),
     Audience(
         "aks",
         "6dae42f8-4368-4678-94ff-3960e28e3630",
         "https://aks-aad-server.azure.com",
-        listed=("6dae42f8-4368-4678-94ff-3960e28e3630", "https://aks-aad-server.azure.com"),
     ),
-    _listed("ai", "https://ai.azure.com"),
-    _listed("appservice", "https://appservice.azure.com"),
+    Audience("ai", "https://ai.azure.com"),
+    Audience("appservice", "https://appservice.azure.com"),
     Audience(
         "cognitiveservices",
         "https://cognitiveservices.azure.com",
@@ -148,13 +132,7 @@ KNOWN: tuple[Audience, ...] = (
         "too (not verified against the service)",
     ),
 )
-"""Every resource with a name; those with ``listed`` identifiers are the ones Cloud Shell is known to support."""
-
-UNNAMED_APP_IDS = (
-    "822c8694-ad95-4735-9c55-256f7db2f9b4",
-    "ce34e7e5-485f-4d76-964f-b3d2b16d1e4f",
-)
-"""Application ids on Cloud Shell's list whose service no public source names."""
+"""Every resource with a name."""
 
 
 class Cloud:

@@ -26,6 +26,8 @@ class CloudShellAuth(AuthBase):
     :paramtype credential: ~azure.core.credentials.TokenCredential
     """
 
+    __module__ = "azure_cloudshell_credential"
+
     def __init__(self, scope: str | None = None, *, credential: TokenCredential | None = None) -> None:
         cloud = _audiences.cloud_named(os.environ.get("ACC_CLOUD"))
         self._scope = scope or f"{cloud.resource_manager}/.default"

@@ -11,6 +11,8 @@ from .._version import __version__
 from . import token
 from ._shells import SHELLS
 
+COMPLETED_SHELLS = ("bash", "zsh", "fish")
+
 _CREDENTIALS = "az|default|MODULE:FACTORY"
 
 
@@ -125,6 +127,15 @@ def make_parser() -> argparse.ArgumentParser:
             "azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000",
         )
     )
+    _completion(
+        add(
+            "completion",
+            "print the completions for a shell",
+            'eval "$(azure-cloudshell completion bash)"    # in ~/.bashrc',
+            'eval "$(azure-cloudshell completion zsh)"    # in ~/.zshrc, after compinit',
+            "azure-cloudshell completion fish | source    # in ~/.config/fish/config.fish",
+        )
+    )
     return parser
 
 
@@ -230,6 +241,10 @@ def _demo(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="default: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user",
     )
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=COMPLETED_SHELLS, metavar="SHELL", help="bash, zsh or fish")
 
 
 def _port(text: str) -> int:

@@ -12,10 +12,10 @@ import json
 import os
 import re
 import sys
-from time import monotonic, time
+from time import monotonic, strftime, time
 from typing import Any
 
-from .. import _audiences, _environment, _exchange, _failures, _protocol
+from .. import _audiences, _environment, _exchange, _failures, _protocol, _services
 from .._environment import Endpoint, Environment
 from .._protocol import NoReply, Reply
 from .._version import __version__
@@ -27,6 +27,8 @@ _ADDRESS = re.compile(r"[^\s@'\"<>,;()]+@[^\s@'\"<>,;()]+")
 _URL = re.compile(r"https?://[^\s'\"<>,;()]+")
 _NUMBERS = {"expires_in", "expires_on", "not_before"}
 _SHORTEST_NAME = 3
+_CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
+"""The values of ``ACC_CLOUD`` that Cloud Shell's own startup knows (PSCloudShellStartup.ps1)."""
 
 
 def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any], bool]:
@@ -49,8 +51,11 @@ def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any
     if answers and sys.stderr.isatty():
         print("\r" + " " * 20, end="\r", file=sys.stderr, flush=True)
     prefixes = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
+    cloud = environment.cloud
     report = {
         "version": __version__,
+        "month": strftime("%Y-%m"),
+        "cloud": cloud if cloud in _CLOUDS else "another" if cloud else None,
         # Their names tell which host has opened Cloud Shell: the portal, Windows Terminal, Visual Studio Code.
         "variables": sorted({name for name in os.environ if name.startswith(prefixes)}),
         "endpoint_is_the_documented_one": bool(
@@ -69,7 +74,8 @@ def _spellings() -> list[str]:
             spellings.append(spelling)
             if "://" in spelling:
                 spellings.append(spelling.rstrip("/") if spelling.endswith("/") else f"{spelling}/")
-    return [spellings[0], *spellings, *_audiences.UNNAMED_APP_IDS]
+    seen = (row.resource for row in _services.observations())
+    return [spellings[0], *dict.fromkeys([*spellings, *seen])]
 
 
 def _answer(endpoint: Endpoint, resource: str, seconds: float, names: set[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from threading import Lock
 from time import time
 from typing import Any
 
-from .. import _audiences, _cache
+from .. import _audiences, _cache, _services
 from .._credential import read_environment_again
 from .._server import Request, Response, Server, compact, error_response, refusal
 from .._token_protocols import (
@@ -40,12 +40,7 @@ _LOGGER = logging.getLogger(__name__)
 DEFAULT_LIFETIME = 3900
 """Seconds, as in the one reply that has been published (azure-cli#14218)."""
 
-DEFAULT_AUDIENCES = (
-    *(identifier for audience in _audiences.KNOWN for identifier in audience.listed),
-    *_audiences.UNNAMED_APP_IDS,
-    # For SSH certificates, accepted with its suffix, as it is: a comment in MSAL for Python.
-    "https://pas.windows.net/CheckMyAccess/Linux/.default",
-)
+DEFAULT_AUDIENCES = _services.supported_audiences()
 
 _IDENTITY_HEADER = "made-up-identity-header"
 _IMDS_PREFIX = "/imds"
@@ -66,6 +61,8 @@ class TokenRequest:
     :param parameters: the form, or the query of a GET.
     :param status: what it was answered; 0 until it is.
     """
+
+    __module__ = "azure_cloudshell_credential.emulator"
 
     method: str
     path: str
@@ -99,6 +96,8 @@ class CloudShellEmulator:
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
         2024-08.
     """
+
+    __module__ = "azure_cloudshell_credential.emulator"
 
     def __init__(
         self,

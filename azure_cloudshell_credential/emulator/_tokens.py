@@ -25,6 +25,8 @@ class Identity:
     :param object_id: the user's object id in that tenant.
     """
 
+    __module__ = "azure_cloudshell_credential.emulator"
+
     user: str = "ada@contoso.example"
     name: str = "Ada Example"
     tenant_id: str = "11111111-aaaa-4bbb-8ccc-222222222222"

@@ -1,0 +1,264 @@
+"""Write what is made from the code: ``make generated``.
+
+- docs/command-line.md, from the parser
+- docs/services.md, from the table in ``_services.json``
+- the completions for bash, zsh and fish, with shtab
+- tests/public_api.txt: every public name with its parameters
+
+``python docs/generate.py merge REPORT … --host HOST --source URL`` first adds to the table what reports of
+``azure-cloudshell doctor --report`` say. A test compares the files with what this would write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import shtab
+
+from azure_cloudshell_credential import _audiences, _services
+from azure_cloudshell_credential._cli._parser import COMPLETED_SHELLS, make_parser
+from azure_cloudshell_credential._services import Observation
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "azure_cloudshell_credential"
+TABLE = PACKAGE / "_services.json"
+PUBLIC_MODULES = (
+    "azure_cloudshell_credential",
+    "azure_cloudshell_credential.aio",
+    "azure_cloudshell_credential.broker",
+    "azure_cloudshell_credential.emulator",
+    "azure_cloudshell_credential.emulator.anywhere",
+    "azure_cloudshell_credential.emulator.faults",
+    "azure_cloudshell_credential.emulator.resource_manager",
+)
+COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}
+PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}
+CLOUDS = {"PROD": "Public cloud", "Fairfax": "Azure Government", "Mooncake": "Azure in China"}
+
+COMMAND_LINE = """# Command line
+
+Made from the program's own help by `make generated`. `azure-cloudshell` is the same as
+`python -m azure_cloudshell_credential`.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 126 and 127 as shells use them, 130 interrupted; `run` and
+`emulate --exec` end with that of their command. Errors are one line on stderr; `--debug` adds a traceback.
+
+Completion takes one line in the startup file of your shell: see [completion](#completion).
+"""
+
+SERVICES = """# Which services, and the way round
+
+Cloud Shell issues tokens for the services on a list of its own. Nobody has published the list since August 2024, when
+the endpoint stopped printing it ([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page is
+made from [one dated table](../azure_cloudshell_credential/_services.json) of what people have reported, by
+`make generated`. The list may differ by cloud, and by what has opened Cloud Shell: the portal, Windows Terminal, Visual
+Studio Code. Hardly anybody says which, and for the sovereign clouds nothing is known.
+
+For a service without a token, run `az login` in Cloud Shell, and use `DefaultCloudShellCredential` or
+`azure-cloudshell run --`.
+
+`azure-cloudshell doctor` asks for all of them where you are. To add what you see, attach the file that
+`azure-cloudshell doctor --report report.json` writes to an issue. This puts it into the table:
+
+```text
+python docs/generate.py merge report.json --host portal --source URL
+```
+"""
+
+
+def command_line() -> str:
+    """The page of the commands."""
+    parser = make_parser()
+    return "\n".join([COMMAND_LINE, *(_command(name, each) for name, each in _commands(parser).items())])
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    commands: dict[str, argparse.ArgumentParser] = subparsers.choices
+    return commands
+
+
+def _command(name: str, parser: argparse.ArgumentParser) -> str:
+    rows = [
+        f"| {_spelling(action)} | {_escaped(_help(parser, action))} |"
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS and action.dest not in ("help", "debug")
+    ]
+    examples = [line.strip() for line in (parser.epilog or "").splitlines()[1:]]
+    parts = [f"## {name}", "", parser.description or "", "", "| argument | meaning |", "| --- | --- |", *rows, ""]
+    return "\n".join([*parts, "```text", *examples, "```", ""])
+
+
+def _spelling(action: argparse.Action) -> str:
+    value = "|".join(map(str, action.choices or ())) or str(action.metavar or action.dest.upper())
+    names = sorted(action.option_strings, key=len)
+    if action.nargs != 0:
+        names = [*names[:-1], f"{names[-1]} {value}" if names else value]
+    return ", ".join(f"`{_escaped(name)}`" for name in names)
+
+
+def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    return parser._get_formatter()._expand_help(action) if action.help else ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def services() -> str:
+    """The page of the services."""
+    table = _services.observations()
+    pages = [SERVICES]
+    for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != _services.PUBLIC_CLOUD, name)):
+        for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
+            rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]
+            opened = f"opened from {host}" if host else "host not reported"
+            pages.append("\n".join([f"## {CLOUDS.get(cloud, cloud)}, {opened}", "", *_table(rows), ""]))
+    return "\n".join(pages)
+
+
+def _table(rows: list[Observation]) -> Iterator[str]:
+    yield "| service | resource | token | reported | source | the way round |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    seen = set()
+    for row in rows:
+        audience = _audiences.lookup(row.resource)
+        seen.add(audience)
+        way_round = audience.way_round if audience and not row.supported else ""
+        name = audience.name if audience else ""
+        answer = "yes" if row.supported else "no"
+        reported = f"{answer} | {row.date or ''} | {_link(row.source)}"
+        yield f"| {name} | `{row.resource}` | {reported} | {_escaped(way_round)} |"
+    for audience in _audiences.KNOWN:
+        if audience not in seen and (rows[0].cloud, rows[0].host) == (_services.PUBLIC_CLOUD, None):
+            yield f"| {audience.name} | `{audience.resource}` | not on the list | | | {_escaped(audience.way_round)} |"
+
+
+def _link(source: str) -> str:
+    repository, mark, number = source.partition("#")
+    is_thread = bool(mark) and number.isdigit() and repository.count("/") == 1
+    return f"[{source}](https://github.com/{repository}/issues/{number})" if is_thread else source
+
+
+def completion(shell: str) -> str:
+    """The completions for one shell."""
+    parser = make_parser()
+    for each in _commands(parser).values():
+        for action in each._actions:
+            if action.dest == "resource":
+                # For the completion only: it takes any URI.
+                action.choices = [audience.name for audience in _audiences.KNOWN]
+            elif action.dest == "report":
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif action.dest == "words":
+                action.complete = COMMANDS  # type: ignore[attr-defined]
+    text: str = shtab.complete(parser, shell=shell, preamble=PREAMBLE)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def merge(table: Iterable[Observation], report: dict[str, Any], host: str, source: str) -> list[Observation]:
+    """The table with what a report says. For each resource, cloud and host, the latest stays."""
+    rows = {(row.resource, row.cloud, row.host): row for row in table}
+    for answer in report["answers"]:
+        refused = "AudienceNotSupported" in answer.get("error", "")
+        if answer["outcome"] != "token" and not refused:
+            continue
+        row = Observation(answer["resource"], not refused, report["cloud"] or "", host, report["month"], source)
+        before = rows.get(key := (row.resource, row.cloud, row.host))
+        if before is None or (before.date or "") <= (row.date or ""):
+            rows[key] = row
+    return list(rows.values())
+
+
+def written(table: Iterable[Observation]) -> str:
+    """The table as it is kept: a line for each row."""
+    return "[\n" + ",\n".join(f"  {json.dumps(row._asdict())}" for row in table) + "\n]\n"
+
+
+def public_api() -> str:
+    """Every public name, with parameters, one on a line."""
+    lines = []
+    for name in PUBLIC_MODULES:
+        module = import_module(name)
+        for each in sorted(public_names(module)):
+            lines += _described(f"{name}.{each}", getattr(module, each))
+    return "\n".join(lines) + "\n"
+
+
+def public_names(module: Any) -> list[str]:
+    """What a module offers: its ``__all__``, or what is defined in it without an underscore."""
+    if hasattr(module, "__all__"):
+        return [
+            name for name in module.__all__ if not name.startswith("__") and not inspect.ismodule(getattr(module, name))
+        ]
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def _described(name: str, value: Any) -> list[str]:
+    if inspect.isclass(value):
+        of_ours = [each for each in value.__mro__ if each.__module__.startswith("azure_cloudshell_credential")]
+        members = {key: member for each in reversed(of_ours) for key, member in vars(each).items()}
+        shown = [f"{name}{_signature(value)}"]
+        for key, member in sorted(members.items()):
+            if not key.startswith("_"):
+                shown += _described(f"{name}.{key}", member)
+        return shown
+    if isinstance(value, property):
+        return [f"{name}: property"]
+    if callable(value) or isinstance(value, (classmethod, staticmethod)):
+        return [f"{name}{_signature(getattr(value, '__func__', value))}"]
+    return [f"{name}: {type(value).__name__}"]
+
+
+def _signature(value: Any) -> str:
+    parameters = [_shown(parameter) for parameter in inspect.signature(value).parameters.values()]
+    return f"{inspect.Signature(parameters)}{' awaitable' if inspect.iscoroutinefunction(value) else ''}"
+
+
+def _shown(parameter: inspect.Parameter) -> inspect.Parameter:
+    parameter = parameter.replace(annotation=inspect.Parameter.empty)
+    return parameter.replace(default=...) if isinstance(parameter.default, tuple) and parameter.default else parameter
+
+
+def generated() -> dict[Path, str]:
+    """What each file is to hold."""
+    completions = {PACKAGE / "_cli" / f"completion.{shell}": completion(shell) for shell in COMPLETED_SHELLS}
+    return {
+        ROOT / "docs" / "command-line.md": command_line(),
+        ROOT / "docs" / "services.md": services(),
+        ROOT / "tests" / "public_api.txt": public_api(),
+        **completions,
+    }
+
+
+def main() -> None:
+    """Merge, if asked to, and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    actions = parser.add_subparsers(dest="action")
+    merging = actions.add_parser("merge", help="add reports of doctor --report to the table of services first")
+    merging.add_argument("reports", nargs="+", type=Path)
+    merging.add_argument("--host", required=True, help="what had opened Cloud Shell, such as portal")
+    merging.add_argument("--source", required=True, help="where the report was published")
+    arguments = parser.parse_args()
+    if arguments.action == "merge":
+        table = _services.observations()
+        for report in arguments.reports:
+            content = json.loads(report.read_text(encoding="utf-8"))
+            table = merge(table, content, arguments.host, arguments.source)
+        TABLE.write_text(written(table), encoding="utf-8")
+    for file, text in generated().items():
+        file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

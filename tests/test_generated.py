@@ -1,0 +1,155 @@
+"""What is made from the code is current, and the completions complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from azure_cloudshell_credential import _services
+from azure_cloudshell_credential._services import Observation
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+
+ROOT = Path(__file__).parent.parent
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    return load("generate.py")
+
+
+def test_what_is_generated_is_current(generate: ModuleType) -> None:
+    outdated = [file.name for file, text in generate.generated().items() if file.read_text(encoding="utf-8") != text]
+    assert outdated == [], "run: make generated"
+    assert generate.TABLE.read_text(encoding="utf-8") == generate.written(_services.observations())
+
+
+def test_every_public_name_is_in_the_reference(generate: ModuleType) -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    names = [line.partition("(")[0].partition(":")[0] for line in generate.public_api().splitlines()]
+    modules = [name for name in generate.PUBLIC_MODULES if f"::: {name}\n" in page]
+    shown = [match.strip() for match in re.findall(r"^::: (.+)$", page, re.MULTILINE)] + modules
+    assert [name for name in names if not any(name == each or name.startswith(f"{each}.") for each in shown)] == []
+
+
+def test_every_public_class_says_where_to_import_it_from(generate: ModuleType) -> None:
+    for name in generate.PUBLIC_MODULES:
+        module = import_module(name)
+        for each in map(partial(getattr, module), generate.public_names(module)):
+            if isinstance(each, type):
+                assert not re.search(r"\._", each.__module__), each
+                assert getattr(import_module(each.__module__), each.__name__) is each
+
+
+def test_every_observation_says_who_made_it() -> None:
+    table = _services.observations()
+    assert all(row.source and row.cloud for row in table)
+    assert len({(row.resource, row.cloud, row.host) for row in table}) == len(table)
+    assert {row.supported for row in table} == {True, False}
+
+
+def test_a_report_of_doctor_is_merged_into_the_table(
+    generate: ModuleType, shell: CloudShellEmulator, tmp_path: Path
+) -> None:
+    shell.deny("vault")
+    file = tmp_path / "report.json"
+    command = [sys.executable, "-m", "azure_cloudshell_credential", "doctor", "--report", str(file)]
+    subprocess.run(command, env={**os.environ, **shell.environment}, check=True, capture_output=True, timeout=60)
+    report = json.loads(file.read_text())
+    table = generate.merge(_services.observations(), report, "portal", "https://example.org/1")
+    added = {row.resource: row for row in table if row.host == "portal"}
+    assert added["https://storage.azure.com/"].supported
+    assert not added["https://vault.azure.net"].supported
+    assert added["https://vault.azure.net"][2:] == ("PROD", "portal", report["month"], "https://example.org/1")
+    assert table[: len(_services.observations())] == _services.observations()
+    assert generate.merge(table, report, "portal", "https://example.org/1") == table
+
+
+def test_the_latest_report_stays(generate: ModuleType) -> None:
+    def merged(month: str, error: str) -> Any:
+        answers = [{"resource": "r", "outcome": "error", "error": error}, {"resource": "s", "outcome": "no answer"}]
+        report = {"cloud": "PROD", "month": month, "answers": answers}
+        return generate.merge([Observation("r", True, "PROD", "portal", "2026-05", "a")], report, "portal", "b")
+
+    refused = '{"code": "AudienceNotSupported"}'
+    assert merged("2026-06", refused) == [Observation("r", False, "PROD", "portal", "2026-06", "b")]
+    assert merged("2026-04", refused) == [Observation("r", True, "PROD", "portal", "2026-05", "a")]
+    assert merged("2026-06", "the portal did not answer") == [Observation("r", True, "PROD", "portal", "2026-05", "a")]
+
+
+def run_in(shell: str, script: str) -> str:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    flags = ["-f"] if shell == "zsh" else []
+    done = subprocess.run(
+        [shell, *flags, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+COMPLETED = [
+    ("", ["completion", "demo", "doctor", "emulate", "run", "serve", "token"]),
+    ("tok", ["token"]),
+    ("token va", ["vault"]),
+    ("token --output h", ["header"]),
+    ("run --protocol a", ["app-service"]),
+    ("run -- azure-cloudsh", ["azure-cloudshell"]),
+    ("emulate --exec azure-cloudsh", ["azure-cloudshell"]),
+]
+
+
+@pytest.mark.parametrize(("words", "completed"), COMPLETED)
+def test_bash_completes(words: str, completed: list[str]) -> None:
+    found = run_in(
+        "bash",
+        f"""
+        eval "$(azure-cloudshell completion bash)"
+        COMP_WORDS=(azure-cloudshell {words} {"''" if not words else ""})
+        COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        $(complete -p azure-cloudshell | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+        """,
+    )
+    assert sorted(set(found.split())) == completed
+
+
+@pytest.mark.parametrize(("words", "completed"), COMPLETED)
+def test_fish_completes(words: str, completed: list[str]) -> None:
+    found = run_in("fish", f'azure-cloudshell completion fish | source; complete -C "azure-cloudshell {words}"')
+    assert sorted({line.split("\t")[0] for line in found.splitlines()}) == completed
+
+
+def test_zsh_takes_the_completions() -> None:
+    script = """
+    autoload -U compinit; compinit -u -D
+    eval "$(azure-cloudshell completion zsh)"
+    print $_comps[azure-cloudshell]
+    """
+    assert run_in("zsh", script).strip() == "_shtab_azure_cloudshell"
