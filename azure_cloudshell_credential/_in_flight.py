@@ -109,7 +109,7 @@ class InFlight:
             with suppress(RuntimeError):
                 _thread.start_new_thread(self._start_thread, ())
                 return
-        self._run()
+        self._run(is_callers=True)
 
     def _start_thread(self) -> None:
         """Go on in a thread that has a name, and that debuggers and coverage see."""
@@ -149,14 +149,14 @@ class InFlight:
         while not self._is_done:
             gate = Lock()
             gate.acquire()
-            self.when_done(gate.release)
+            self.subscribe(gate.release)
             if not self._is_done:
                 gate.acquire(timeout=self.seconds_to_wait())
         return self.outcome()
 
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call back, on whatever thread it ends, unless it has ended already."""
-        self._wake.append(callback)
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call back once, on whatever thread, when it has ended or has to be started again; not if it has ended."""
+        self._wake.append(wake)
 
     def outcome(self) -> Any:
         """What came of it; raises what it was ended by, if that was an exception."""
@@ -172,22 +172,42 @@ class InFlight:
         # is interrupted here leaves it to the next.
         self._outcome = self._finish(self, outcome)
         self._is_done = True
-        # Whoever adds a callback from now on sees that it has ended.
+        # Whoever subscribes from now on sees that it has ended.
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         with suppress(IndexError):
             while True:
                 self._wake.pop()()
 
-    def _run(self) -> None:
+    def _run(self, *, is_callers: bool = False) -> None:
+        """Acquire, unless another thread does.
+
+        :param is_callers: whether this is the thread of a caller. What a signal handler raises there is for that caller
+            alone, and cannot be told from what a hook raises; whoever else waits starts the acquisition again.
+        """
         if not self._claim.acquire(blocking=False):
             return
-        self.runner = get_ident()
-        if self.budget is not None:
-            self._deadline = monotonic() + self.budget
+        is_over = False
         outcome: Any = None
         try:
-            outcome = self._context.run(self._acquire)
-        except BaseException as error:
-            outcome = error
+            self.runner = get_ident()
+            if self.budget is not None:
+                self._deadline = monotonic() + self.budget
+            outcome = self._acquired(is_callers=is_callers)
+            is_over = True
         finally:
             self.runner = None
-            self.end(outcome)
+            if is_over:
+                self.end(outcome)
+            else:
+                self._claim.release()
+                self._wake_all()
+
+    def _acquired(self, *, is_callers: bool) -> Any:
+        try:
+            return self._context.run(self._acquire)
+        except BaseException as error:
+            if is_callers and not isinstance(error, (StopIteration, StopAsyncIteration)):
+                raise
+            return error

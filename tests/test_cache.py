@@ -625,13 +625,11 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
         assert found.is_done()
         assert found.outcome().token.value == "mine"
         cache.forget_tokens()
-        cache.claim("r", lambda: token("old", 1))
-        lost = cache._in_flight[cache._entries["r"]] = cache._new(cache._entries["r"], "r", token)
-        broken = cache.claim("r", lambda: (_ for _ in ()).throw(SystemExit))
+        # What a signal handler raises there is the caller's own.
+        with pytest.raises(SystemExit):
+            cache.claim("r", lambda: (_ for _ in ()).throw(SystemExit))
+        broken = cache.claim("r", lambda: next(iter([])))
         assert isinstance(broken, InFlight)
         assert broken.outcome().what.startswith("The token request for r was broken off")
     finally:
         release.set()
-    failure = cache.claim("s", lambda: (_ for _ in ()).throw(SystemExit))
-    assert isinstance(failure, InFlight)
-    assert failure.outcome().what.startswith("The token request for s was broken off")

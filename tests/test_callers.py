@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 from typing import Any
 
 import pytest
@@ -580,6 +580,40 @@ def test_where_no_thread_can_be_started_the_caller_asks(
     assert credential.get_token(ARM).token
     mocker.stopall()
     assert len(shell.requests) == 1
+
+
+def test_an_interrupted_caller_who_asked_for_itself_leaves_it_to_who_waits(
+    shell: CloudShellEmulator, mocker: Any
+) -> None:
+    asking, waiting = Event(), Event()
+
+    def interrupting(request: Any) -> None:
+        if not asking.is_set():
+            asking.set()
+            waiting.wait(5)
+            raise Interrupted
+
+    credential = CloudShellCredential(endpoint=shell.endpoint, raw_request_hook=interrupting)
+    outcomes: list[Any] = []
+
+    def ask() -> None:
+        # As inside a signal handler that came at a moment when no thread can be started.
+        mocker.patch.object(_in_flight, "_is_inside_threading", side_effect=lambda: get_ident() == first.ident)
+        try:
+            credential.get_token(ARM)
+        except Interrupted as error:
+            outcomes.append(error)
+
+    first = Thread(target=ask)
+    first.start()
+    asking.wait(5)
+    second = Thread(target=lambda: outcomes.append(credential.get_token(ARM).token))
+    second.start()
+    wait_until(lambda: any(each._wake for each in credential._cache._in_flight.values()))
+    waiting.set()
+    first.join()
+    second.join()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Interrupted", "str"]
 
 
 def test_an_acquisition_that_no_thread_ever_runs_is_given_up(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:

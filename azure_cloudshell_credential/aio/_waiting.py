@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from .._in_flight import InFlight
 
-WaitFor = Callable[[float], Awaitable[None]]
-
 
 async def wait(in_flight: InFlight) -> Any:
     """Wait until the acquisition has ended, whatever the event loop, and return what came of it."""
-    wait_for = (_subscribe_on_trio if _is_on_trio() else _subscribe_on_asyncio)(in_flight)
+    wait_once = _wait_on_trio if _is_on_trio() else _wait_on_asyncio
     while not in_flight.is_done():
-        await wait_for(in_flight.seconds_to_wait())
+        await wait_once(in_flight)
     return in_flight.outcome()
 
 
@@ -36,8 +33,8 @@ def _is_on_trio() -> bool:
         return False
 
 
-def _subscribe_on_asyncio(in_flight: InFlight) -> WaitFor:
-    """A function that waits so many seconds at most, or until the acquisition has ended."""
+async def _wait_on_asyncio(in_flight: InFlight) -> None:
+    """Wait until the acquisition has ended, or needs a look."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
 
@@ -46,16 +43,14 @@ def _subscribe_on_asyncio(in_flight: InFlight) -> WaitFor:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(event.set)
 
-    async def wait_for(seconds: float) -> None:
+    in_flight.subscribe(wake)
+    if not in_flight.is_done():
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
-
-    in_flight.when_done(wake)
-    return wait_for
+            await asyncio.wait_for(event.wait(), in_flight.seconds_to_wait())
 
 
-def _subscribe_on_trio(in_flight: InFlight) -> WaitFor:
-    """As :func:`_subscribe_on_asyncio`."""
+async def _wait_on_trio(in_flight: InFlight) -> None:
+    """As :func:`_wait_on_asyncio`."""
     import trio
 
     token = trio.lowlevel.current_trio_token()
@@ -65,9 +60,7 @@ def _subscribe_on_trio(in_flight: InFlight) -> WaitFor:
         with suppress(trio.RunFinishedError):
             token.run_sync_soon(event.set)
 
-    async def wait_for(seconds: float) -> None:
-        with trio.move_on_after(seconds):
+    in_flight.subscribe(wake)
+    if not in_flight.is_done():
+        with trio.move_on_after(in_flight.seconds_to_wait()):
             await event.wait()
-
-    in_flight.when_done(wake)
-    return wait_for
