@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs generated lowest clean
+.PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs generated zipapp lowest clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -63,6 +63,15 @@ docs: .venv/.test ## Build the documentation with its API reference into site/.
 pictures: .venv/.test ## Record the pictures in the README from a real run.
 	$(BIN)/python docs/pictures/make.py >/dev/null
 
+ZIPAPP ?= build/azure-cloudshell.pyz
+zipapp: ## Write build/azure-cloudshell.pyz: the commands that need no package, in one file.
+	mkdir -p $(dir $(ZIPAPP))zipapp
+	cp -R azure_cloudshell_credential $(dir $(ZIPAPP))zipapp
+	find $(dir $(ZIPAPP))zipapp -name __pycache__ -exec rm -rf {} +
+	echo 'import azure_cloudshell_credential.__main__' >$(dir $(ZIPAPP))zipapp/__main__.py
+	$(PYTHON) -m zipapp $(dir $(ZIPAPP))zipapp --compress --python '/usr/bin/env python3' --output $(ZIPAPP)
+	rm -rf $(dir $(ZIPAPP))zipapp
+
 generated: .venv/.test ## Write the pages and completions that are made from the code.
 	$(BIN)/python docs/generate.py
 
@@ -74,7 +83,7 @@ lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
 	.venv/lowest/bin/python -m pytest
 
 clean: ## Remove what the other targets made.
-	rm -rf .venv .node .az dist site .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .node .az build dist site .mypy_cache .ruff_cache .hypothesis .coverage
 
 # Real clients and services from npm. Where npm is missing, the tests that need them say so and are skipped.
 .node/.installed: tests/node/package.json

@@ -17,9 +17,9 @@ from azure.identity import AzureCliCredential, ChainedTokenCredential
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from .command import run
 from .conftest import claims_of
 from .login import Login
-from .test_cli import run
 from .test_cli_run import SYNC
 
 AZ = Path(__file__).parent.parent / ".az" / "bin" / "az"

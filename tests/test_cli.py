@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,20 +12,10 @@ from typing import Any
 
 import pytest
 
+from azure_cloudshell_credential import _cli
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
-COMMAND = [sys.executable, "-m", "azure_cloudshell_credential"]
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env={**os.environ, "COLUMNS": "100", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from .command import Emulate, on_a_terminal, run
 
 
 def test_demo_lists_emulated_machines_outside_cloud_shell() -> None:
@@ -33,12 +23,41 @@ def test_demo_lists_emulated_machines_outside_cloud_shell() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("These are the machines of a made-up company")
-    assert lines[3].split() == ["NAME", "RESOURCE", "GROUP", "REGION", "SIZE", "OS", "STATE"]
-    assert lines[4].split() == ["web-01", "shop-prod", "westeurope", "Standard_D2s_v5", "Linux", "running"]
-    assert lines[7].split() == ["build-agent", "ci", "eastus", "Standard_F4s_v2", "Linux", "deallocated"]
-    assert lines[-2].startswith("Signed in as ada@contoso.example in tenant 11111111-aaaa-4bbb-8ccc-222222222222, ")
-    assert "through http://localhost:" in lines[-2]
-    assert lines[-2].endswith("the token is valid for another 65 minutes.")
+    assert lines[2].split() == ["NAME", "RESOURCE", "GROUP", "REGION", "SIZE", "OS", "STATE"]
+    assert lines[3].split() == ["web-01", "shop-prod", "westeurope", "Standard_D2s_v5", "Linux", "running"]
+    assert lines[6].split() == ["build-agent", "ci", "eastus", "Standard_F4s_v2", "Linux", "deallocated"]
+    assert lines[9].startswith("Signed in as ada@contoso.example in tenant 11111111-aaaa-4bbb-8ccc-222222222222, ")
+    assert "through http://localhost:" in lines[9]
+    assert lines[9].endswith("the token is valid for another 65 minutes.")
+    assert lines[11].startswith("Next: ")
+
+
+def test_demo_fits_the_terminal_and_loses_no_name() -> None:
+    output = on_a_terminal("demo", COLUMNS="60")
+    assert "\x1b[32mrunning" in output
+    lines = [re.sub(r"\x1b\[\d*m", "", line) for line in output.splitlines()]
+    assert max(map(len, lines)) <= 60
+    assert "…" not in output
+    assert "azure-cloudshell" in "".join(lines[-4:])
+
+
+def test_demo_aligns_wide_characters(mocker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from azure_cloudshell_credential._cli import demo
+
+    rows = [("東京-01", "g", "japaneast", "s", "Linux", "running"), ("web", "g", "eastus", "s", "Linux", "stopped")]
+    mocker.patch.object(demo, "_machines", return_value=rows)
+    assert _cli.main(["demo"]) == 0
+    first, second = [line for line in capsys.readouterr().out.splitlines() if "Linux" in line]
+    # Each of the two characters takes two columns.
+    assert first.index("g") + 2 == second.index("g ")
+
+
+def test_demo_says_how_to_get_the_command_onto_path() -> None:
+    done = run("demo", PATH="/usr/bin:/bin")
+    folder = Path(sys.executable).parent
+    assert done.stdout.splitlines()[-1].endswith(f'export PATH="{folder}:$PATH"')
+    done = run("demo", PATH=f"{folder}:/usr/bin:/bin")
+    assert "PATH=" not in done.stdout
 
 
 def test_demo_inside_cloud_shell_reports_in_one_line_what_fails(shell: CloudShellEmulator) -> None:
@@ -72,27 +91,6 @@ def test_help_has_examples(command: str) -> None:
     assert f"examples:\n  azure-cloudshell {command}" in done.stdout
 
 
-class Emulate:
-    """``azure-cloudshell emulate`` in a process of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.variables: dict[str, str] = {}
-        while "POWERSHELL_DISTRIBUTION_CHANNEL" not in self.variables:
-            line = self.process.stdout.readline()
-            assert line.startswith("export "), line
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            self.variables[name] = value
-
-    def stop(self, number: int) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=10)
-        return self.process.returncode, errors
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_emulate_prints_exports_serves_and_stops_cleanly(number: int) -> None:
     emulate = Emulate("--port", "0", "--lifetime", "77")
@@ -123,8 +121,6 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 
 
 def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: Any) -> None:
-    from azure_cloudshell_credential import _cli
-
     mocker.patch("azure_cloudshell_credential._cli.demo.run", side_effect=RuntimeError())
     assert _cli.main(["demo"]) == 1
     assert capsys.readouterr().err == "azure-cloudshell: RuntimeError; run again with --debug for details\n"
@@ -133,8 +129,6 @@ def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: A
 
 
 def test_an_interrupt_is_silent(mocker: Any, capsys: Any) -> None:
-    from azure_cloudshell_credential import _cli
-
     mocker.patch("azure_cloudshell_credential._cli.demo.run", side_effect=KeyboardInterrupt)
     assert _cli.main(["demo"]) == 130
     assert capsys.readouterr().err == ""

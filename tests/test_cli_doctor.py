@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +18,9 @@ from azure_cloudshell_credential import CloudShellCredential, _audiences
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
+from .command import on_a_terminal, run
 from .conftest import ARM, CANARY, Everything
 from .misbehaving import Behaviour, MisbehavingServer
-from .test_cli import COMMAND, run
 
 NO_AZ = {"PATH": os.devnull}
 PORTAL = faults.portal_timeout()
@@ -180,35 +178,14 @@ def test_json_outside_cloud_shell() -> None:
     assert json.loads(done.stdout)["endpoint"] is None
 
 
-def on_a_terminal(**environment: str) -> str:
-    """The output on a terminal."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "doctor"], env={**os.environ, "TERM": "xterm", **environment}, stdout=slave, stderr=slave
-    ) as process:
-        os.close(slave)
-        output = b""
-        while True:
-            try:
-                received = os.read(master, 65536)
-            except OSError:
-                break
-            if not received:
-                break
-            output += received
-        process.wait(30)
-    os.close(master)
-    return output.decode()
-
-
 def test_a_terminal_has_colour_and_progress(shell: CloudShellEmulator) -> None:
-    output = on_a_terminal(**shell.environment, **NO_AZ)
+    output = on_a_terminal("doctor", **shell.environment, **NO_AZ)
     assert "\x1b[32mok  \x1b[0m" in output
     assert "asking for vault ..." in output
 
 
 def test_no_color_is_honoured(shell: CloudShellEmulator) -> None:
-    assert "\x1b[3" not in on_a_terminal(**shell.environment, **NO_AZ, NO_COLOR="1")
+    assert "\x1b[3" not in on_a_terminal("doctor", **shell.environment, **NO_AZ, NO_COLOR="1")
 
 
 def test_the_report_names_nobody(shell: CloudShellEmulator, tmp_path: Path) -> None:

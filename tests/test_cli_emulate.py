@@ -17,8 +17,8 @@ from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import NODE_MODULES, needs
+from .command import COMMAND, Emulate, run
 from .conftest import ARM, claims_of
-from .test_cli import COMMAND, Emulate, run
 
 
 def test_who_is_signed_in_and_what_is_supported_can_be_said() -> None:

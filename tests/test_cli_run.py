@@ -18,8 +18,8 @@ import requests
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import NODE_MODULES, Azurite, needs
+from .command import COMMAND, run
 from .conftest import claims_of
-from .test_cli import COMMAND, run
 from .test_imports import without_coverage
 
 ARM = "https://management.azure.com"

@@ -22,8 +22,8 @@ from azure_cloudshell_credential._cli import _parser, _shells
 from azure_cloudshell_credential._cli import token as token_command
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
+from .command import COMMAND, run
 from .conftest import CANARY, claims_of
-from .test_cli import COMMAND, run
 from .test_imports import HEAVY, without_coverage
 
 

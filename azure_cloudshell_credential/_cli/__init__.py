@@ -93,5 +93,8 @@ def _complain(message: str) -> None:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and str(error).startswith("No module named"):
+        # The one file of a release has no packages beside it.
+        return f"This needs {error.name}: pip install azure-cloudshell-credential"
     text = " ".join(str(getattr(error, "message", "") or error).split())
     return text or f"{type(error).__name__}; run again with --debug for details"

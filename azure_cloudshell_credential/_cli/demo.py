@@ -4,36 +4,138 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from time import time
 
-from .. import CloudShellCredential
+from .. import CloudShellCredential, _failures
+from .._protocol import claims_of, shown_claim, user_in
 from . import CommandError
 
 try:
     from azure.core.exceptions import HttpResponseError
     from azure.mgmt.compute import ComputeManagementClient
+    from azure.mgmt.compute.models import VirtualMachine
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    from .._subscription import known_subscription_id
-    from ..demo import HEADINGS, first_enabled, print_table, signed_in, virtual_machines
-    from ..emulator.anywhere import anywhere
+    from .._subscription import first_enabled_subscription_id, known_subscription_id
+    from ..emulator.anywhere import Azure, anywhere
 except ModuleNotFoundError as missing:
     raise CommandError(f"The demo needs {missing.name}: pip install 'azure-cloudshell-credential[demo]'") from None
+
+_HEADINGS = ("NAME", "RESOURCE GROUP", "REGION", "SIZE", "OS", "STATE")
+_MADE_UP = (
+    "These are the machines of a made-up company: an emulated Cloud Shell issues the token, and a stand-in for Azure "
+    "Resource Manager checks it and answers.\n"
+)
+_COLOURS = {"running": "green", "stopped": "yellow", "deallocated": "yellow"}
+_WIDE_ENOUGH = 1000
+"""Columns for output that is not shown on a terminal: another program reads it, by lines."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List the virtual machines of a subscription, and say who was signed in."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE_ENOUGH)
     with anywhere() as azure, CloudShellCredential() as credential:
         if azure.is_emulated:
-            print("These are the machines of a made-up company: an emulated Cloud Shell issues the token, and a")
-            print("stand-in for Azure Resource Manager checks it and answers.\n")
-        # The subscription that this machine knows of is none of the stand-in's.
-        known = None if azure.is_emulated else known_subscription_id(os.environ)
-        subscription = arguments.subscription or azure.subscription_id or known or first_enabled(azure, credential)
+            _say(console, _MADE_UP)
+        subscription = arguments.subscription or _subscription(azure, credential)
         with ComputeManagementClient(credential, subscription, **azure.client_options) as client:
             try:
-                print_table(HEADINGS, virtual_machines(client))
+                machines = list(_machines(client))
             except HttpResponseError as error:
                 raise CommandError(f"Azure Resource Manager refused: {error.message}") from None
-        print(f"\n{signed_in(credential, azure.scope)}")
-        if azure.is_emulated:
-            print("Next: run it in Cloud Shell, where it lists your own machines; or azure-cloudshell doctor here.")
+        if machines:
+            console.print(_table(machines))
+        else:
+            _say(console, "(no virtual machines in this subscription)")
+        _say(console, f"\n{_signed_in(credential, azure.scope)}")
+        for line in _next_steps(azure):
+            _say(console, line)
     return 0
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(Text(line))
+
+
+def _subscription(azure: Azure, credential: CloudShellCredential) -> str:
+    """The subscription to list.
+
+    :raises LookupError: if there is none.
+    """
+    # The one that this machine knows of is none of the stand-in's.
+    known = azure.subscription_id if azure.is_emulated else azure.subscription_id or known_subscription_id(os.environ)
+    return known or first_enabled_subscription_id(
+        credential, resource_manager=azure.resource_manager, scope=azure.scope, verify=azure.verify
+    )
+
+
+def _machines(client: ComputeManagementClient) -> Iterator[tuple[str, ...]]:
+    """A row for each virtual machine."""
+    # Resource Manager tells whether machines run only when asked for nothing else.
+    power = {vm.id.lower(): _power_state(vm) for vm in client.virtual_machines.list_all(status_only="true") if vm.id}
+    for vm in client.virtual_machines.list_all():
+        identifier = vm.id or ""
+        disk = vm.storage_profile.os_disk if vm.storage_profile else None
+        yield (
+            vm.name or "-",
+            identifier.split("/")[4] if identifier.count("/") > 4 else "-",
+            vm.location,
+            _text(vm.hardware_profile.vm_size if vm.hardware_profile else None),
+            _text(disk.os_type if disk else None),
+            power.get(identifier.lower(), "-"),
+        )
+
+
+def _text(value: object) -> str:
+    # The client turns the values it knows into enumeration members.
+    return str(getattr(value, "value", value) or "-")
+
+
+def _power_state(vm: VirtualMachine) -> str:
+    statuses = (vm.instance_view.statuses if vm.instance_view else None) or []
+    codes = (status.code or "" for status in statuses)
+    return next((code.partition("/")[2] for code in codes if code.startswith("PowerState/")), "-")
+
+
+def _table(machines: list[tuple[str, ...]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in _HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for *cells, state in machines:
+        table.add_row(*map(Text, cells), Text(state, style=_COLOURS.get(state, "")))
+    return table
+
+
+def _signed_in(credential: CloudShellCredential, scope: str) -> str:
+    """Who is signed in, in which tenant, through which endpoint, and for how long."""
+    token = credential.get_token(scope)
+    claims = claims_of(token.token)
+    who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
+    minutes = max(0, round((token.expires_on - time()) / 60))
+    return (
+        f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {credential.endpoint}; "
+        f"the token is valid for another {_failures.count(minutes, 'minute')}."
+    )
+
+
+def _next_steps(azure: Azure) -> Iterator[str]:
+    yield ""
+    if azure.is_emulated:
+        yield "Next: run it in Cloud Shell, where it lists your own machines; or azure-cloudshell doctor here."
+    else:
+        yield "Next: azure-cloudshell doctor shows which services you get tokens for."
+    if shutil.which("azure-cloudshell") is None and (folder := _folder_of_the_command()):
+        yield f'The command is not on PATH. This puts it there: export PATH="{folder}:$PATH"'
+
+
+def _folder_of_the_command() -> Path | None:
+    scripts = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
+    folders = (Path(sys.executable).parent, Path(scripts))
+    return next((folder for folder in folders if (folder / "azure-cloudshell").exists()), None)

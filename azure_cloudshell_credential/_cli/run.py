@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 
 from ..broker import CloudShellBroker
 from . import CommandError
@@ -15,6 +16,9 @@ from ._log import log_to_stderr
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command to its end, and exit with its status."""
+    if find_spec("azure") is None:
+        # Said now, not to the program when it asks: this is the one file of the release.
+        raise CommandError("run needs azure-identity: pip install azure-cloudshell-credential")
     command = command_of(arguments.words)
     credential = credential_named(arguments.credential)
     broker = CloudShellBroker(credential, protocol=arguments.protocol)

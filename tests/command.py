@@ -1,0 +1,64 @@
+"""The command line, run as its users run it: in a process, or on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+COMMAND = [sys.executable, "-m", "azure_cloudshell_credential"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What it prints and exits with, its output not on a terminal."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """What it shows on a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments], env={**os.environ, "TERM": "xterm", **environment}, stdout=slave, stderr=slave
+    ) as process:
+        os.close(slave)
+        output = b""
+        while True:
+            try:
+                received = os.read(master, 65536)
+            except OSError:
+                break
+            if not received:
+                break
+            output += received
+        process.wait(30)
+    os.close(master)
+    return output.decode().replace("\r\n", "\n")
+
+
+class Emulate:
+    """``azure-cloudshell emulate`` in a process of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.variables: dict[str, str] = {}
+        while "POWERSHELL_DISTRIBUTION_CHANNEL" not in self.variables:
+            line = self.process.stdout.readline()
+            assert line.startswith("export "), line
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            self.variables[name] = value
+
+    def stop(self, number: int) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=10)
+        return self.process.returncode, errors

@@ -1,0 +1,66 @@
+"""The one file of a release, on a Python without site-packages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from azure_cloudshell_credential.emulator import CloudShellEmulator
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    file = tmp_path_factory.mktemp("zipapp") / "azure-cloudshell.pyz"
+    command = ["make", "zipapp", f"PYTHON={sys.executable}", f"ZIPAPP={file}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    return file
+
+
+def run(pyz: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-S", str(pyz), *arguments],
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_it_prints_a_token(pyz: Path, shell: CloudShellEmulator) -> None:
+    done = run(pyz, "token", "vault", **shell.environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(".") == 2
+    assert [request.resource for request in shell.requests] == ["https://vault.azure.net"]
+
+
+def test_it_has_the_doctor_and_the_completions(pyz: Path, shell: CloudShellEmulator) -> None:
+    findings = json.loads(run(pyz, "doctor", "--json", **shell.environment).stdout)
+    assert findings["works"] is True
+    report = json.loads(run(pyz, "doctor", "--report", "-", **shell.environment).stdout)
+    assert report["cloud"] == "PROD"
+    assert "azure-cloudshell" in run(pyz, "completion", "bash").stdout
+
+
+def test_it_passes_on_the_exit_status(pyz: Path) -> None:
+    done = run(pyz, "token")
+    assert done.returncode == 1
+    assert done.stderr.startswith("azure-cloudshell: This is not Azure Cloud Shell")
+
+
+@pytest.mark.parametrize("words", ["run -- true", "serve", "emulate --exec true", "demo", "token --fallback"])
+def test_what_it_lacks_it_says_how_to_get(pyz: Path, words: str) -> None:
+    done = run(pyz, *words.split())
+    assert done.returncode == 1
+    assert done.stderr.startswith("azure-cloudshell: ")
+    assert "pip install" in done.stderr
+    assert done.stderr.count("\n") == 1
