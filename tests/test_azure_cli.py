@@ -61,6 +61,38 @@ def test_az_logs_in_with_the_emulator(on_the_default_port: CloudShellEmulator) -
     assert f"Audience {ACR} is not a supported MSI token audience." in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ("vm list", ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]),
+        ("vm list -g shop-prod", ["web-01", "web-02", "sql-01"]),
+        ("vm list -d", ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]),
+        ("vm show -g ci -n build-agent", ["build-agent"]),
+        ("group list", ["ops", "ci", "shop-prod"]),
+        ("account list-locations", ["eastus", "northeurope", "westeurope"]),
+    ],
+)
+def test_az_lists_the_stand_ins_machines(words: str, printed: list[str]) -> None:
+    done = run("emulate", "--port", "0", "--with-azure", "--exec", str(AZ), *words.split(), "--output", "json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert [item["name"] for item in (content if isinstance(content, list) else [content])] == printed
+
+
+def test_az_starts_a_machine_of_the_stand_in() -> None:
+    script = f"""
+    {AZ} vm start -g ci -n build-agent
+    {AZ} vm get-instance-view -g ci -n build-agent --query instanceView.statuses[1].code --output tsv
+    {AZ} vm stop -g ci -n build-agent
+    {AZ} vm get-instance-view -g ci -n build-agent --query instanceView.statuses[1].code --output tsv
+    {AZ} vm show -g ci -n nobody
+    """
+    done = run("emulate", "--port", "0", "--with-azure", "--exec", "bash", "-c", script)
+    assert done.stdout.split() == ["PowerState/running", "PowerState/stopped"]
+    assert "ResourceNotFound" in done.stderr
+    assert done.returncode == 3
+
+
 def test_the_login_that_az_has_from_cloud_shell_is_no_way_round_its_list(
     on_the_default_port: CloudShellEmulator,
 ) -> None:

@@ -26,10 +26,12 @@ except ModuleNotFoundError as _missing:
 
 from .._server import Request, Response, Server, compact, error_body, error_response
 from . import _tokens
+from ._azure_cli import write_configuration
 from ._emulator import CloudShellEmulator
 from .anywhere import RESOURCE_MANAGER_VARIABLE
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
+_SUBSCRIPTION_NAME = "Contoso Pay-As-You-Go"
 AUDIENCES = (
     "https://management.core.windows.net/",
     "https://management.core.windows.net",
@@ -94,17 +96,24 @@ class ResourceManagerStandIn:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead the ``demo`` command and Python's clients here.
+        """The variables that lead the ``demo`` command, the Azure CLI and Python's clients here.
 
-        The first is read by this package's demo and examples; the others are what requests,
-        aiohttp and the Azure CLI trust.
+        The first is read by this package's demo; the next two are what requests, aiohttp and the Azure CLI trust; the
+        last two log the Azure CLI in.
         """
         return {
             RESOURCE_MANAGER_VARIABLE: self.url,
             "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
             "REQUESTS_CA_BUNDLE": self.ca_file,
             "SSL_CERT_FILE": self.ca_file,
+            "AZURE_CONFIG_DIR": self._azure_cli_folder,
+            **self._shell.imds_environment,
         }
+
+    @property
+    def _azure_cli_folder(self) -> str:
+        assert self._folder is not None
+        return str(Path(self._folder.name) / "az")
 
     def challenge_claims(self, claims: str | None) -> None:
         """Reject tokens with a claims challenge, as after a revocation; None ends it."""
@@ -118,6 +127,8 @@ class ResourceManagerStandIn:
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
         self._server = Server(self._respond, ssl_context=context)
         self._server.start()
+        tenant_id = self._tenant_id or self._shell.identity.tenant_id
+        write_configuration(Path(self._azure_cli_folder), self.url, SUBSCRIPTION_ID, _SUBSCRIPTION_NAME, tenant_id)
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -198,7 +209,7 @@ class ResourceManagerStandIn:
             "id": f"/subscriptions/{SUBSCRIPTION_ID}",
             "subscriptionId": SUBSCRIPTION_ID,
             "tenantId": self._tenant_id or self._shell.identity.tenant_id,
-            "displayName": "Contoso Pay-As-You-Go",
+            "displayName": _SUBSCRIPTION_NAME,
             "state": "Enabled",
         }
         retired = {
