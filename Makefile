@@ -2,6 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# An environment names its folder in many places.
+ifneq ($(wildcard .venv/.pip),)
+ifneq ($(shell cat .venv/.pip),$(shell pwd))
+$(info The checkout has moved: making its environments anew.)
+$(shell rm -rf .venv .az)
+endif
+endif
+
 .PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs generated zipapp lowest clean
 
 help: ## List the targets.
@@ -97,9 +105,11 @@ clean: ## Remove what the other targets made.
 	@touch $@
 
 .venv/.pip:
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "This needs Python 3.10 or later, and \
+	$(PYTHON) is %d.%d. If there is another: make PYTHON=python3.13" % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	@touch $@
+	@pwd >$@
 
 .venv/.demo: .venv/.pip pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[demo]'

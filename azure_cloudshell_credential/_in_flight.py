@@ -64,6 +64,9 @@ class InFlight:
     :param overdue: what came of it if it takes longer.
     """
 
+    # Kept where freezegun and its like do not put theirs: what waits for real is measured in real time.
+    _now = staticmethod(monotonic)
+
     __slots__ = (
         "_acquire",
         "_claim",
@@ -97,13 +100,13 @@ class InFlight:
         self._outcome: Any = None
         self._is_done = False
         self._wake: list[Callable[[], None]] = []
-        self._started = monotonic()
+        self._started = self._now()
         self._start_grace = _START_GRACE
         self._deadline: float | None = None
 
     def start(self) -> None:
         """Run it in a daemon thread, in a copy of the context of whoever asked; or here, where there can be none."""
-        self._started = monotonic()
+        self._started = self._now()
         if not sys.is_finalizing() and not _is_inside_threading():
             # Looked up now: gevent and eventlet may have replaced it. RuntimeError: no thread can be started.
             with suppress(RuntimeError):
@@ -121,14 +124,14 @@ class InFlight:
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Sees to it that it runs, and that it ends."""
         if not self._claim.locked():
-            if monotonic() - self._started >= self._start_grace:
+            if self._now() - self._started >= self._start_grace:
                 self._start_again()
             return self._start_grace
         if self.budget is None:
             return _NO_BUDGET_CHECK
         # Whoever claimed it may have been interrupted before it could say until when it runs.
         deadline = self._started + self.budget if self._deadline is None else self._deadline
-        remaining = deadline + _GRACE - monotonic()
+        remaining = deadline + _GRACE - self._now()
         if remaining <= 0:
             self.end(self._overdue())
         return max(0.0, remaining)
@@ -193,7 +196,7 @@ class InFlight:
         try:
             self.runner = get_ident()
             if self.budget is not None:
-                self._deadline = monotonic() + self.budget
+                self._deadline = self._now() + self.budget
             outcome = self._acquired(is_callers=is_callers)
             is_over = True
         finally:

@@ -69,8 +69,10 @@ def test_a_python_block_runs(azure: None, code: str, tmp_path: Path) -> None:
         exec(compile(code, "<documentation>", "exec"), {"__name__": "documentation"})
         return
     (tmp_path / "test_documented.py").write_text(code)
+    first = code.partition("\n")[0]
+    options = first.removeprefix("# pytest ").split() if first.startswith("# pytest ") else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", *options, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -80,7 +82,7 @@ def test_a_python_block_runs(azure: None, code: str, tmp_path: Path) -> None:
 
 
 # What would install, build or leave this machine; each is run elsewhere: by .ci/run, or in the tests of the commands.
-NOT_RUN_HERE = re.compile(r"pip install|make |curl|pre-commit|app\.js|app\.py|terraform apply|pip install")
+NOT_RUN_HERE = re.compile(r"pip install|make |curl|pre-commit|app\.js|app\.py|terraform apply|~/venv|\.pyz|pipx|uv tool")
 
 
 @pytest.mark.parametrize("text", blocks("console"))
