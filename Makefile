@@ -60,6 +60,9 @@ wheel: .venv/.test ## Build the package, and run the main job from the wheel in 
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+	! $(BIN)/python -c 'import glob, zipfile; wheel = zipfile.ZipFile(*glob.glob("dist/*.whl")); \
+	print(*(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA")))' \
+	| grep -nE '\]\((docs|examples|benchmarks|[A-Z]+\.md)'
 	$(PYTHON) -m venv .venv/wheel
 	.venv/wheel/bin/pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[demo]"
 	.venv/wheel/bin/azure-cloudshell demo

@@ -82,7 +82,9 @@ def test_a_python_block_runs(azure: None, code: str, tmp_path: Path) -> None:
 
 
 # What would install, build or leave this machine; each is run elsewhere: by .ci/run, or in the tests of the commands.
-NOT_RUN_HERE = re.compile(r"pip install|make |curl|pre-commit|app\.js|app\.py|terraform apply|~/venv|\.pyz|pipx|uv tool")
+NOT_RUN_HERE = re.compile(
+    r"pip install|make |curl|pre-commit|app\.js|app\.py|terraform apply|~/venv|\.pyz|pipx|uv tool"
+)
 
 
 @pytest.mark.parametrize("text", blocks("console"))
