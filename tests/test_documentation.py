@@ -172,3 +172,17 @@ def test_every_error_is_in_troubleshooting() -> None:
     found = {name: [heading for heading in headings if patterns[heading].search(text)] for name, text in said.items()}
     assert [name for name in found if not found[name]] == []
     assert {heading for matches in found.values() for heading in matches} == set(headings)
+
+
+CHANGES_WITH_EVERY_RUN = re.compile(r"localhost:\d+|\d+ ms|of \d+ characters")
+
+
+def test_the_picture_in_the_readme_is_current(tmp_path: Path) -> None:
+    program = (
+        f"import runpy; make = runpy.run_path({str(ROOT / 'docs' / 'pictures' / 'make.py')!r}); "
+        f"open({str(tmp_path / 'now.txt')!r}, 'w').write(make['recorded']().export_text())"
+    )
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "TERM": "xterm"}, check=True, timeout=60)
+    then = (ROOT / "docs" / "pictures" / "terminal.txt").read_text(encoding="utf-8")
+    now = (tmp_path / "now.txt").read_text(encoding="utf-8")
+    assert CHANGES_WITH_EVERY_RUN.sub("", now) == CHANGES_WITH_EVERY_RUN.sub("", then), "run: make pictures"
