@@ -189,7 +189,7 @@ _BY_NAME = {name: audience for audience in KNOWN for name in (audience.name, *au
 
 
 def lookup(identifier: str) -> Audience | None:
-    """The entry that a URI or application id belongs to, whatever its case or trailing slash."""
+    """The entry that a URI or application id belongs to, in any case, with or without a trailing slash."""
     return _BY_IDENTIFIER.get(_normal(identifier))
 
 

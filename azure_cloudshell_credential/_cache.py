@@ -1,17 +1,17 @@
-"""Tokens and their time: which token may be handed out, and which acquisition is under way for the next one.
+"""Tokens and their time: which token may be returned, and which acquisition is under way for the next one.
 
 Theory of operation. A token is FRESH until its refresh time, STALE between that and its expiry, INVALID after it. A
-fresh token is handed out and nothing else happens. While it is stale, one caller starts an acquisition, at most every
+fresh token is returned and nothing else happens. While it is stale, one caller starts an acquisition, at most every
 30 seconds, and waits for it; everyone else keeps the current token, and so does that caller if it fails. Once it is
 invalid, one acquisition is started and everyone waits for what comes of it.
 
 The wall clock decides whether a token is valid, since that is what the service will do. The monotonic clock can only
 make it stale earlier, so that a wall clock that is set back does not keep an old token fresh; what the endpoint then
-hands out is judged by the wall clock alone, so that one which was ahead and is put right never costs a valid token.
+issues is judged by the wall clock alone, so that a clock that was ahead and is put right never costs a valid token.
 
 There is no lock. Finalizers and signal handlers run between any two bytecodes, on a thread that may be in here, and ask
 for tokens too; with a lock they would wait for themselves. What must be atomic is one operation on a dictionary:
-whoever puts an acquisition in first has started it.
+the caller whose acquisition gets in starts it.
 
 In memory only; shared by threads and event loops; knows nothing of HTTP, of scopes or of exceptions to raise.
 """
@@ -142,7 +142,7 @@ class TokenCache:
         :param resource: what the token is cached under.
         :param acquire: asks for it.
         :param must_ask: ask even if there is a token: it is not good enough for a claims challenge.
-        :param may_wait: whether the caller may wait at all: whatever runs inside a request may not.
+        :param may_wait: whether the caller may wait at all: code that runs inside a request may not.
         """
         entry = self._entries.setdefault(resource, _Entry())
         if must_ask:
@@ -171,7 +171,7 @@ class TokenCache:
         if sys.is_finalizing():
             # The thread of the other one is gone.
             return self._start(self._new(entry, resource, acquire))
-        # Whoever acquires cannot wait for it: this is a hook, a signal handler or a finalizer on that thread.
+        # A thread cannot wait for itself: this is a hook, a signal handler or a finalizer on the one that acquires.
         return _failures.nested(str(resource)) if current.runner == get_ident() else current
 
     def _new(self, entry: _Entry, resource: Hashable, acquire: Callable[[], Token | Failure]) -> InFlight:
@@ -211,7 +211,7 @@ class TokenCache:
             entry.refusal = None
         elif isinstance(outcome, Failure):
             self._keep_failure(entry, outcome)
-        # First the token, then the place: whoever finds the place free finds the token.
+        # First the token, then the place: a caller that finds the place free finds the token.
         if self._in_flight.get(entry) is in_flight:
             self._in_flight.pop(entry, None)
         if isinstance(outcome, CachedToken):
@@ -236,7 +236,7 @@ class TokenCache:
             self._circuit = (now, now + CIRCUIT_BREAKER_SECONDS)
 
     def forget_tokens(self) -> None:
-        """Hand out no token that is held now."""
+        """Forget all cached tokens."""
         entries, self._entries, self._by_request = self._entries, {}, {}
         for entry in entries.values():
             entry.cached = None

@@ -80,7 +80,7 @@ def one_at_a_time(port: int, send: Send) -> Send:
 
     def send_alone(resource: str, seconds: float) -> Reply | NoReply | None:
         if sys.is_finalizing():
-            # The other threads are gone, and with them whoever would release the lock.
+            # The other threads are gone, the one that held the lock among them.
             return send(resource, seconds)
         deadline = monotonic() + seconds
         turn = None

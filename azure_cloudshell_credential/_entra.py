@@ -13,7 +13,7 @@ import re
 _CODE = r"AADSTS([0-9]{1,8})"
 _RETRY = "Entra calls this a temporary condition. Try again in a minute."
 # Cloud Shell's documentation (msi-authorization) and Azure/CloudShell#490: az login inside the container is a sign-in
-# from the container, which is no managed device.
+# from the container, which is not a managed device.
 _CONDITIONAL_ACCESS = (
     "A Conditional Access policy blocks this. 'az login' inside Cloud Shell is judged as a sign-in from a device of "
     "its own, an unmanaged one, and may be blocked too: sign in on a device that the policy accepts, or ask your "

@@ -1,24 +1,26 @@
-"""An acquisition under way: the daemon thread that runs it, and the future that everyone waits for.
+"""An acquisition under way: the daemon thread that runs it, and the future that every caller waits for.
 
-Theory of operation. Whoever wants a token never acquires it on their own thread or event loop: they wait for a future,
-and may go away at any moment (a cancelled task, a timeout, Ctrl-C, a loop that is closed, a signal handler that raises)
-without anything being lost. That leaves the starting of the thread as the one thing a caller does, and a caller can be
-interrupted there too. So starting is repeatable: a thread begins by claiming the acquisition, which one of them can,
-and whoever waits for one that nobody has claimed after a moment starts another thread. And it is one operation on the
-caller's thread: ``Thread.start``, which waits for the new thread under a lock that the new thread takes, is called on a
-bare thread, where no signal handler runs. Interrupted on the main thread, it would leave the new one waiting for ever.
+Theory of operation. A caller never acquires a token on its own thread or event loop. It waits for a future, and may go
+away at any moment: a cancelled task, a timeout, Ctrl-C, a closed loop, a signal handler that raises. Nothing is lost.
+The one thing a caller does is start the thread, and it can be interrupted there too. Therefore:
+
+- Starting is repeatable. A thread begins by claiming the acquisition, which only one thread can. A caller whose
+  acquisition is still unclaimed after a moment starts another thread.
+- Starting is one operation on the caller's thread. ``Thread.start`` waits for the new thread under a lock that the new
+  thread takes; interrupted there on the main thread, it would leave the new one waiting for ever. It is called on a
+  bare thread instead, where no signal handler runs.
 
 Waiting is repeatable as well. :meth:`InFlight.seconds_to_wait` makes sure that the acquisition runs, and that it ends:
-once it is overdue (a hook or a transport that never comes back) it fails for all who wait. Callers differ only in how
-they wait that long.
+once it is overdue (a hook or a transport that never returns) it fails for every caller. Callers differ only in how they
+wait that long.
 
-Where no thread can be started (interpreter shutdown, thread limit, a signal handler or finalizer that runs inside
-``threading`` itself, whose lock the new thread would wait for) the caller runs the acquisition. Executors will not do
-for any of this: the interpreter, and ``asyncio.run``, wait for their threads on the way out.
+Where no thread can be started, the caller runs the acquisition: at interpreter shutdown, at the thread limit, and in a
+signal handler or finalizer that runs inside ``threading`` itself, whose lock the new thread would wait for. Executors do
+not work here: the interpreter, and ``asyncio.run``, wait for their threads on the way out.
 
-``concurrent.futures.Future`` will not do either: it has a lock that callers take, and an exception that a signal
-handler raises between the taking and the ``with`` block behind it leaves it taken for ever. Here nothing is shared but
-a list, to which each waiter adds how to wake it, and two attributes.
+``concurrent.futures.Future`` does not work either. Callers take its lock, and an exception that a signal handler raises
+between the taking and the ``with`` block leaves it taken for ever. Here callers share a list, to which each adds how to
+wake it, and two attributes.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ class InFlight:
         self._deadline: float | None = None
 
     def start(self) -> None:
-        """Run it in a daemon thread, in a copy of the context of whoever asked; or here, where there can be none."""
+        """Run it in a daemon thread, in a copy of the caller's context; or here, where no thread can be started."""
         self._started = self._now()
         if not sys.is_finalizing() and not _is_inside_threading():
             # Looked up now: gevent and eventlet may have replaced it. RuntimeError: no thread can be started.
@@ -129,7 +131,7 @@ class InFlight:
             return self._start_grace
         if self.budget is None:
             return _NO_BUDGET_CHECK
-        # Whoever claimed it may have been interrupted before it could say until when it runs.
+        # The thread that claimed it may have been interrupted before it set the deadline.
         deadline = self._started + self.budget if self._deadline is None else self._deadline
         remaining = deadline + _GRACE - self._now()
         if remaining <= 0:
@@ -158,7 +160,7 @@ class InFlight:
         return self.outcome()
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Call back once, on whatever thread, when it has ended or has to be started again; not if it has ended."""
+        """Call back once, on any thread, when it has ended or has to be started again. Not if it ended before."""
         self._wake.append(wake)
 
     def outcome(self) -> Any:
@@ -171,11 +173,11 @@ class InFlight:
         """End it with an outcome or an exception, unless it has ended."""
         if self._is_done:
             return
-        # Two threads may get here, when it was overdue and came back all the same: either outcome will do, and whoever
-        # is interrupted here leaves it to the next.
+        # Two threads may get here, when it was overdue and came back all the same: either outcome will do, and a thread
+        # that is interrupted here leaves it to the next.
         self._outcome = self._finish(self, outcome)
         self._is_done = True
-        # Whoever subscribes from now on sees that it has ended.
+        # A caller that subscribes from now on sees that it has ended.
         self._wake_all()
 
     def _wake_all(self) -> None:
@@ -187,7 +189,7 @@ class InFlight:
         """Acquire, unless another thread does.
 
         :param is_callers: whether this is the thread of a caller. What a signal handler raises there is for that caller
-            alone, and cannot be told from what a hook raises; whoever else waits starts the acquisition again.
+            alone, and cannot be told from what a hook raises; the other callers start the acquisition again.
         """
         if not self._claim.acquire(blocking=False):
             return

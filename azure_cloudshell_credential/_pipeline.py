@@ -113,7 +113,7 @@ def _no_reply(error: AzureError | OSError) -> NoReply:
 class BufferedResponse(HttpResponse):
     """A reply that has been read to its end, in azure-core's form. Its repr does not show the body.
 
-    azure-core logs headers, so that whatever looks like a token is taken out of them.
+    azure-core logs headers, so anything that looks like a token is taken out of them.
     """
 
     def __init__(self, request: HttpRequest, status: int, headers: Mapping[str, str], body: bytes) -> None:

@@ -2,7 +2,7 @@
 
 The standard library's request handler reads the requests, one thread for each connection; what is added here is what a
 token server needs: it listens on loopback only, refuses what a browser or a rebound name sends, bounds what it reads,
-and stops at once whatever connections are open. Sockets are bound by :meth:`Server.start` and the handler is imported
+and stops at once, even with connections open. Sockets are bound by :meth:`Server.start` and the handler is imported
 with the first connection, so that starting a server costs next to nothing.
 """
 
@@ -233,7 +233,7 @@ class Server:
         connection.close()
 
     def respond(self, request: Request) -> Response:
-        """Respond to a request, whatever happens on the way."""
+        """Respond to a request, even if the handler fails."""
         try:
             return self._handle(request)
         except Exception as error:
@@ -347,7 +347,7 @@ def handler_class() -> Any:
             self._write(error_response(status, "bad_request", message))
 
         def __getattr__(self, name: str) -> Any:
-            # Whatever the method: it is the server's to judge.
+            # Any method: the server judges it.
             if name.startswith("do_"):
                 return self._respond
             raise AttributeError(name)
@@ -387,7 +387,7 @@ def handler_class() -> Any:
             self.wfile.flush()
 
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
-            """Log nothing: whoever handles requests knows what may be logged."""
+            """Log nothing: only the request handler knows what may be logged."""
 
     _HANDLER = Handler
     return _HANDLER

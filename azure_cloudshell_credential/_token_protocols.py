@@ -120,7 +120,7 @@ class CloudShellProtocol(_MetadataProtocol):
 
 
 class ImdsProtocol(_MetadataProtocol):
-    """A virtual machine's: the Azure CLI and whatever has no environment variable of its own but the host's."""
+    """A virtual machine's: the Azure CLI, and others that read only the variable for the host."""
 
     paths = (IMDS_PATH,)
     missing = "Required query variable 'resource' is missing"
@@ -178,7 +178,7 @@ class AppServiceProtocol(TokenProtocol):
 
 
 class AzdProtocol(TokenProtocol):
-    """``AZD_AUTH_ENDPOINT`` and ``AZD_AUTH_KEY``: azd's own, in which it hands its token requests to whoever ran it."""
+    """``AZD_AUTH_ENDPOINT`` and ``AZD_AUTH_KEY``: azd's own, to send its token requests to the program that started it."""
 
     paths = (AZD_PATH,)
 

@@ -1,4 +1,4 @@
-"""List the virtual machines of a subscription as whoever is signed in: in Cloud Shell, or with az login.
+"""List the virtual machines of a subscription as the signed-in user: in Cloud Shell, or with az login.
 
 Needs ``pip install azure-cloudshell-credential azure-mgmt-compute``::
 

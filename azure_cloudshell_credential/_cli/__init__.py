@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from saying so while it shuts down.
+        # The reader of our output has gone; keep the interpreter from saying so while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except CommandError as error:

@@ -1,8 +1,8 @@
 """Running the user's command inside an environment, and leaving nothing of it behind.
 
 Its exit status, standard input and output are its own. Ctrl-C reaches it from the terminal; SIGTERM, SIGHUP and SIGQUIT
-are passed on. Whatever ends this process takes the command with it, so that it does not go on asking an endpoint that
-is no longer there: on Linux the kernel sees to that even for SIGKILL.
+are passed on. The command ends with this process, so that it does not keep asking an endpoint that
+is gone. On Linux the kernel ensures that even for SIGKILL.
 """
 
 from __future__ import annotations

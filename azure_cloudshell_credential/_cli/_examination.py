@@ -65,7 +65,7 @@ def probe_audiences(
 ) -> Iterator[Probe]:
     """Ask for every well-known audience in turn, Resource Manager first.
 
-    :param seconds: for each question at most.
+    :param seconds: per audience.
     :param waiting_for: entered while one audience is asked for, given its name.
     """
     if environment.endpoint is None:

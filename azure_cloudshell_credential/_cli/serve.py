@@ -46,7 +46,7 @@ def _serve(broker: CloudShellBroker, arguments: argparse.Namespace) -> int:
     who = _protocol.user_in(claims) or _protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
     say(f"Serving tokens of {who} in tenant {_protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
     if arguments.path_secret:
-        say("They are REAL: whoever knows the URL below can act as this user. Ctrl-C stops it.")
+        say("They are REAL: anyone who knows the URL below can act as this user. Ctrl-C stops it.")
     else:
         say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
     say("In another shell:")

@@ -1,7 +1,7 @@
 """Waiting on an event loop, asyncio's or trio's, for an acquisition that threads and other loops wait for too.
 
 A caller who is cancelled leaves the acquisition alone, and a loop that is closed while it waits does not disturb
-whoever ends the acquisition.
+the thread that ends the acquisition.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class CloudShellBroker:
         with CloudShellBroker() as broker:
             subprocess.run(command, env=broker.child_environment(os.environ))
 
-    It listens on loopback only. Whoever does not know its URL, which carries 256 random bits, is answered with 404; so
+    It listens on loopback only. A request without its URL, which carries 256 random bits, gets a 404; so
     only the programs that were given its environment can ask. Every program of the same user can read that environment
     (``/proc/PID/environ``), as it can run ``az`` itself.
 
@@ -112,7 +112,7 @@ class CloudShellBroker:
         self._server.serve()
 
     def stop(self) -> None:
-        """Stop serving, whatever connections are open."""
+        """Stop serving, even with connections open."""
         self._server.stop()
 
     def __enter__(self) -> CloudShellBroker:
@@ -128,7 +128,7 @@ class CloudShellBroker:
         self.stop()
 
     def __repr__(self) -> str:
-        # Without the URL, whose secret lets whoever knows it ask.
+        # Without the URL, which holds the secret.
         return f"CloudShellBroker(protocol={self._protocol!r}, port={self.port})"
 
     @property

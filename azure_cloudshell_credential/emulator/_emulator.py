@@ -149,7 +149,7 @@ class CloudShellEmulator:
         return self
 
     def stop(self) -> None:
-        """Stop serving, whatever connections are open."""
+        """Stop serving, even with connections open."""
         self._server.stop()
 
     def __enter__(self) -> CloudShellEmulator:
@@ -275,7 +275,7 @@ class CloudShellEmulator:
             os.environ.update(self.environment)
 
     def revoke_tokens(self) -> None:
-        """End the life of all tokens handed out so far: new ones are issued, and stand-ins take no old one.
+        """Expire all tokens issued so far: new ones are issued, and stand-ins refuse the old ones.
 
         Clients do not know, as after a revocation by Entra: they go on using those that they hold.
         """

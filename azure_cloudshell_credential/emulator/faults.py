@@ -19,7 +19,7 @@ class ScriptedReply:
     :param headers: further headers.
     :param seconds: how long to wait before it.
     :param drops: close the connection instead of replying.
-    :param token_for: reply with a token for this resource, whatever was asked.
+    :param token_for: reply with a token for this resource instead of the one requested.
     :param token_life: reply with a token that expires in this many seconds, which may be negative.
     """
 

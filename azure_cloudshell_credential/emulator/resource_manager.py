@@ -62,7 +62,7 @@ class _RejectedError(Exception):
 
 
 class ResourceManagerStandIn:
-    """Lists the subscriptions and virtual machines of an imaginary company to whoever has a token for them.
+    """Lists the subscriptions and virtual machines of a made-up company to clients with a token for them.
 
     :param shell: the emulator whose tokens it takes.
     :keyword str subscription_tenant_id: the tenant of the subscription. Default: the one signed in to at the time.
