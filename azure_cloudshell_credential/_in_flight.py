@@ -15,8 +15,8 @@ once it is overdue (a hook or a transport that never returns) it fails for every
 wait that long.
 
 Where no thread can be started, the caller runs the acquisition: at interpreter shutdown, at the thread limit, and in a
-signal handler or finalizer that runs inside ``threading`` itself, whose lock the new thread would wait for. Executors do
-not work here: the interpreter, and ``asyncio.run``, wait for their threads on the way out.
+signal handler or finalizer that runs inside ``threading`` itself, whose lock the new thread would wait for. Executors
+do not work here: the interpreter, and ``asyncio.run``, wait for their threads on the way out.
 
 ``concurrent.futures.Future`` does not work either. Callers take its lock, and an exception that a signal handler raises
 between the taking and the ``with`` block leaves it taken for ever. Here callers share a list, to which each adds how to

@@ -178,7 +178,7 @@ class AppServiceProtocol(TokenProtocol):
 
 
 class AzdProtocol(TokenProtocol):
-    """``AZD_AUTH_ENDPOINT`` and ``AZD_AUTH_KEY``: azd's own, to send its token requests to the program that started it."""
+    """``AZD_AUTH_ENDPOINT`` and ``AZD_AUTH_KEY``: azd's own, for asking the program that started it."""
 
     paths = (AZD_PATH,)
 
