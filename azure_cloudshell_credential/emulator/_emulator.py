@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _audiences, _cache, _services
 from .._credential import read_environment_again
@@ -76,6 +76,14 @@ class TokenRequest:
         return self.parameters.get("resource", "")
 
 
+class _Issued(NamedTuple):
+    """A token that the endpoint has issued, with its times in Unix time."""
+
+    token: str
+    issued_at: int
+    expires_on: int
+
+
 class CloudShellEmulator:
     """The token endpoint of Cloud Shell, emulated over a real socket on loopback.
 
@@ -89,12 +97,19 @@ class CloudShellEmulator:
 
     :keyword int port: the port; 0, the default, takes a free one. Tools with a hard-coded address (azure-cli, azd,
         MSAL for Python) need 50342.
-    :keyword Identity identity: who is signed in.
-    :keyword int lifetime: how long tokens live, in seconds.
-    :keyword audiences: the resources it issues tokens for; None: all.
-    :keyword float latency: seconds before each reply.
+    :keyword Identity identity: who is signed in. Default: the made-up ``Identity()``.
+    :keyword int lifetime: how long tokens live, in seconds. Default 3900, as has been seen of the endpoint.
+    :keyword audiences: the resources it issues tokens for; None: all. Default: ``DEFAULT_AUDIENCES``.
+    :keyword float latency: seconds before each reply. Default 0.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
-        2024-08.
+        2024-08. Default False.
+    :ivar identity: as the keyword; :meth:`sign_in` changes it. This and the next four can be set at any time.
+    :ivar lifetime: as the keyword, for tokens issued from now on.
+    :ivar audiences: as the keyword; :meth:`allow` and :meth:`deny` change it.
+    :ivar latency: as the keyword.
+    :ivar list_audiences: as the keyword.
+    :ivar requests: a :class:`TokenRequest` for each request so far.
+    :ivar max_concurrent_requests: how many requests were there at once, at most.
     """
 
     __module__ = "azure_cloudshell_credential.emulator"
@@ -136,7 +151,7 @@ class CloudShellEmulator:
             self._under_way = 0
             self._script: deque[ScriptedReply] = deque()
             self._failing: ScriptedReply | None = None
-            self._cache: dict[str, tuple[str, int, int]] = {}
+            self._cache: dict[str, _Issued] = {}
             self._revoked_before = 0
         _cache.forget_all_refusals()
 
@@ -294,24 +309,24 @@ class CloudShellEmulator:
 
     def issue(self, resource: str) -> tuple[str, int]:
         """The token for a resource, from the cache until it expires, and its expiry in Unix time."""
-        token, _, expires_on = self._issue(resource)
-        return token, expires_on
+        issued = self._issue(resource)
+        return issued.token, issued.expires_on
 
-    def _issue(self, resource: str) -> tuple[str, int, int]:
+    def _issue(self, resource: str) -> _Issued:
         with self._mutex:
             cached = self._cache.get(resource)
-            if cached is None or cached[2] <= time():
+            if cached is None or cached.expires_on <= time():
                 cached = self._cache[resource] = self._mint(resource, self.lifetime)
             return cached
 
-    def _mint(self, resource: str, lifetime: int) -> tuple[str, int, int]:
+    def _mint(self, resource: str, lifetime: int) -> _Issued:
         issued_at = int(time())
         self._serial += 1
         expires_on = issued_at + lifetime
         # Seen live: asked without the slash, for one of its two names, the token is for the other (azure-cli#29313).
         audience = "https://management.core.windows.net/" if resource == "https://management.azure.com" else resource
         token = _tokens.mint(self.identity, audience, min(issued_at, expires_on), expires_on, self._serial)
-        return token, issued_at, expires_on
+        return _Issued(token, issued_at, expires_on)
 
     def _respond(self, request: Request) -> Response:
         if (refused := refusal(request)) is not None:
@@ -367,11 +382,9 @@ class CloudShellEmulator:
             return protocol.error(
                 "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
             )
-        if scripted.token_life is None:
-            token, issued_at, expires_on = self._issue(resource)
-        else:
-            token, issued_at, expires_on = self._mint(resource, scripted.token_life)
-        return protocol.token(requested, token, expires_on, issued_at)
+        life = scripted.token_life
+        issued = self._issue(resource) if life is None else self._mint(resource, life)
+        return protocol.token(requested, issued.token, issued.expires_on, issued.issued_at)
 
     def _supports(self, resource: str) -> bool:
         return self.audiences is None or _plain(resource) in map(_plain, self.audiences)

@@ -33,7 +33,13 @@ class ScriptedReply:
 
 
 def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply:
-    """An error in the endpoint's form."""
+    """An error in the endpoint's form, ``{"error": {"code": ..., "message": ...}}``.
+
+    :param status: the HTTP status.
+    :param code: the code, such as ``AudienceNotSupported``.
+    :param message: the message; ``{resource}`` in it is replaced by the resource asked for.
+    :param headers: further headers.
+    """
     return ScriptedReply(status, error_body(code, message), headers)
 
 
@@ -43,7 +49,11 @@ def portal_timeout() -> ScriptedReply:
 
 
 def server_error(status: int = 500, retry_after: float | None = None) -> ScriptedReply:
-    """An error status, with or without ``Retry-After``."""
+    """An error status, with or without ``Retry-After``.
+
+    :param status: the HTTP status.
+    :param retry_after: seconds; None sends no such header.
+    """
     headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
     return ScriptedReply(status, error_body("internal_error", "Something went wrong"), headers)
 
@@ -58,7 +68,10 @@ def interaction_required() -> ScriptedReply:
 
 
 def hang(seconds: float = 3600.0) -> ScriptedReply:
-    """No answer for so long, then the emulator's own."""
+    """No answer for so long, then the emulator's own.
+
+    :param seconds: how long. The default is longer than any test waits.
+    """
     return ScriptedReply(seconds=seconds)
 
 
@@ -73,10 +86,13 @@ def garbage() -> ScriptedReply:
 
 
 def wrong_resource(resource: str = "https://graph.windows.net/") -> ScriptedReply:
-    """A token for another resource: azure-cli#12297."""
+    """A token for another resource, as seen in azure-cli#12297.
+
+    :param resource: the resource that the token is for.
+    """
     return ScriptedReply(token_for=resource)
 
 
 def expired_token() -> ScriptedReply:
-    """A token that has expired already: azure-cli#4722."""
+    """A token that expired a minute ago, as seen in azure-cli#4722."""
     return ScriptedReply(token_life=-60)
