@@ -10,7 +10,7 @@ $(shell rm -rf .venv .az)
 endif
 endif
 
-.PHONY: help demo test az coverage faults soak fuzz bench audit lint pictures wheel docs generated zipapp lowest clean
+.PHONY: help demo test node az coverage faults soak fuzz bench audit lint pictures wheel docs generated zipapp lowest clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,13 +18,15 @@ help: ## List the targets.
 demo: .venv/.demo ## Run the main job: list virtual machines; elsewhere, those of a made-up company.
 	@$(BIN)/azure-cloudshell demo
 
-test: .venv/.test .node/.installed ## Run the tests.
+test: .venv/.test ## Run the tests.
 	$(BIN)/python -m pytest
+
+node: .node/.installed ## Install what the tests with clients and services from npm need; make test then runs them.
 
 az: .venv/.test .az/.installed ## Run the tests that need the Azure CLI, which this installs.
 	$(BIN)/python -m pytest tests/test_azure_cli.py
 
-coverage: .venv/.test .node/.installed ## Run the tests and show which lines and branches they reach.
+coverage: .venv/.test ## Run the tests and show which lines and branches they reach.
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --quiet
 	$(BIN)/coverage combine --quiet
@@ -96,10 +98,9 @@ lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
 clean: ## Remove what the other targets made.
 	rm -rf .venv .node .az build dist site .mypy_cache .ruff_cache .hypothesis .coverage
 
-# Real clients and services from npm. Where npm is missing, the tests that need them say so and are skipped.
 .node/.installed: tests/node/package.json
 	@mkdir -p .node && cp tests/node/package.json .node/
-	@if command -v npm >/dev/null; then npm install --prefix .node --silent --no-audit --no-fund; fi
+	npm install --prefix .node --silent --no-audit --no-fund
 	@touch $@
 
 .az/.installed:

@@ -633,3 +633,26 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
         assert broken.outcome().what.startswith("The token request for r was broken off")
     finally:
         release.set()
+
+
+def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none() -> None:
+    cache = TokenCache(5)
+    refused = cache.claim("r", lambda: pytest.fail("asked"), may_wait=False)
+    assert isinstance(refused, Failure)
+    assert refused.kind == "nested"
+    assert refused.what.startswith("A token for r was requested")
+    stale = run_to_its_end(cache.claim("r", lambda: token("stale", int(time.time()) + 60)))
+    cache._entries["r"].refresh_from = 0.0
+    assert cache.claim("r", lambda: pytest.fail("asked"), may_wait=False) is stale
+
+
+def test_while_one_is_under_way_no_other_is_made() -> None:
+    cache = TokenCache(5)
+    release = Event()
+    first = cache.claim("r", lambda: (release.wait(20) and token()) or token())
+    made: list[Any] = []
+    new = cache._new
+    cache._new = lambda *given: made.append(new(*given)) or made[-1]  # type: ignore[method-assign,func-returns-value]
+    assert cache.claim("r", token) is first
+    assert made == []
+    release.set()

@@ -24,6 +24,7 @@ from azure_cloudshell_credential._protocol import (
     scope_to_resource,
     shown_claim,
     user_in,
+    wrong_tenant,
 )
 
 from .conftest import CANARY, SECRET
@@ -644,3 +645,33 @@ def test_reprs_show_no_body() -> None:
     assert CANARY not in repr(ok())
     assert "late" in repr(NoReply("late"))
     assert "timeout" in repr(Failure("timeout", "It.", "That."))
+
+
+@pytest.mark.parametrize(
+    ("of_the_token", "requested", "of_the_environment", "fits"),
+    [
+        ("t", None, None, True),
+        ("t", "", None, True),
+        ("t", "T", None, True),
+        ("t", "t", "u", True),
+        (None, "t", "T", True),
+        ("t", "u", "u", False),
+        (None, "u", "t", False),
+        (None, "u", None, False),
+    ],
+)
+def test_a_token_is_for_the_tenant_requested_or_there_is_a_failure(
+    of_the_token: str | None, requested: str | None, of_the_environment: str | None, fits: bool
+) -> None:
+    token = Token("x", 1, tenant_id=of_the_token)
+    failure = wrong_tenant("https://vault.azure.net", token, requested, of_the_environment)
+    if fits:
+        assert failure is None
+        return
+    assert failure is not None
+    known = of_the_token or of_the_environment
+    signed_in = f"only {known}." if known else "an unknown tenant (the token has no tid claim)."
+    assert failure.what == (
+        f"A token for https://vault.azure.net in tenant {requested} was requested, but Cloud Shell is signed in to "
+        f"{signed_in}"
+    )

@@ -20,7 +20,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 from azure_cloudshell_credential.emulator.anywhere import anywhere
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
-from .conftest import ARM, run_with_tls
+from .conftest import run_with_tls
 
 NAMES = ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]
 
@@ -245,4 +245,3 @@ def test_anywhere_is_azure_inside_cloud_shell(
         assert azure.client_options == {"base_url": url, "credential_scopes": [f"{url}/.default"]}
         # The very client that users construct takes them.
         assert ComputeManagementClient(CloudShellCredential(), "s", **azure.client_options)
-    assert ARM == "https://management.azure.com/.default"
