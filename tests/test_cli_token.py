@@ -247,7 +247,9 @@ def test_every_advice_to_sign_in_names_the_option_that_uses_it(shell: CloudShell
     shell.script(*[faults.error(400, "odd", "Odd")] * 4)
     assert "sign in with 'az login' and add --fallback" in token(shell, "--timeout", "0.3").stderr
     shell.script(faults.error(400, "x", "AADSTS50057: disabled"))
-    assert "add --fallback" in token(shell).stderr
+    assert "--fallback" not in token(shell).stderr
+    shell.script(faults.error(400, "x", "AADSTS50076: mfa"))
+    assert "Sign in with 'az login' and add --fallback" in token(shell).stderr
 
 
 def test_the_tenant_can_be_named(shell: CloudShellEmulator, fake_az: str) -> None:
@@ -381,6 +383,21 @@ def test_a_wrong_timeout_is_explained_with_the_commands_own_usage(value: str, sa
 
 def test_a_timeout_of_years_is_a_number(shell: CloudShellEmulator) -> None:
     assert token(shell, "--timeout", "1e9").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["User.Read"], ["--scope", "Mail.Send"], ["--resource", "User.Read"]])
+def test_a_bare_permission_says_which_scope_to_use(shell: CloudShellEmulator, arguments: list[str]) -> None:
+    done = token(shell, *arguments)
+    assert done.returncode == 2
+    assert "is a permission without its resource" in done.stderr
+    assert "https://graph.microsoft.com/.default" in done.stderr
+    assert shell.requests == []
+
+
+def test_a_command_to_run_stands_at_the_end_of_an_error(shell: CloudShellEmulator) -> None:
+    done = token(shell, "--tenant", "9999")
+    assert "Add --fallback, which tries the other ways to sign in. Switch the directory" in done.stderr
+    assert done.stderr.endswith("or run az login --tenant 9999\n")
 
 
 def test_an_unknown_option_shows_the_commands_own_usage() -> None:

@@ -115,6 +115,8 @@ def resource_of(arguments: Any, cloud: str | None) -> str:
     named = _audiences.resource_for(text, _audiences.cloud_named(cloud))
     if named is not None:
         return named
+    if _protocol.is_bare_permission(text):
+        raise CommandError(_failures.permission_without_resource(text).message, 2)
     if "://" not in text and not text.startswith("urn:") and not _is_guid(text):
         names = ", ".join(sorted(audience.name for audience in _audiences.KNOWN))
         raise CommandError(
@@ -165,7 +167,10 @@ def _advice(failure: Failure) -> str:
     for sign_in in ("sign in with 'az login'", "Sign in with 'az login'"):
         if sign_in in failure.advice:
             return failure.advice.replace(sign_in, f"{sign_in} and add --fallback")
-    return f"{failure.advice} Or add --fallback, which tries the other ways to sign in."
+    if failure.kind == "entra":
+        # What is wrong is the account, the resource or the session: another sign-in does not help.
+        return failure.advice
+    return f"Add --fallback, which tries the other ways to sign in. {failure.advice}"
 
 
 def _fallback_token(resource: str, failure: Failure, arguments: Any) -> tuple[str, int]:
