@@ -32,6 +32,11 @@ def test_demo_lists_emulated_machines_outside_cloud_shell() -> None:
     assert lines[11].startswith("Next: ")
 
 
+def test_demo_works_behind_a_proxy() -> None:
+    done = run("demo", HTTPS_PROXY="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_demo_fits_the_terminal_and_loses_no_name() -> None:
     output = on_a_terminal("demo", COLUMNS="60")
     assert "\x1b[32mrunning" in output

@@ -104,3 +104,16 @@ def test_azure_identity_for_javascript_gets_a_token(shell: CloudShellEmulator, t
 def test_it_serves_whatever_the_python(tmp_path: Path) -> None:
     done = run("emulate", "--port", "0", "--exec", sys.executable, "-c", "import os; print(os.environ['MSI_ENDPOINT'])")
     assert done.stdout.startswith("http://localhost:")
+
+
+@pytest.mark.parametrize("options", [[], ["--with-azure"]])
+def test_demo_inside_never_asks_azure_itself(options: list[str]) -> None:
+    words = [sys.executable, "-m", "azure_cloudshell_credential", "demo"]
+    done = run("emulate", "--port", "0", *options, "--exec", *words, HTTPS_PROXY="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    assert "build-agent" in done.stdout
+    refused = run("emulate", "--port", "0", *options, "--exec", *words, "--subscription", "nope")
+    assert refused.returncode == 1
+    complaints = [line for line in refused.stderr.splitlines() if line.startswith("azure-cloudshell: Azure")]
+    assert len(complaints) == 1
+    assert refused.stderr.count("SubscriptionNotFound") == 1

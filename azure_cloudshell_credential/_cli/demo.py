@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 machines = list(_machines(client))
             except HttpResponseError as error:
-                raise CommandError(f"Azure Resource Manager refused: {error.message}") from None
+                raise CommandError(f"Azure Resource Manager refused: {error.message.splitlines()[0]}") from None
         if machines:
             console.print(_table(machines))
         else:

@@ -154,19 +154,13 @@ class CloudShellBroker:
     def child_environment(self, environ: Any) -> dict[str, str]:
         """The variables for a program that is to ask the broker.
 
-        ``NO_PROXY`` gains this machine's names: Python's and JavaScript's clients send requests to loopback through a
-        proxy otherwise, and with them the token.
+        ``NO_PROXY`` gains this machine's names.
 
         :param environ: the variables it would have without the broker, usually ``os.environ``.
         """
         removed = self.removed
         variables = {name: value for name, value in environ.items() if name not in removed}
-        variables.update(self.environment)
-        for name in ("NO_PROXY", "no_proxy"):
-            hosts = [host for host in variables.get(name, "").split(",") if host.strip()]
-            missing = [host for host in ("localhost", "127.0.0.1") if host not in map(str.strip, hosts)]
-            variables[name] = ",".join([*hosts, *missing])
-        return variables
+        return {**variables, **self.environment, **_environment.without_proxy_for_loopback(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.

@@ -31,7 +31,7 @@ from .._token_protocols import (
     ImdsProtocol,
     TokenProtocol,
 )
-from . import _tokens
+from . import _tokens, _variables
 from ._tokens import Identity
 from .faults import ScriptedReply
 
@@ -217,22 +217,13 @@ class CloudShellEmulator:
 
         Credentials that were made before, without an endpoint of their own, are led to it too.
         """
-        removed = [name for name in IDENTITY_VARIABLES if name not in self.environment]
-        before = {name: os.environ.get(name) for name in (*self.environment, *removed)}
-        os.environ.update(self.environment)
-        for name in removed:
-            os.environ.pop(name, None)
-        self._is_environment = True
-        read_environment_again()
         try:
-            yield
+            with _variables.changed({**dict.fromkeys(IDENTITY_VARIABLES), **self.environment}):
+                self._is_environment = True
+                read_environment_again()
+                yield
         finally:
             self._is_environment = False
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
             read_environment_again()
 
     @property

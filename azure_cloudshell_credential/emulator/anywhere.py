@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _audiences, _environment
+from . import _variables
 
 RESOURCE_MANAGER_VARIABLE = "AZURE_CLOUDSHELL_RESOURCE_MANAGER"
-"""Names the Resource Manager stand-in of ``azure-cloudshell emulate --with-azure``."""
+"""Names the Resource Manager stand-in that ``azure-cloudshell emulate --with-azure`` has started."""
+
+NO_RESOURCE_MANAGER = "none"
+"""Its value without ``--with-azure``: the tokens are made up, and Azure itself is not to be asked with them."""
 
 _SCOPE = "https://management.azure.com/.default"
 
@@ -49,7 +53,11 @@ def emulated() -> Iterator[Azure]:
     from . import CloudShellEmulator
     from .resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
-    with CloudShellEmulator() as shell, shell.as_environment(), ResourceManagerStandIn(shell) as manager:
+    with ExitStack() as stack:
+        stack.enter_context(_variables.changed(_environment.without_proxy_for_loopback(os.environ)))
+        shell = stack.enter_context(CloudShellEmulator())
+        stack.enter_context(shell.as_environment())
+        manager = stack.enter_context(ResourceManagerStandIn(shell))
         options: dict[str, Any] = {"base_url": manager.url, "connection_verify": manager.ca_file}
         yield Azure(True, manager.url, _SCOPE, manager.ca_file, SUBSCRIPTION_ID, options)
 
@@ -62,11 +70,12 @@ def anywhere() -> Iterator[Azure]:
     """
     environment = _environment.read(os.environ)
     options: dict[str, Any]
-    if stand_in := os.environ.get(RESOURCE_MANAGER_VARIABLE):
+    stand_in = os.environ.get(RESOURCE_MANAGER_VARIABLE)
+    if stand_in and stand_in != NO_RESOURCE_MANAGER:
         ca_file = os.environ.get("REQUESTS_CA_BUNDLE", "")
         options = {"base_url": stand_in, "connection_verify": ca_file}
         yield Azure(True, stand_in, _SCOPE, ca_file, os.environ.get("AZURE_SUBSCRIPTION_ID"), options)
-    elif environment.endpoint is not None:
+    elif environment.endpoint is not None and not stand_in:
         cloud = _audiences.cloud_named(environment.cloud)
         scope = f"{cloud.resource_manager}/.default"
         options = {"base_url": cloud.resource_manager, "credential_scopes": [scope]}
