@@ -253,8 +253,11 @@ def main() -> None:
     if arguments.action == "merge":
         table = _services.observations()
         for report in arguments.reports:
-            content = json.loads(report.read_text(encoding="utf-8"))
-            table = merge(table, content, arguments.host, arguments.source)
+            try:
+                content = json.loads(report.read_text(encoding="utf-8"))
+                table = merge(table, content, arguments.host, arguments.source)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                parser.error(f"{report} is not what doctor --report writes: {type(error).__name__}: {error}")
         TABLE.write_text(written(table), encoding="utf-8")
     for file, text in generated().items():
         file.write_text(text, encoding="utf-8")
