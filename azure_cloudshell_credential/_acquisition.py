@@ -103,7 +103,7 @@ def acquire(
     :param send: sends one request.
     :param policy: the budget.
     :param pause: waits so many seconds after a failure, and returns those of them that are to be taken off the budget
-        although they have not passed. Default: :func:`sleeping`.
+        although they have not passed. Default: ``sleeping``.
     """
     start = monotonic()
     deadline = start + policy.timeout
@@ -134,7 +134,7 @@ def acquire(
 
 
 def sleeping(seconds: float, failure: Failure) -> float:
-    """Wait. The pytest fixture ``cloud_shell`` puts :func:`skipping` in its place."""
+    """Wait. The pytest fixture ``cloud_shell`` puts ``skipping`` in its place."""
     sleep(seconds)
     return 0.0
 

@@ -137,7 +137,7 @@ class TokenCache:
     ) -> CachedToken | Failure | InFlight:
         """What a caller who wants a token is to have: the token, why there is none, or an acquisition to wait for.
 
-        An acquisition's outcome is a :class:`CachedToken` or a :class:`~._failures.Failure`.
+        An acquisition's outcome is a ``CachedToken`` or a ``Failure``.
 
         :param resource: what the token is cached under.
         :param acquire: asks for it.

@@ -1,7 +1,7 @@
 """The cache of this package, and its one acquisition for all who wait, in front of any synchronous credential.
 
 azure-identity's credentials for developers start a process for every token (``az``, ``azd``, PowerShell: 0.3 s and
-more, azure-sdk-for-python#38912, #40636), and its chains keep nothing. :class:`CachedTokens` keeps what they return, by
+more, azure-sdk-for-python#38912, #40636), and its chains keep nothing. ``CachedTokens`` keeps what they return, by
 scope and tenant, with the freshness rules of Cloud Shell's own tokens, and asks once however many wait.
 """
 

@@ -28,17 +28,17 @@ _CLOUD_SHELL_WHEN = ("", "prod", "dev", "managedidentitycredential")
 class DefaultCloudShellCredential(ChainedTokenCredential):
     """A ``DefaultAzureCredential`` that works in Cloud Shell: one line for a script that runs there and anywhere else.
 
-    ::
+    For example:
 
         client = ComputeManagementClient(DefaultCloudShellCredential(), subscription_id)
 
     It tries, in this order, and takes the first token: a service principal from environment variables; Cloud Shell;
-    and the rest of :class:`~azure.identity.DefaultAzureCredential` (workload identity, managed identity, Azure CLI,
+    and the rest of ``DefaultAzureCredential`` (workload identity, managed identity, Azure CLI,
     Azure PowerShell, Azure Developer CLI, ...). Where the managed identity step would ask Cloud Shell's endpoint once
     more, it is left out: an error there would end the chain before the Azure CLI is reached.
 
     Tokens are cached in memory, by scope and tenant, whichever credential they are from; a claims challenge is always
-    asked for. All keyword arguments of ``DefaultAzureCredential`` and of :class:`CloudShellCredential` are accepted.
+    asked for. All keyword arguments of ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted.
 
     :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default False.
     :raises ValueError: if no step is left, or for a value that one of the steps refuses.
@@ -65,8 +65,8 @@ class DefaultCloudShellCredential(ChainedTokenCredential):
         :keyword str tenant_id: the tenant the token must be for.
         :keyword bool enable_cae: whether the token may be subject to Continuous Access Evaluation. Default False.
         :return: the token and its expiry in Unix time.
-        :rtype: ~azure.core.credentials.AccessToken
-        :raises ~azure.core.exceptions.ClientAuthenticationError: if no credential has a token. The message says what
+        :rtype: azure.core.credentials.AccessToken
+        :raises azure.core.exceptions.ClientAuthenticationError: if no credential has a token. The message says what
             each of them said.
         """
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
@@ -76,11 +76,11 @@ class DefaultCloudShellCredential(ChainedTokenCredential):
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
         :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword options: ``claims``, ``tenant_id`` and ``enable_cae`` as in :meth:`get_token`; None counts as absent.
-        :paramtype options: ~azure.core.credentials.TokenRequestOptions
+        :keyword options: ``claims``, ``tenant_id`` and ``enable_cae`` as in ``get_token``; None counts as absent.
+        :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
-        :rtype: ~azure.core.credentials.AccessTokenInfo
-        :raises ~azure.core.exceptions.ClientAuthenticationError: as :meth:`get_token`.
+        :rtype: azure.core.credentials.AccessTokenInfo
+        :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
         """
         return as_info(self._token(scopes, dict(options or {})))
 

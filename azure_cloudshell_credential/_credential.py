@@ -1,7 +1,7 @@
 """``CloudShellCredential``, and what it has in common with its asynchronous version.
 
 The two classes differ in how they wait for a token, and in nothing else: what may be answered at once and what has to
-be acquired is decided in :class:`CredentialBase`.
+be acquired is decided in ``CredentialBase``.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def as_info(cached: CachedToken) -> AccessTokenInfo:
 class CloudShellCredential(CredentialBase):
     """Authenticates as the user who is signed in to Azure Cloud Shell.
 
-    ::
+    For example:
 
         from azure.mgmt.compute import ComputeManagementClient
         from azure_cloudshell_credential import CloudShellCredential
@@ -184,7 +184,7 @@ class CloudShellCredential(CredentialBase):
 
     Cloud Shell issues its user's tokens at a local endpoint; this is that endpoint as a credential for any Azure SDK
     client. Outside Cloud Shell, and whenever the endpoint cannot help, it raises ``CredentialUnavailableError``, so
-    that a :class:`~azure.identity.ChainedTokenCredential` continues with its next credential.
+    that a ``ChainedTokenCredential`` continues with its next credential.
 
     The environment is read when the credential is constructed; constructing it raises nothing because of the
     environment, opens no connection and imports nothing heavy. An instance can be shared by threads, survives ``fork``
@@ -202,13 +202,13 @@ class CloudShellCredential(CredentialBase):
     :keyword float read_timeout: seconds to wait for a reply, within ``timeout``. Default: ``timeout``.
     :keyword transport: carries every request, and is entered and closed with the credential. Default: the package's
         own, which sends to this machine only.
-    :paramtype transport: ~azure.core.pipeline.transport.HttpTransport
+    :paramtype transport: azure.core.pipeline.transport.HttpTransport
     :keyword str user_agent: put in front of the ``User-Agent``.
     :keyword bool logging_enable: log requests and replies at DEBUG level. The body of a reply, which holds the token,
         is not logged. Default False.
-    :keyword raw_request_hook: called with each request, a :class:`~azure.core.pipeline.PipelineRequest`.
+    :keyword raw_request_hook: called with each request, a ``PipelineRequest``.
     :paramtype raw_request_hook: Callable[[PipelineRequest], None]
-    :keyword raw_response_hook: called with each reply, a :class:`~azure.core.pipeline.PipelineResponse`.
+    :keyword raw_response_hook: called with each reply, a ``PipelineResponse``.
     :paramtype raw_response_hook: Callable[[PipelineResponse], None]
     :raises ValueError: for an ``endpoint`` that is not a loopback URL, a ``timeout`` that is not a number above 0, a
         ``retry_…`` that is not a number, or an asynchronous transport.
@@ -232,8 +232,8 @@ class CloudShellCredential(CredentialBase):
         :keyword bool enable_cae: ignored; not supported by the endpoint.
         :keyword pop: a proof-of-possession request. Cloud Shell cannot satisfy any.
         :return: the token and its expiry in Unix time.
-        :rtype: ~azure.core.credentials.AccessToken
-        :raises ~azure.identity.CredentialUnavailableError: if Cloud Shell cannot issue the token. The message says
+        :rtype: azure.core.credentials.AccessToken
+        :raises azure.identity.CredentialUnavailableError: if Cloud Shell cannot issue the token. The message says
             why and what to do; ``AudienceNotSupportedError`` if the resource is not one of those it supports.
         :raises ValueError: unless there is exactly one valid scope.
         """
@@ -247,12 +247,12 @@ class CloudShellCredential(CredentialBase):
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
         :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in :meth:`get_token`; None counts as
+        :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in ``get_token``; None counts as
             absent.
-        :paramtype options: ~azure.core.credentials.TokenRequestOptions
+        :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
-        :rtype: ~azure.core.credentials.AccessTokenInfo
-        :raises ~azure.identity.CredentialUnavailableError: as :meth:`get_token`.
+        :rtype: azure.core.credentials.AccessTokenInfo
+        :raises azure.identity.CredentialUnavailableError: as ``get_token``.
         :raises ValueError: unless there is exactly one valid scope.
         """
         if not options and (cached := self._cache.fresh(scopes)) is not None:

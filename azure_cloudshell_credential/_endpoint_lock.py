@@ -1,10 +1,10 @@
 """One question at a time: a process never has two requests at one endpoint at once.
 
 Theory of operation. The endpoint has answered concurrent requests with each other's tokens (azure-cli#12297,
-go-azure-helpers#51). So :func:`one_at_a_time` puts a lock around a function that sends, whichever credentials, threads
+go-azure-helpers#51). So ``one_at_a_time`` puts a lock around a function that sends, whichever credentials, threads
 and event loops the requests come from. The lock has a time limit, since a hook or a transport may never come back. A
 thread that is inside a request must not wait for another one (a hook, a signal handler or a finalizer that asks for a
-token): :func:`is_asking` tells.
+token): ``is_asking`` tells.
 
 The lock is a plain one, taken with a timeout, and not a ``Condition``, in whose code an exception from a signal handler
 could leave it taken.

@@ -18,7 +18,7 @@ from ._failures import Failure
 class AudienceNotSupportedError(CredentialUnavailableError):
     """Cloud Shell does not issue tokens for this resource.
 
-    A :class:`~azure.identity.CredentialUnavailableError`, so a chain continues with its next credential.
+    A ``CredentialUnavailableError``, so a chain continues with its next credential.
 
     :param message: what happened and what to do.
     :param resource: the resource requested.

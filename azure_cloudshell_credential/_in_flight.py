@@ -10,7 +10,7 @@ The one thing a caller does is start the thread, and it can be interrupted there
   thread takes; interrupted there on the main thread, it would leave the new one waiting for ever. It is called on a
   bare thread instead, where no signal handler runs.
 
-Waiting is repeatable as well. :meth:`InFlight.seconds_to_wait` makes sure that the acquisition runs, and that it ends:
+Waiting is repeatable as well. ``seconds_to_wait`` makes sure that the acquisition runs, and that it ends:
 once it is overdue (a hook or a transport that never returns) it fails for every caller. Callers differ only in how they
 wait that long.
 
@@ -150,7 +150,7 @@ class InFlight:
         return self._is_done
 
     def wait(self) -> Any:
-        """Wait on this thread until it has ended, and return what came of it as :meth:`outcome` does."""
+        """Wait on this thread until it has ended, and return what came of it as ``outcome`` does."""
         while not self._is_done:
             gate = Lock()
             gate.acquire()

@@ -240,8 +240,8 @@ class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
         :keyword float connection_timeout: seconds for connecting.
         :keyword float read_timeout: seconds for everything: connecting, sending and reading.
         :raises ValueError: if a hook has pointed the request away from this machine.
-        :raises ~azure.core.exceptions.ServiceRequestError: if the connection fails.
-        :raises ~azure.core.exceptions.ServiceResponseTimeoutError: if the reply is not complete in time.
+        :raises azure.core.exceptions.ServiceRequestError: if the connection fails.
+        :raises azure.core.exceptions.ServiceResponseTimeoutError: if the reply is not complete in time.
         """
         endpoint = Endpoint(request.url)
         outcome = _exchange.post(

@@ -1,8 +1,8 @@
 """The protocol of the token endpoint, without I/O.
 
 Two things are known here and nowhere else: which resource a scope means and how to ask for it, and what a reply means.
-Pure functions over plain values: the code that sends the request passes a :class:`Reply` in and gets a :class:`Token`
-or a :class:`~._failures.Failure` out.
+Pure functions over plain values: the code that sends the request passes a ``Reply`` in and gets a ``Token``
+or a ``Failure`` out.
 """
 
 from __future__ import annotations

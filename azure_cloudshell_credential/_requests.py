@@ -23,7 +23,7 @@ class CloudShellAuth(AuthBase):
     :param scope: what the token is for. Default: Azure Resource Manager, in the cloud that ``ACC_CLOUD`` names.
     :keyword credential: where to get the token, such as a ``ChainedTokenCredential``. Default: a
         ``CloudShellCredential``.
-    :paramtype credential: ~azure.core.credentials.TokenCredential
+    :paramtype credential: azure.core.credentials.TokenCredential
     """
 
     __module__ = "azure_cloudshell_credential"
@@ -37,7 +37,7 @@ class CloudShellAuth(AuthBase):
         """Add the ``Authorization`` header.
 
         :raises ValueError: if the request would carry the token over plain HTTP.
-        :raises ~azure.identity.CredentialUnavailableError: if there is no token, as ``CloudShellCredential.get_token``.
+        :raises azure.identity.CredentialUnavailableError: if there is no token, as ``CloudShellCredential.get_token``.
         """
         if not (request.url or "").lower().startswith("https://"):
             raise ValueError("A token is sent over HTTPS only; use an https:// URL.")

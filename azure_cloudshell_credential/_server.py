@@ -2,7 +2,7 @@
 
 The standard library's request handler reads the requests, one thread for each connection; what is added here is what a
 token server needs: it listens on loopback only, refuses what a browser or a rebound name sends, bounds what it reads,
-and stops at once, even with connections open. Sockets are bound by :meth:`Server.start` and the handler is imported
+and stops at once, even with connections open. Sockets are bound by ``start`` and the handler is imported
 with the first connection, so that starting a server costs next to nothing.
 """
 
@@ -159,7 +159,7 @@ class Server:
         self.serve()
 
     def bind(self) -> None:
-        """Take the port. From now on connections are kept waiting until :meth:`serve`.
+        """Take the port. From now on connections are kept waiting until ``serve``.
 
         :raises PortInUseError: if the port is taken.
         :raises OSError: if there can be no socket.

@@ -25,7 +25,7 @@ def default_subscription_id(credential: TokenCredential | None = None) -> str:
 
     :param credential: asks Resource Manager, if it comes to that. Default: a ``DefaultCloudShellCredential``.
     :raises LookupError: if there is none; the message says how to choose one.
-    :raises ~azure.core.exceptions.ClientAuthenticationError: if there is no token to ask Resource Manager with.
+    :raises azure.core.exceptions.ClientAuthenticationError: if there is no token to ask Resource Manager with.
     """
     known = known_subscription_id(os.environ)
     return known if known is not None else first_enabled_subscription_id(credential)

@@ -66,7 +66,7 @@ def cloud_shell(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[CloudShel
     The environment variables are set, and restored afterwards; a credential that was made before, at the top of a
     module or in a session's fixture, is led to it too. Requests, settings and tokens are those of this test alone. A
     credential does not wait between retries: the time that it would have waited counts as passed. Needs the extra
-    ``emulator``. See :class:`azure_cloudshell_credential.emulator.CloudShellEmulator`: ``requests``, ``sign_in``,
+    ``emulator``. See ``CloudShellEmulator``: ``requests``, ``sign_in``,
     ``deny``, ``script``, ``failing``, ``expire_tokens`` and ``revoke_tokens`` are made for tests.
     """
     with _inside(_cloud_shell_emulator) as shell:

@@ -15,6 +15,7 @@ import argparse
 import inspect
 import json
 from collections.abc import Iterable, Iterator
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,19 @@ made from [one dated table](../azure_cloudshell_credential/_services.json) of wh
 `make generated`. The list may differ by cloud, and by what has opened Cloud Shell: the portal, Windows Terminal, Visual
 Studio Code. Hardly anybody says which, and for the sovereign clouds nothing is known.
 
-For a service without a token, run `az login` in Cloud Shell, and use `DefaultCloudShellCredential` or
-`azure-cloudshell run --`.
-
 `azure-cloudshell doctor` asks for all of them where you are. To add what you see, attach the file that
 `azure-cloudshell doctor --report report.json` writes to an issue. This puts it into the table:
 
 ```text
 python docs/generate.py merge report.json --host portal --source URL
 ```
+"""
+
+
+WAY_ROUND = """## The way round
+
+For a service without a token, run `az login` in Cloud Shell, and use `DefaultCloudShellCredential` or
+`azure-cloudshell run --`. For some there is a way that stays inside the list:
 """
 
 
@@ -100,7 +105,8 @@ def _spelling(action: argparse.Action) -> str:
     names = sorted(action.option_strings, key=len)
     if action.nargs != 0:
         names = [*names[:-1], f"{names[-1]} {value}" if names else value]
-    return ", ".join(f"`{_escaped(name)}`" for name in names)
+    # A bar would end the cell, and how to escape one in code depends on who renders the page.
+    return ", ".join(f"<code>{escape(name).replace('|', '&#124;')}</code>" for name in names)
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
@@ -114,7 +120,8 @@ def _escaped(text: str) -> str:
 def services() -> str:
     """The page of the services."""
     table = _services.observations()
-    pages = [SERVICES]
+    ways_round = [f"- {audience.name}: {audience.way_round}.\n" for audience in _audiences.KNOWN if audience.way_round]
+    pages = [f"{SERVICES}\n{WAY_ROUND}\n{''.join(ways_round)}"]
     for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != _services.PUBLIC_CLOUD, name)):
         for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
             rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]
@@ -124,20 +131,18 @@ def services() -> str:
 
 
 def _table(rows: list[Observation]) -> Iterator[str]:
-    yield "| service | resource | token | reported | source | the way round |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| service | resource | token | reported | source |"
+    yield "| --- | --- | --- | --- | --- |"
     seen = set()
     for row in rows:
         audience = _audiences.lookup(row.resource)
         seen.add(audience)
-        way_round = audience.way_round if audience and not row.supported else ""
         name = audience.name if audience else ""
         answer = "yes" if row.supported else "no"
-        reported = f"{answer} | {row.date or ''} | {_link(row.source)}"
-        yield f"| {name} | `{row.resource}` | {reported} | {_escaped(way_round)} |"
+        yield f"| {name} | `{row.resource}` | {answer} | {row.date or ''} | {_link(row.source)} |"
     for audience in _audiences.KNOWN:
         if audience not in seen and (rows[0].cloud, rows[0].host) == (_services.PUBLIC_CLOUD, None):
-            yield f"| {audience.name} | `{audience.resource}` | not on the list | | | {_escaped(audience.way_round)} |"
+            yield f"| {audience.name} | `{audience.resource}` | not on the list | | |"
 
 
 def _link(source: str) -> str:

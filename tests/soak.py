@@ -339,6 +339,8 @@ def run(seconds: float) -> tuple[dict[str, dict[str, Any]], list[str]]:
     found: dict[str, dict[str, Any]] = {}
     for shell in endpoint.shells.values():
         shell.start()
+    # coverage has a lock of its own, which a forked child can find taken by a thread that it does not have.
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     trouble = threading.Thread(target=endpoint.trouble)
     trouble.start()
     processes = {
@@ -350,7 +352,7 @@ def run(seconds: float) -> tuple[dict[str, dict[str, Any]], list[str]]:
                 "-c",
                 f"{PATCHES.get(kind, 'pass')}; {CHILD.format(kind=kind, seconds=seconds)}",
             ],
-            env={**os.environ, **shell.environment},
+            env={**unmeasured, **shell.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

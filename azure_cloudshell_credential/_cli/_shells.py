@@ -30,7 +30,7 @@ def _parent() -> str:
 def set_variable(shell: str, name: str, value: str) -> str:
     """The line that sets an environment variable.
 
-    :param shell: one of :data:`SHELLS`.
+    :param shell: one of ``SHELLS``.
     """
     if shell == "pwsh":
         return f"$env:{name} = '" + value.replace("'", "''") + "'"

@@ -1,7 +1,7 @@
 """``azure-cloudshell token``. Standard library only, unless ``--fallback`` has to ask others.
 
 It takes no longer than the documented recipe with curl, so that it reads plain arguments without argparse, whose import
-would cost it a fifth of that time: :func:`plain_arguments`. Anything else (an error, ``--help``, an
+would cost it a fifth of that time: ``plain_arguments``. Anything else (an error, ``--help``, an
 abbreviation) is argparse's.
 """
 

@@ -16,7 +16,7 @@ from ._waiting import wait
 class DefaultCloudShellCredential:
     """A ``DefaultAzureCredential`` that works in Cloud Shell, for asyncio and trio.
 
-    The asynchronous version of :class:`azure_cloudshell_credential.DefaultCloudShellCredential`: same steps, same
+    The asynchronous version of ``DefaultCloudShellCredential``: same steps, same
     keyword arguments, same cache. The steps are azure-identity's synchronous credentials, which run in a thread of
     their own for each token that has to be acquired.
 
@@ -51,8 +51,8 @@ class DefaultCloudShellCredential:
         :keyword str tenant_id: the tenant the token must be for.
         :keyword bool enable_cae: whether the token may be subject to Continuous Access Evaluation. Default False.
         :return: the token and its expiry in Unix time.
-        :rtype: ~azure.core.credentials.AccessToken
-        :raises ~azure.core.exceptions.ClientAuthenticationError: if no credential has a token. The message says what
+        :rtype: azure.core.credentials.AccessToken
+        :raises azure.core.exceptions.ClientAuthenticationError: if no credential has a token. The message says what
             each of them said.
         """
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
@@ -62,11 +62,11 @@ class DefaultCloudShellCredential:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
         :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword options: ``claims``, ``tenant_id`` and ``enable_cae`` as in :meth:`get_token`; None counts as absent.
-        :paramtype options: ~azure.core.credentials.TokenRequestOptions
+        :keyword options: ``claims``, ``tenant_id`` and ``enable_cae`` as in ``get_token``; None counts as absent.
+        :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
-        :rtype: ~azure.core.credentials.AccessTokenInfo
-        :raises ~azure.core.exceptions.ClientAuthenticationError: as :meth:`get_token`.
+        :rtype: azure.core.credentials.AccessTokenInfo
+        :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
         """
         return as_info(await self._token(scopes, dict(options or {})))
 

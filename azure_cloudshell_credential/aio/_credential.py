@@ -15,7 +15,7 @@ from ._waiting import wait
 class CloudShellCredential(CredentialBase):
     """Authenticates as the user who is signed in to Azure Cloud Shell, for asyncio and trio.
 
-    The asynchronous version of :class:`azure_cloudshell_credential.CloudShellCredential`: it accepts the same keyword
+    The asynchronous version of ``CloudShellCredential``: it accepts the same keyword
     arguments and does the same in every situation. One instance can serve several event loops and threads. Cancelling a
     task that waits for a token does not take it from the others that wait for it.
 
@@ -30,13 +30,13 @@ class CloudShellCredential(CredentialBase):
     :keyword float read_timeout: seconds to wait for a reply, within ``timeout``. Default: ``timeout``.
     :keyword transport: a *synchronous* azure-core transport, since every token request runs in a thread of its own. It
         is entered and closed with the credential. Default: the package's own, which sends to this machine only.
-    :paramtype transport: ~azure.core.pipeline.transport.HttpTransport
+    :paramtype transport: azure.core.pipeline.transport.HttpTransport
     :keyword str user_agent: put in front of the ``User-Agent``.
     :keyword bool logging_enable: log requests and replies at DEBUG level. The body of a reply, which holds the token,
         is not logged. Default False.
-    :keyword raw_request_hook: called with each request, a :class:`~azure.core.pipeline.PipelineRequest`.
+    :keyword raw_request_hook: called with each request, a ``PipelineRequest``.
     :paramtype raw_request_hook: Callable[[PipelineRequest], None]
-    :keyword raw_response_hook: called with each reply, a :class:`~azure.core.pipeline.PipelineResponse`.
+    :keyword raw_response_hook: called with each reply, a ``PipelineResponse``.
     :paramtype raw_response_hook: Callable[[PipelineResponse], None]
     :raises ValueError: for an ``endpoint`` that is not a loopback URL, a ``timeout`` that is not a number above 0, a
         ``retry_…`` that is not a number, or an asynchronous transport.
@@ -60,8 +60,8 @@ class CloudShellCredential(CredentialBase):
         :keyword bool enable_cae: ignored; not supported by the endpoint.
         :keyword pop: a proof-of-possession request. Cloud Shell cannot satisfy any.
         :return: the token and its expiry in Unix time.
-        :rtype: ~azure.core.credentials.AccessToken
-        :raises ~azure.identity.CredentialUnavailableError: if Cloud Shell cannot issue the token. The message says
+        :rtype: azure.core.credentials.AccessToken
+        :raises azure.identity.CredentialUnavailableError: if Cloud Shell cannot issue the token. The message says
             why and what to do; ``AudienceNotSupportedError`` if the resource is not one of those it supports.
         :raises ValueError: unless there is exactly one valid scope.
         """
@@ -75,12 +75,12 @@ class CloudShellCredential(CredentialBase):
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
         :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in :meth:`get_token`; None counts as
+        :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in ``get_token``; None counts as
             absent.
-        :paramtype options: ~azure.core.credentials.TokenRequestOptions
+        :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
-        :rtype: ~azure.core.credentials.AccessTokenInfo
-        :raises ~azure.identity.CredentialUnavailableError: as :meth:`get_token`.
+        :rtype: azure.core.credentials.AccessTokenInfo
+        :raises azure.identity.CredentialUnavailableError: as ``get_token``.
         :raises ValueError: unless there is exactly one valid scope.
         """
         claims, tenant_id, pop = unpack_options(options) if options else NO_OPTIONS

@@ -50,7 +50,7 @@ async def _wait_on_asyncio(in_flight: InFlight) -> None:
 
 
 async def _wait_on_trio(in_flight: InFlight) -> None:
-    """As :func:`_wait_on_asyncio`."""
+    """As ``_wait_on_asyncio``."""
     import trio
 
     token = trio.lowlevel.current_trio_token()

@@ -41,7 +41,7 @@ _SECRET_BYTES = 32
 class CloudShellBroker:
     """A token endpoint on this machine that answers with the tokens of a credential.
 
-    ::
+    For example:
 
         with CloudShellBroker() as broker:
             subprocess.run(command, env=broker.child_environment(os.environ))
@@ -54,7 +54,7 @@ class CloudShellBroker:
 
     :param credential: where tokens come from, a synchronous one. Default: a ``DefaultCloudShellCredential``, made with
         the first request from the environment of this process.
-    :paramtype credential: ~azure.core.credentials.TokenCredential
+    :paramtype credential: azure.core.credentials.TokenCredential
     :keyword str protocol: ``cloud-shell`` (what azure-identity speaks in every language), ``app-service`` (MSAL and
         most others) or ``imds`` (the Azure CLI). Default ``cloud-shell``.
     :keyword int port: the port; 0, the default, takes a free one.
@@ -101,7 +101,7 @@ class CloudShellBroker:
         return self
 
     def bind(self) -> None:
-        """Take the port, so that the environment is known. Requests are kept waiting until :meth:`serve`.
+        """Take the port, so that the environment is known. Requests are kept waiting until ``serve``.
 
         :raises OSError: if the port is taken.
         """
@@ -165,7 +165,7 @@ class CloudShellBroker:
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
 
-        :raises ~azure.core.exceptions.ClientAuthenticationError: if the credential has none.
+        :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
         from .._credential import token_or_fail
 

@@ -1,6 +1,6 @@
 """Azure Cloud Shell's token endpoint, emulated: run and test Cloud Shell code anywhere.
 
-Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. :mod:`.faults` has replies to
+Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``faults`` has replies to
 script, to see what a client makes of them.
 """
 

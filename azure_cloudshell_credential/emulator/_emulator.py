@@ -87,7 +87,7 @@ class _Issued(NamedTuple):
 class CloudShellEmulator:
     """The token endpoint of Cloud Shell, emulated over a real socket on loopback.
 
-    ::
+    For example:
 
         with CloudShellEmulator() as shell:
             credential = CloudShellCredential(endpoint=shell.endpoint)
@@ -103,12 +103,12 @@ class CloudShellEmulator:
     :keyword float latency: seconds before each reply. Default 0.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
         2024-08. Default False.
-    :ivar identity: as the keyword; :meth:`sign_in` changes it. This and the next four can be set at any time.
+    :ivar identity: as the keyword; ``sign_in`` changes it. This and the next four can be set at any time.
     :ivar lifetime: as the keyword, for tokens issued from now on.
-    :ivar audiences: as the keyword; :meth:`allow` and :meth:`deny` change it.
+    :ivar audiences: as the keyword; ``allow`` and ``deny`` change it.
     :ivar latency: as the keyword.
     :ivar list_audiences: as the keyword.
-    :ivar requests: a :class:`TokenRequest` for each request so far.
+    :ivar requests: a ``TokenRequest`` for each request so far.
     :ivar max_concurrent_requests: how many requests were there at once, at most.
     """
 
@@ -259,7 +259,7 @@ class CloudShellEmulator:
     def allow(self, name: str) -> None:
         """Support an audience, under all of its identifiers.
 
-        :param name: as for :meth:`deny`.
+        :param name: as for ``deny``.
         :raises ValueError: for what is none of these.
         """
         allowed = _identifiers(name)
@@ -272,7 +272,7 @@ class CloudShellEmulator:
     def sign_in(self, **changes: str) -> None:
         """Sign in as somebody else, or to another tenant.
 
-        :param changes: what is different: fields of :class:`Identity`, such as ``user`` or ``tenant_id``.
+        :param changes: what is different: fields of ``Identity``, such as ``user`` or ``tenant_id``.
         """
         with self._mutex:
             self.identity = self.identity.changed(**changes)
@@ -290,7 +290,7 @@ class CloudShellEmulator:
             self._revoked_before = self._serial
 
     def expire_tokens(self) -> None:
-        """As :meth:`revoke_tokens`, and let the credentials of this process notice: they ask for new tokens."""
+        """As ``revoke_tokens``, and let the credentials of this process notice: they ask for new tokens."""
         self.revoke_tokens()
         _cache.forget_all_tokens()
 
