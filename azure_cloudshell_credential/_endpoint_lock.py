@@ -1,4 +1,4 @@
-"""One question at a time: a process never has two requests at one endpoint at once.
+"""One request at a time: a process never has two requests at one endpoint at once.
 
 Theory of operation. The endpoint has answered concurrent requests with each other's tokens (azure-cli#12297,
 go-azure-helpers#51). So ``one_at_a_time`` puts a lock around a function that sends, whichever credentials, threads

@@ -100,7 +100,7 @@ def busy(resource: str, seconds: float) -> Failure:
     return Failure(
         "busy",
         f"The token request for {resource} was not sent: its deadline of {count(seconds, 'second')} was exceeded while "
-        "waiting for this process's other token requests. The endpoint is asked one question at a time.",
+        "waiting for this process's other token requests. They are sent one at a time.",
         RETRY_OR_LOGIN,
         resource=resource,
     )

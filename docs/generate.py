@@ -59,7 +59,7 @@ Cloud Shell issues tokens for the services on a list of its own. Nobody has publ
 the endpoint stopped printing it ([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page is
 made from [one dated table](../azure_cloudshell_credential/_services.json) of what people have reported, by
 `make generated`. The list may differ by cloud, and by what has opened Cloud Shell: the portal, Windows Terminal, Visual
-Studio Code. Hardly anybody says which, and for the sovereign clouds nothing is known.
+Studio Code. Reports rarely say which, and nothing is known about the sovereign clouds.
 
 `azure-cloudshell doctor` asks for all of them where you are. To add what you see, attach the file that
 `azure-cloudshell doctor --report report.json` writes to an issue. This puts it into the table:

@@ -128,7 +128,7 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
 def _next_steps(azure: Azure) -> Iterator[str]:
     yield ""
     if azure.is_emulated:
-        yield "Next: run it in Cloud Shell, where it lists your own machines; or azure-cloudshell doctor here."
+        yield "Next: run it in Cloud Shell to list your own machines, or run azure-cloudshell doctor here."
     else:
         yield "Next: azure-cloudshell doctor shows which services you get tokens for."
     if shutil.which("azure-cloudshell") is None and (folder := _folder_of_the_command()):
