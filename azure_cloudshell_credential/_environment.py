@@ -1,4 +1,4 @@
-"""Is this Cloud Shell, and where is its token endpoint?
+"""Whether this is Cloud Shell, and where its token endpoint is.
 
 Reads environment variables and nothing else: no file, no socket. Which variables mean what is taken from the
 Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the clients that already detect it.

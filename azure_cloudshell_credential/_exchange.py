@@ -36,7 +36,8 @@ _TOO_LATE = NoReply("it did not answer in time", timed_out=True)
 
 
 def _has_only(allowed: bytes, data: bytes) -> bool:
-    """Whether there are no other bytes in the data. (Regular expressions would have to be compiled in each process.)"""
+    """Whether there are no other bytes in the data."""
+    # Regular expressions would have to be compiled in each process.
     return not data.translate(None, allowed)
 
 

@@ -145,7 +145,8 @@ def is_bare_permission(scope: str) -> bool:
 
 
 def form(resource: str) -> bytes:
-    """The body of the request, URL-encoded. (``urllib.parse`` would take the command line longer to import.)"""
+    """The body of the request, URL-encoded."""
+    # urllib.parse would take the command line longer to import.
     encoded = (chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in resource.encode())
     return ("resource=" + "".join(encoded)).encode()
 

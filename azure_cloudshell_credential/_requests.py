@@ -13,7 +13,9 @@ from ._credential import CloudShellCredential
 
 
 class CloudShellAuth(AuthBase):
-    """Puts the user's token on requests::
+    """Puts the user's token on requests.
+
+    For example:
 
         requests.get("https://management.azure.com/subscriptions?api-version=2022-12-01", auth=CloudShellAuth())
 

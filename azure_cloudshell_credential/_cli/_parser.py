@@ -36,7 +36,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace | None:
 
 
 def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
-    """The command's own arguments, and the command to run. (What argparse makes of ``--`` depends on its version.)"""
+    """The command's own arguments, and the command to run."""
+    # Not left to argparse: what it makes of "--" depends on its version.
     ends = {"run": "--", "emulate": "--exec"}
     name = next((word for word in words if not word.startswith("-")), "")
     if name not in ends or ends[name] not in words:

@@ -13,7 +13,8 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from .. import _environment, _failures
-from .._server import Request, Response, Server, error_response, refusal
+from .._messages import Request, Response, error_response, refusal
+from .._server import Server
 from .._token_protocols import (
     IDENTITY_VARIABLES,
     MODE_VARIABLES,

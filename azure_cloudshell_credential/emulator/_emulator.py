@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from .. import _audiences, _cache, _services
 from .._credential import read_environment_again
-from .._server import Request, Response, Server, compact, error_response, refusal
+from .._messages import Request, Response, compact, error_response, refusal
+from .._server import Server
 from .._token_protocols import (
     APP_SERVICE_PATH,
     CLOUD_SHELL_PATHS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .._server import error_body
+from .._messages import error_body
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ except ModuleNotFoundError as _missing:
         f"The stand-in needs {_missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=_missing.name
     ) from None
 
-from .._server import Request, Response, Server, compact, error_body, error_response
+from .._messages import Request, Response, compact, error_body, error_response
+from .._server import Server
 from . import _tokens
 from ._azure_cli import write_configuration
 from ._emulator import CloudShellEmulator
@@ -72,6 +73,7 @@ class ResourceManagerStandIn:
     def __init__(
         self, shell: CloudShellEmulator, *, subscription_tenant_id: str | None = None, page_size: int = 2
     ) -> None:
+        """Nothing is served before it is entered."""
         self._shell = shell
         self._tenant_id = subscription_tenant_id
         self._page_size = page_size
@@ -120,6 +122,7 @@ class ResourceManagerStandIn:
         self.claims_challenge = claims
 
     def __enter__(self) -> ResourceManagerStandIn:
+        """Start serving."""
         authority = trustme.CA()
         self._folder = TemporaryDirectory()
         authority.cert_pem.write_to_path(self.ca_file)
@@ -132,6 +135,7 @@ class ResourceManagerStandIn:
         return self
 
     def __exit__(self, *args: object) -> None:
+        """Stop serving, and remove the certificate."""
         if self._server is not None:
             self._server.stop()
         if self._folder is not None:
