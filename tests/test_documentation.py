@@ -16,7 +16,7 @@ import pytest
 import requests
 from azure.mgmt import compute
 
-from azure_cloudshell_credential import _environment, _failures
+from azure_cloudshell_credential import _audiences, _environment, _failures
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
@@ -172,6 +172,16 @@ def test_every_error_is_in_troubleshooting() -> None:
     found = {name: [heading for heading in headings if patterns[heading].search(text)] for name, text in said.items()}
     assert [name for name in found if not found[name]] == []
     assert {heading for matches in found.values() for heading in matches} == set(headings)
+
+
+@pytest.mark.parametrize("name", ["Fairfax", "Mooncake"])
+def test_every_resource_of_a_sovereign_cloud_is_in_its_table(name: str) -> None:
+    page = (ROOT / "docs" / "sovereign-clouds.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    resources = _audiences.cloud_named(name).resources
+    assert len(rows) == len(resources)
+    for short, resource in resources.items():
+        assert [row for row in rows if row.startswith(f"| `{short}` |") and f"`{resource}`" in row], short
 
 
 CHANGES_WITH_EVERY_RUN = re.compile(r"localhost:\d+|\d+ ms|of \d+ characters")
