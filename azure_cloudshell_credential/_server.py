@@ -49,6 +49,8 @@ class Server:
         self._mutex = Lock()
         self._stopped = Event()
         self._thread: Thread | None = None
+        # Two ends of one connection: what is sent on the first wakes the thread that waits for connections.
+        self._waking: tuple[socket.socket, socket.socket] | None = None
         self.port = port
 
     def start(self) -> None:
@@ -67,6 +69,11 @@ class Server:
         :raises OSError: if there can be no socket.
         """
         self._listeners = [_listen("127.0.0.1", self.port)]
+        try:
+            self._waking = socket.socketpair()
+        except OSError:
+            self._listeners.pop().close()
+            raise
         self.port = self._listeners[0].getsockname()[1]
         # Some clients try ::1 first for "localhost"; those that get no answer there go on to 127.0.0.1.
         with suppress(OSError):
@@ -75,15 +82,23 @@ class Server:
     def serve(self) -> None:
         """Serve, in a thread."""
         self._stopped = Event()
-        self._thread = Thread(target=self._accept, name="azure-cloudshell-server", daemon=True)
+        assert self._waking is not None
+        woken = self._waking[1]
+        self._thread = Thread(target=self._accept, args=(woken,), name="azure-cloudshell-server", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop serving. Connections that are still open are closed."""
         thread, self._thread = self._thread, None
         self._stopped.set()
+        waking, self._waking = self._waking, None
+        if waking is not None:
+            # Sent, not just closed: a forked process may hold the end that would be closed.
+            waking[0].send(b"x")
         if thread is not None:
             thread.join()
+        for end in waking or ():
+            end.close()
         for listener in self._listeners:
             listener.close()
         with self._mutex:
@@ -92,13 +107,14 @@ class Server:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def _accept(self) -> None:
+    def _accept(self, woken: socket.socket) -> None:
         with selectors.DefaultSelector() as selector:
-            for listener in self._listeners:
-                selector.register(listener, selectors.EVENT_READ)
+            for each in (woken, *self._listeners):
+                selector.register(each, selectors.EVENT_READ)
             while not self._stopped.is_set():
-                for key, _ in selector.select(_POLL_SECONDS):
+                for key, _ in selector.select():
                     with suppress(OSError):
+                        # On the one that wakes, there is nothing to accept.
                         connection, _ = key.fileobj.accept()  # type: ignore[union-attr]
                         self._serve_in_a_thread(connection)
 

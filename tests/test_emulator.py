@@ -282,3 +282,32 @@ def test_scripted_replies_come_in_order(shell: CloudShellEmulator) -> None:
     assert int(ask(shell).json()["expires_on"]) < time.time()
     assert int(ask(shell).json()["expires_on"]) > time.time()
     assert [asked.status for asked in shell.requests] == [503, 200, 200, 200]
+
+
+def test_it_stops_at_once_even_when_a_forked_process_holds_its_sockets() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    shell = CloudShellEmulator()
+    shell.start()
+    requests.get(shell.origin, timeout=5)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    start = time.monotonic()
+    shell.stop()
+    elapsed = time.monotonic() - start
+    os.close(writing)
+    os.close(reading)
+    os.waitpid(child, 0)
+    assert elapsed < 1
+
+
+def test_it_can_be_started_and_stopped_again_and_again() -> None:
+    shell = CloudShellEmulator()
+    for _ in range(50):
+        with shell:
+            assert requests.get(shell.origin, timeout=5).status_code == 404
+    shell.stop()
