@@ -164,6 +164,9 @@ def completion(shell: str) -> str:
             elif action.dest == "words":
                 action.complete = COMMANDS  # type: ignore[attr-defined]
     text: str = shtab.complete(parser, shell=shell, preamble=PREAMBLE)
+    if shell == "zsh":
+        # What follows "--", or --exec, is another command with arguments of its own.
+        text = text.replace("_arguments -C -s ", "_arguments -C -S -s ").replace("]:COMMAND:", "]:*::COMMAND:")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -146,10 +148,30 @@ def test_fish_completes(words: str, completed: list[str]) -> None:
     assert sorted({line.split("\t")[0] for line in found.splitlines()}) == completed
 
 
-def test_zsh_takes_the_completions() -> None:
-    script = """
-    autoload -U compinit; compinit -u -D
-    eval "$(azure-cloudshell completion zsh)"
-    print $_comps[azure-cloudshell]
-    """
-    assert run_in("zsh", script).strip() == "_shtab_azure_cloudshell"
+@pytest.mark.parametrize(("words", "completed"), COMPLETED[1:])
+def test_zsh_completes(words: str, completed: list[str]) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    environment = {**os.environ, "PS1": "", "TERM": "dumb"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    start = 'autoload -U compinit; compinit -u -D; eval "$(azure-cloudshell completion zsh)"; print READ""Y'
+    master, slave = pty.openpty()
+    zsh = subprocess.Popen(["zsh", "-f", "-i"], stdin=slave, stdout=slave, stderr=slave, env=environment)
+    try:
+        os.write(master, f"{start}\n".encode())
+        read_until(master, "READY")
+        os.write(master, f"azure-cloudshell {words}\t".encode())
+        read_until(master, f"azure-cloudshell {words.rpartition(' ')[0]} {completed[0]}".replace("  ", " "))
+    finally:
+        zsh.kill()
+        zsh.wait()
+        os.close(master)
+        os.close(slave)
+
+
+def read_until(descriptor: int, text: str) -> None:
+    received = ""
+    while text not in received:
+        ready, _, _ = select.select([descriptor], [], [], 20)
+        assert ready, f"{received!r} is all there is, and not {text!r}"
+        received += os.read(descriptor, 65536).decode(errors="replace").replace("\a", "")

@@ -71,7 +71,7 @@ _shtab_azure_cloudshell_emulate_options=(
   "--latency[wait before each reply]:SECONDS:"
   "--with-azure[also emulate as much of Azure Resource Manager as lists machines]"
   "--shell[for the lines it prints\; default\: the shell that asks]:shell:(bash pwsh fish)"
-  "(- : *)--exec[run a command in the emulated environment, and exit with its status\; last option]:COMMAND:_normal"
+  "(- : *)--exec[run a command in the emulated environment, and exit with its status\; last option]:*::COMMAND:_normal"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -130,7 +130,7 @@ _shtab_azure_cloudshell() {
     fi
     _shtab_azure_cloudshell_defaults_added=1
   fi
-  _arguments -C -s $_shtab_azure_cloudshell_options
+  _arguments -C -S -s $_shtab_azure_cloudshell_options
 
   case $state in
     azure-cloudshell)
@@ -138,13 +138,13 @@ _shtab_azure_cloudshell() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_azure_cloudshell-$line[1]:"
       case $line[1] in
-        completion) _arguments -C -s $_shtab_azure_cloudshell_completion_options ;;
-        demo) _arguments -C -s $_shtab_azure_cloudshell_demo_options ;;
-        doctor) _arguments -C -s $_shtab_azure_cloudshell_doctor_options ;;
-        emulate) _arguments -C -s $_shtab_azure_cloudshell_emulate_options ;;
-        run) _arguments -C -s $_shtab_azure_cloudshell_run_options ;;
-        serve) _arguments -C -s $_shtab_azure_cloudshell_serve_options ;;
-        token) _arguments -C -s $_shtab_azure_cloudshell_token_options ;;
+        completion) _arguments -C -S -s $_shtab_azure_cloudshell_completion_options ;;
+        demo) _arguments -C -S -s $_shtab_azure_cloudshell_demo_options ;;
+        doctor) _arguments -C -S -s $_shtab_azure_cloudshell_doctor_options ;;
+        emulate) _arguments -C -S -s $_shtab_azure_cloudshell_emulate_options ;;
+        run) _arguments -C -S -s $_shtab_azure_cloudshell_run_options ;;
+        serve) _arguments -C -S -s $_shtab_azure_cloudshell_serve_options ;;
+        token) _arguments -C -S -s $_shtab_azure_cloudshell_token_options ;;
       esac
   esac
 }
