@@ -15,23 +15,23 @@ class Audience:
     :param name: the short name used on the command line.
     :param identifiers: URIs and application ids; the first is the one to ask for. The rest are aliases: a token
         for one is a token for all.
-    :param way_round: how a client can use a supported resource instead, where a way is known, with its source.
+    :param workaround: how a client can use a supported resource instead, where a way is known, with its source.
     :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    __slots__ = ("aliases", "identifiers", "name", "way_round")
+    __slots__ = ("aliases", "identifiers", "name", "workaround")
 
     def __init__(
         self,
         name: str,
         *identifiers: str,
         aliases: tuple[str, ...] = (),
-        way_round: str = "",
+        workaround: str = "",
     ) -> None:
         self.name = name
         self.identifiers = identifiers
         self.aliases = aliases
-        self.way_round = way_round
+        self.workaround = workaround
 
     @property
     def resource(self) -> str:
@@ -106,7 +106,7 @@ KNOWN: tuple[Audience, ...] = (
     Audience(
         "cognitiveservices",
         "https://cognitiveservices.azure.com",
-        way_round="OpenAI's v1 base URL is reported to take tokens for https://ai.azure.com/.default (not verified "
+        workaround="OpenAI's v1 base URL is reported to take tokens for https://ai.azure.com/.default (not verified "
         "against the service)",
     ),
     Audience("search", "https://search.azure.com"),
@@ -122,13 +122,13 @@ KNOWN: tuple[Audience, ...] = (
     Audience(
         "acr",
         "https://containerregistry.azure.net",
-        way_round='ContainerRegistryClient(..., audience="https://management.azure.com") asks for Resource Manager\'s '
+        workaround='ContainerRegistryClient(..., audience="https://management.azure.com") asks for Resource Manager\'s '
         "(azure-containerregistry; a registry can forbid it by the policy authentication-as-arm)",
     ),
     Audience(
         "fabric",
         "https://api.fabric.microsoft.com",
-        way_round="Fabric's REST API is reported to take tokens for https://analysis.windows.net/powerbi/api/.default "
+        workaround="Fabric's REST API is reported to take tokens for https://analysis.windows.net/powerbi/api/.default "
         "too (not verified against the service)",
     ),
 )

@@ -53,7 +53,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 126 and 127 as shells use them, 13
 Completion takes one line in the startup file of your shell: see [completion](#completion).
 """
 
-SERVICES = """# Which services, and the way round
+SERVICES = """# Which services, and workarounds
 
 Cloud Shell issues tokens for the services on a list of its own. Nobody has published the list since August 2024, when
 the endpoint stopped printing it ([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page is
@@ -70,10 +70,10 @@ python docs/generate.py merge report.json --host portal --source URL
 """
 
 
-WAY_ROUND = """## The way round
+WORKAROUNDS = """## Workarounds
 
 For a service without a token, run `az login` in Cloud Shell, and use `DefaultCloudShellCredential` or
-`azure-cloudshell run --`. For some there is a way that stays inside the list:
+`azure-cloudshell run --`. For some there is another that stays inside the list:
 """
 
 
@@ -120,8 +120,10 @@ def _escaped(text: str) -> str:
 def services() -> str:
     """The page of the services."""
     table = _services.observations()
-    ways_round = [f"- {audience.name}: {audience.way_round}.\n" for audience in _audiences.KNOWN if audience.way_round]
-    pages = [f"{SERVICES}\n{WAY_ROUND}\n{''.join(ways_round)}"]
+    workarounds = [
+        f"- {audience.name}: {audience.workaround}.\n" for audience in _audiences.KNOWN if audience.workaround
+    ]
+    pages = [f"{SERVICES}\n{WORKAROUNDS}\n{''.join(workarounds)}"]
     for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != _services.PUBLIC_CLOUD, name)):
         for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
             rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]

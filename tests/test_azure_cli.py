@@ -93,7 +93,7 @@ def test_az_starts_a_machine_of_the_stand_in() -> None:
     assert done.returncode == 3
 
 
-def test_the_login_that_az_has_from_cloud_shell_is_no_way_round_its_list(
+def test_the_login_that_az_has_from_cloud_shell_is_no_workaround_for_its_list(
     on_the_default_port: CloudShellEmulator,
 ) -> None:
     with on_the_default_port.as_environment():

@@ -152,7 +152,7 @@ def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> N
     assert expected in run("doctor", PATH=path_with_az(tmp_path, script)).stdout
 
 
-def test_the_login_that_az_has_from_cloud_shell_is_no_way_round_it(shell: CloudShellEmulator, tmp_path: Path) -> None:
+def test_the_login_that_az_has_from_cloud_shell_is_no_workaround(shell: CloudShellEmulator, tmp_path: Path) -> None:
     done = run("doctor", **shell.environment, PATH=path_with_az(tmp_path, THROUGH_CLOUD_SHELL))
     advice = sections(done.stdout)["What to do"][1]
     assert "acr" in advice
@@ -284,7 +284,7 @@ def test_an_endpoint_of_another_service_is_explained() -> None:
     )
 
 
-def test_what_a_token_permits_and_the_way_round_a_refusal_are_said(shell: CloudShellEmulator) -> None:
+def test_what_a_token_permits_and_a_workaround_are_said(shell: CloudShellEmulator) -> None:
     claims = {
         "scp": "User.Read Mail.Read",
         "roles": ["Reader", "x\x1b[0m"],

@@ -37,7 +37,7 @@ class Probe:
 
     def __init__(self, audience: Audience, resource: str, outcome: Token | Failure | None, seconds: float) -> None:
         self.name = audience.name
-        self.way_round = audience.way_round
+        self.workaround = audience.workaround
         self.resource = resource
         self.outcome = outcome
         self.seconds = seconds
@@ -145,7 +145,7 @@ def advise(environment: Environment, probes: list[Probe], az: Mapping[str, Any])
     if denied := [probe for probe, kind in failures if kind == "audience"]:
         lines.append(f"It has none for: {', '.join(probe.name for probe in denied)}. {other[0]}")
         lines += other[1:]
-        lines += [f"{probe.name}: {probe.way_round}." for probe in denied if probe.way_round]
+        lines += [f"{probe.name}: {probe.workaround}." for probe in denied if probe.workaround]
     if others := [probe.name for probe, kind in failures if kind != "audience"]:
         lines.append(f"Keep the browser tab with Cloud Shell open and active, and try again for: {', '.join(others)}.")
     return lines, True
