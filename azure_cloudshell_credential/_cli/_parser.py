@@ -153,13 +153,13 @@ def _token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", "-o", choices=token.OUTPUTS, default="token", help="default: token, and nothing else"
     )
-    parser.add_argument("--shell", choices=SHELLS, help="for --output env; default: the shell that asks")
-    parser.add_argument("--tenant", metavar="ID", help="the tenant that the token must be for")
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of --output env; default: the calling shell's")
+    parser.add_argument("--tenant", metavar="ID", help="the tenant the token must be for")
     parser.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help=f"give up after this long ({token.DEFAULT_TIMEOUT:g})"
     )
     parser.add_argument(
-        "--wait", action="store_true", help="do not give up while the portal in the browser does not answer"
+        "--wait", action="store_true", help="keep trying while the portal in the browser does not answer"
     )
     parser.add_argument(
         "--fallback",
@@ -183,11 +183,11 @@ def _emulate(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=_port,
         default=50342,
-        help="where to listen; 0 takes a free port. Tools with a hard-coded address need the default, %(default)s",
+        help="port to listen on; 0 picks a free one. Tools with a hard-coded address need the default, %(default)s",
     )
     parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
     parser.add_argument("--user", metavar="NAME", help="user to emulate")
-    parser.add_argument("--lifetime", type=_positive, metavar="SECONDS", help="how long tokens live (3900)")
+    parser.add_argument("--lifetime", type=_positive, metavar="SECONDS", help="token lifetime (3900)")
     parser.add_argument("--audience", action="append", metavar="URI", help="support this audience too; may be repeated")
     parser.add_argument(
         "--only-audience", action="append", metavar="URI", help="support this audience and no other; may be repeated"
@@ -195,9 +195,11 @@ def _emulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-audiences", action="store_true", help="support every audience")
     parser.add_argument("--latency", type=_latency, default=0.0, metavar="SECONDS", help="wait before each reply")
     parser.add_argument(
-        "--with-azure", action="store_true", help="also emulate as much of Azure Resource Manager as lists machines"
+        "--with-azure",
+        action="store_true",
+        help="also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in",
     )
-    parser.add_argument("--shell", choices=SHELLS, help="for the lines it prints; default: the shell that asks")
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
     parser.add_argument(
         "--exec",
         dest="words",
@@ -229,11 +231,13 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 def _serve(parser: argparse.ArgumentParser) -> None:
     _broker(parser)
-    parser.add_argument("--port", type=_port, default=50342, help="where to listen; 0 takes a free port (%(default)s)")
+    parser.add_argument("--port", type=_port, default=50342, help="port to listen on; 0 picks a free one (%(default)s)")
     parser.add_argument(
-        "--path-secret", action="store_true", help="put a secret into the URL, so that only who knows it can ask"
+        "--path-secret",
+        action="store_true",
+        help="put a secret into the URL, so that only programs that know it get tokens",
     )
-    parser.add_argument("--shell", choices=SHELLS, help="for the lines it prints; default: the shell that asks")
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -61,16 +61,16 @@ _shtab_azure_cloudshell_doctor_defaults_added=0
 _shtab_azure_cloudshell_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--debug[show a traceback when something goes wrong]"
-  "--port[where to listen\; 0 takes a free port. Tools with a hard-coded address need the default, 50342]:port:"
+  "--port[port to listen on\; 0 picks a free one. Tools with a hard-coded address need the default, 50342]:port:"
   "--tenant[tenant to emulate]:ID:"
   "--user[user to emulate]:NAME:"
-  "--lifetime[how long tokens live (3900)]:SECONDS:"
+  "--lifetime[token lifetime (3900)]:SECONDS:"
   "*--audience[support this audience too\; may be repeated]:URI:"
   "*--only-audience[support this audience and no other\; may be repeated]:URI:"
   "--all-audiences[support every audience]"
   "--latency[wait before each reply]:SECONDS:"
-  "--with-azure[also emulate as much of Azure Resource Manager as lists machines]"
-  "--shell[for the lines it prints\; default\: the shell that asks]:shell:(bash pwsh fish)"
+  "--with-azure[also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in]"
+  "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "(- : *)--exec[run a command in the emulated environment, and exit with its status\; last option]:*::COMMAND:_normal"
 )
 
@@ -94,9 +94,9 @@ _shtab_azure_cloudshell_serve_options=(
   "--debug[show a traceback when something goes wrong]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
   "--protocol[what the program speaks\: cloud-shell, app-service, imds\; default\: cloud-shell, as azure-identity does in every language]:protocol:(cloud-shell app-service imds)"
-  "--port[where to listen\; 0 takes a free port (50342)]:port:"
-  "--path-secret[put a secret into the URL, so that only who knows it can ask]"
-  "--shell[for the lines it prints\; default\: the shell that asks]:shell:(bash pwsh fish)"
+  "--port[port to listen on\; 0 picks a free one (50342)]:port:"
+  "--path-secret[put a secret into the URL, so that only programs that know it get tokens]"
+  "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -108,10 +108,10 @@ _shtab_azure_cloudshell_token_options=(
   "--resource[the resource, sent unchanged]:URI:"
   "--scope[a scope, such as https\:\/\/vault.azure.net\/.default]:scope:"
   {--output,-o}"[default\: token, and nothing else]:output:(token json header env claims exec-credential)"
-  "--shell[for --output env\; default\: the shell that asks]:shell:(bash pwsh fish)"
-  "--tenant[the tenant that the token must be for]:ID:"
+  "--shell[syntax of --output env\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
+  "--tenant[the tenant the token must be for]:ID:"
   "--timeout[give up after this long (30)]:SECONDS:"
-  "--wait[do not give up while the portal in the browser does not answer]"
+  "--wait[keep trying while the portal in the browser does not answer]"
   "--fallback[if Cloud Shell has no token, try the default chain (az login and others)]"
   ":a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...)\; default\: arm:(arm aad-graph vault data-lake outlook graph batch powerbi storage media loganalytics ossrdbms yammer digitaltwins synapse sql quantum iothub databricks iot-dps managedhsm devops adu purview aks ai appservice cognitiveservices search servicebus eventhubs eventgrid monitor webpubsub communication kusto cosmos appconfig acr fabric)"
 )
