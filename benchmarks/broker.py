@@ -37,7 +37,7 @@ def answers(rounds: int, shell: CloudShellEmulator) -> list[Row]:
         for work in works:
             work()
         value, spread = ratio(*interleaved(rounds, *works))
-        rows = [Row("cached answer: the broker's to the emulator's", spread, "at most 2", value <= 2)]
+        rows = [Row("cached answer: broker / emulator", spread, "at most 2", value <= 2)]
         before = resident_kilobytes()
         for _ in range(REQUESTS):
             session.post(urls[0], FORM, timeout=10)

@@ -50,9 +50,9 @@ def uncached(rounds: int, shell: CloudShellEmulator) -> list[Row]:
     ours_s, theirs_s, bare_s = interleaved(rounds * 10, ask_ours, ask_theirs, bare)
     theirs.close()
     value, spread = ratio(ours_s, theirs_s)
-    rows = [Row("uncached round trip: ours to azure-identity's", spread, "at most 1", value <= 1, value)]
+    rows = [Row("uncached round trip: ours / azure-identity", spread, "at most 1", value <= 1, value)]
     rows.append(asynchronous(rounds, ask_ours))
-    rows.append(Row("uncached round trip: ours to bare http.client", ratio(ours_s, bare_s)[1], "shown", None))
+    rows.append(Row("uncached round trip: ours / bare http.client", ratio(ours_s, bare_s)[1], "shown", None))
     return rows
 
 
@@ -71,7 +71,7 @@ def asynchronous(rounds: int, ask: Callable[[], None]) -> Row:
     ask_async()
     value, spread = ratio(*interleaved(rounds * 10, ask_async, ask))
     loop.close()
-    return Row("uncached round trip: asynchronous to synchronous", spread, "at most 1.3", value <= 1.3)
+    return Row("uncached round trip: asynchronous / synchronous", spread, "at most 1.3", value <= 1.3)
 
 
 def requests_made(shell: CloudShellEmulator) -> list[Row]:

@@ -53,7 +53,7 @@ def cached(rounds: int) -> list[Row]:
         rows.append(Row(f"cached {method}: {INVERTED}", spread, "at least 8", value >= 8, 1 / value))
         value, spread = ratio(ours_s, floor_s)
         bar = 1.0 if method == "get_token" else 1.5
-        rows.append(Row(f"cached {method}: ours to the floor", spread, f"at most {bar:g}", value <= bar))
+        rows.append(Row(f"cached {method}: ours / the floor", spread, f"at most {bar:g}", value <= bar))
     rows += throughput(rounds, ours)
     theirs.close()
     return rows
@@ -83,7 +83,7 @@ def throughput(rounds: int, ours: CloudShellCredential) -> list[Row]:
             f"{statistics.median(each):.2f} ({low:.2f} to {high:.2f}) of an empty function's; "
             f"by themselves {statistics.median(mine):.2f} and {statistics.median(kept[0]):.2f}"
         )
-        what = f"cached {name}: throughput of {THREADS} threads to 1"
+        what = f"cached {name}: throughput of {THREADS} threads / 1"
         rows.append(Row(what, result, "falls no further: up to 1 or more", high >= 1))
     return rows
 
@@ -125,12 +125,12 @@ def cache_size(rounds: int) -> list[Row]:
     rows = []
     for size, times in zip(sizes[1:], ten[1:], strict=True):
         value, spread = ratio(times, ten[0])
-        what = f"lookup with {size:,} resources to one with 1, ten in use"
+        what = f"lookup with {size:,} resources / with 1, ten in use"
         rows.append(Row(what, spread, "flat: at most 1.2", value <= 1.2))
     value, spread = ratio(many, floor_many)
     growth, floor_growth = ratio(many, one)[0], ratio(floor_many, floor_one)[0]
-    result = f"{spread}; to one with 1: {growth:.2f}, the floor's {floor_growth:.2f}"
-    rows.append(Row("lookup, 10,000 in use in random order: ours to the floor", result, "at most 2", value <= 2))
+    result = f"{spread}; 10,000 / 1: {growth:.2f}, the floor's {floor_growth:.2f}"
+    rows.append(Row("lookup, 10,000 in use in random order: ours / the floor", result, "at most 2", value <= 2))
     return rows
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SCOPE = "https://management.azure.com/.default"
-INVERTED = "azure-identity's time to ours"
+INVERTED = "azure-identity / ours"
 
 
 @dataclass(frozen=True)

@@ -70,20 +70,20 @@ def processes(rounds: int) -> list[Row]:
         rounds, *(process(sys.executable, "-c", FIRST.format(*which)) for which in (OURS, THEIRS))
     )
     value, spread = ratio(ours_s, theirs_s)
-    rows = [Row("first token in a process: ours to azure-identity's", spread, "at most 0.5", value <= 0.5, value)]
+    rows = [Row("first token in a process: ours / azure-identity", spread, "at most 0.5", value <= 0.5, value)]
 
     value = statistics.median(printed(IMPORT) for _ in range(rounds)) * 1000
     rows.append(Row("import, after azure.mgmt.compute", f"{value:.1f} ms", "under 5 ms", value < 5))
 
-    what = "azure-cloudshell token to the documented recipe with curl"
+    what = "azure-cloudshell token / the documented curl recipe"
     rows.append(_command_to(rounds, what, 1.0, "curl", process("bash", "-c", RECIPE)))
     with TemporaryDirectory() as folder:
         (Path(folder) / "azureProfile.json").write_text(json.dumps(PROFILE), encoding="utf-8")
         # Without telemetry, and without the index of its help, which it would download the first time.
         offline = {"AZURE_CORE_COLLECT_TELEMETRY": "no", "HTTPS_PROXY": "http://127.0.0.1:9"}
         show = process("az", "account", "show", AZURE_CONFIG_DIR=folder, **offline)
-        rows.append(_command_to(rounds, "azure-cloudshell token to az account show", 0.2, "az", show))
-        what = "azure-cloudshell run -- true to az account show"
+        rows.append(_command_to(rounds, "azure-cloudshell token / az account show", 0.2, "az", show))
+        what = "azure-cloudshell run -- true / az account show"
         rows.append(_command_to(rounds, what, 0.5, "az", show, "run", "--", "true"))
     return rows
 
