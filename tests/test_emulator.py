@@ -246,7 +246,7 @@ def test_instances_run_side_by_side() -> None:
         assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
-def test_slow_and_senseless_clients_leave_it_serving_others(shell: CloudShellEmulator) -> None:
+def test_slow_and_malformed_clients_leave_it_serving_others(shell: CloudShellEmulator) -> None:
     import random
 
     generator = random.Random(1)
