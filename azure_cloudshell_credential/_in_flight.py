@@ -6,9 +6,9 @@ The one thing a caller does is start the thread, and it can be interrupted there
 
 - Starting is repeatable. A thread begins by claiming the acquisition, which only one thread can. A caller whose
   acquisition is still unclaimed after a moment starts another thread.
-- Starting is one operation on the caller's thread. ``Thread.start`` waits for the new thread under a lock that the new
-  thread takes; interrupted there on the main thread, it would leave the new one waiting for ever. It is called on a
-  bare thread instead, where no signal handler runs.
+- Starting is one operation on the caller's thread. ``Thread.start`` is many: it waits for the new thread under a lock
+  that the new thread takes, and interrupted there, it would leave the new one waiting for ever. So the thread is a bare
+  one, which gives itself what ``threading`` would: a name, and the hooks of debuggers and of coverage.
 
 Waiting is repeatable as well. ``seconds_to_wait`` makes sure that the acquisition runs, and that it ends:
 once it is overdue (a hook or a transport that never returns) it fails for every caller. Callers differ only in how they
@@ -31,7 +31,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from threading import Lock, Thread, get_ident
+from threading import Lock, get_ident
 from time import monotonic
 from typing import Any
 
@@ -112,16 +112,21 @@ class InFlight:
         if not sys.is_finalizing() and not _is_inside_threading():
             # Looked up now: gevent and eventlet may have replaced it. RuntimeError: no thread can be started.
             with suppress(RuntimeError):
-                _thread.start_new_thread(self._start_thread, ())
+                _thread.start_new_thread(self._run_in_thread, ())
                 return
         self._run(is_callers=True)
 
-    def _start_thread(self) -> None:
-        """Go on in a thread that has a name, and that debuggers and coverage see."""
+    def _run_in_thread(self) -> None:
+        if (trace := threading.gettrace()) is not None:
+            sys.settrace(trace)
+        if (profile := threading.getprofile()) is not None:
+            sys.setprofile(profile)
+        threading.current_thread().name = "azure-cloudshell-credential"
         try:
-            Thread(target=self._run, name="azure-cloudshell-credential", daemon=True).start()
-        except RuntimeError:
             self._run()
+        finally:
+            # Up to Python 3.12, threading.enumerate() would go on listing it.
+            getattr(threading, "_active", {}).pop(get_ident(), None)
 
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Sees to it that it runs, and that it ends."""

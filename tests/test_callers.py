@@ -567,15 +567,40 @@ def test_inside_a_request_a_stale_token_is_handed_out_as_it_is(shell: CloudShell
     assert seen == [held]
 
 
-@pytest.mark.parametrize("name", ["_thread.start_new_thread", "azure_cloudshell_credential._in_flight.Thread"])
-def test_where_no_thread_can_be_started_the_caller_asks(
-    kind: Any, shell: CloudShellEmulator, mocker: Any, name: str
-) -> None:
+def test_where_no_thread_can_be_started_the_caller_asks(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
     credential = kind(endpoint=shell.endpoint)
-    mocker.patch(name, side_effect=RuntimeError("can't start new thread"))
+    mocker.patch("_thread.start_new_thread", side_effect=RuntimeError("can't start new thread"))
     assert credential.get_token(ARM).token
     mocker.stopall()
     assert len(shell.requests) == 1
+
+
+def test_the_thread_of_an_acquisition_has_a_name_and_the_hooks_of_debuggers(shell: CloudShellEmulator) -> None:
+    seen: list[Any] = []
+    lines: list[str] = []
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        lines.append(frame.f_code.co_name)
+        return trace
+
+    def hook(request: Any) -> None:
+        seen.append((threading.current_thread(), sys.getprofile() is profile))
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        pass
+
+    before = threading.gettrace(), threading.getprofile()
+    threading.settrace(trace)
+    threading.setprofile(profile)
+    try:
+        assert CloudShellCredential(endpoint=shell.endpoint, raw_request_hook=hook).get_token(ARM).token
+    finally:
+        threading.settrace(before[0])
+        threading.setprofile(before[1])
+    ((thread, is_profiled),) = seen
+    assert (thread.name, thread.daemon, is_profiled) == ("azure-cloudshell-credential", True, True)
+    assert "hook" in lines
+    wait_until(lambda: thread not in threading.enumerate())
 
 
 def test_an_interrupted_caller_who_asked_for_itself_leaves_it_to_who_waits(
