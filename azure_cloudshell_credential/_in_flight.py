@@ -117,6 +117,7 @@ class InFlight:
         self._run(is_callers=True)
 
     def _run_in_thread(self) -> None:
+        """What ``threading.Thread`` does around its target, as far as somebody looks at this thread."""
         if (trace := threading.gettrace()) is not None:
             sys.settrace(trace)
         if (profile := threading.getprofile()) is not None:
