@@ -16,7 +16,7 @@ from ._log import log_to_stderr
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command to its end, and exit with its status."""
-    if find_spec("azure") is None:
+    if find_spec("azure") is None or find_spec("azure.identity") is None:
         # Said now, not to the program when it asks: this is the one file of the release.
         raise CommandError("run needs azure-identity: pip install azure-cloudshell-credential")
     command = command_of(arguments.words)
