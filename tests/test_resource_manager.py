@@ -77,6 +77,71 @@ def rejection(call: Any) -> HttpResponseError:
     return raised.value
 
 
+def state_of(client: Any, group: str, name: str) -> str:
+    return str(client.virtual_machines.instance_view(group, name).statuses[1].code)
+
+
+def test_machines_of_a_group_are_listed_shown_and_switched(
+    in_cloud_shell: CloudShellEmulator, client: Callable[..., Any]
+) -> None:
+    compute = client(CloudShellCredential())
+    machines = compute.virtual_machines
+    assert [machine.name for machine in machines.list("shop-prod")] == ["web-01", "web-02", "sql-01"]
+    assert machines.get("ci", "build-agent").location == "eastus"
+    assert state_of(compute, "ci", "build-agent") == "PowerState/deallocated"
+    machines.begin_start("ci", "build-agent").result()
+    assert state_of(compute, "ci", "build-agent") == "PowerState/running"
+    machines.begin_power_off("ci", "build-agent").result()
+    assert state_of(compute, "ci", "build-agent") == "PowerState/stopped"
+    machines.begin_restart("ci", "build-agent").result()
+    assert state_of(compute, "ci", "build-agent") == "PowerState/running"
+    machines.begin_deallocate("ci", "build-agent").result()
+    assert state_of(compute, "ci", "build-agent") == "PowerState/deallocated"
+    with pytest.raises(HttpResponseError, match=r"virtualMachines/nobody' under resource group 'ci' was not found"):
+        machines.get("ci", "nobody")
+    with pytest.raises(HttpResponseError, match="Nothing is served"):
+        list(machines.list("no-such-group"))
+    with pytest.raises(HttpResponseError, match="Nothing is served"):
+        machines.begin_redeploy("ci", "build-agent")
+
+
+OF_THE_SUBSCRIPTION = f"subscriptions/{SUBSCRIPTION_ID}"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("tenants", ["11111111-aaaa-4bbb-8ccc-222222222222"]),
+        ("subscriptions", ["Contoso Trial (expired)", "Contoso Pay-As-You-Go"]),
+        (OF_THE_SUBSCRIPTION, ["Contoso Pay-As-You-Go"]),
+        (f"{OF_THE_SUBSCRIPTION}/locations", ["eastus", "northeurope", "westeurope"]),
+        (f"{OF_THE_SUBSCRIPTION}/resourceGroups", ["ops", "ci", "shop-prod"]),
+        (f"{OF_THE_SUBSCRIPTION}/resourcegroups/ci", ["ci"]),
+    ],
+)
+def test_what_else_is_documented_is_served(
+    in_cloud_shell: CloudShellEmulator, manager: ResourceManagerStandIn, path: str, found: list[str]
+) -> None:
+    options: dict[str, Any] = {"auth": CloudShellAuth(), "verify": manager.ca_file, "timeout": 5}
+    content = requests.get(f"{manager.url}/{path}?api-version=2022-12-01", **options).json()
+    items = content.get("value", [content])
+    named = [item.get("name") or item.get("displayName") or item["tenantId"] for item in items]
+    assert named == found
+    refused = requests.get(f"{manager.url}/{path}", **options)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "MissingApiVersionParameter")
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing", f"{OF_THE_SUBSCRIPTION}/nothing", f"{OF_THE_SUBSCRIPTION}/resourceGroups/x"]
+)
+def test_what_is_not_served_is_answered_as_resource_manager_does(
+    in_cloud_shell: CloudShellEmulator, manager: ResourceManagerStandIn, path: str
+) -> None:
+    url = f"{manager.url}/{path}?api-version=2022-12-01"
+    refused = requests.get(url, auth=CloudShellAuth(), verify=manager.ca_file, timeout=5)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "InvalidResourceType")
+
+
 def test_an_expired_token_is_rejected(in_cloud_shell: CloudShellEmulator, client: Callable[..., Any]) -> None:
     compute = client(CloudShellCredential())
     list(compute.virtual_machines.list_all())
