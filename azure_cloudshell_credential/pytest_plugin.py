@@ -20,6 +20,8 @@ _NO_SOCKETS = (
     "pytest-recording, --allowed-hosts=127.0.0.1,localhost."
 )
 
+_PORT_SECONDS = 5.0
+
 
 @contextmanager
 def _started(port: int = 0) -> Iterator[CloudShellEmulator]:
@@ -27,7 +29,7 @@ def _started(port: int = 0) -> Iterator[CloudShellEmulator]:
 
     shell = CloudShellEmulator(port=port)
     try:
-        shell.start()
+        _start(shell)
     except RuntimeError as error:
         # What pytest-socket and pytest-recording raise.
         raise RuntimeError(f"{_NO_SOCKETS} ({error})") from error
@@ -35,6 +37,24 @@ def _started(port: int = 0) -> Iterator[CloudShellEmulator]:
         yield shell
     finally:
         shell.stop()
+
+
+def _start(shell: CloudShellEmulator) -> None:
+    """Start it, also on a port that somebody's connection has at the moment: 50342 is one that systems give out."""
+    from time import monotonic, sleep
+
+    from ._server import PortInUseError
+
+    deadline = monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            shell.start()
+        except PortInUseError:
+            if monotonic() > deadline:
+                raise
+            sleep(0.05)
+        else:
+            return
 
 
 @contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential import CloudShellCredential, pytest_plugin
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 DOWNSTREAM = Path(__file__).parent / "downstream"
@@ -72,7 +74,7 @@ def test_it_is_as_good_as_new_for_each_test(cloud_shell: CloudShellEmulator, cou
 
 AT_MODULE_LEVEL = """
 import pytest
-from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential import CloudShellCredential, pytest_plugin
 from azure_cloudshell_credential.emulator import faults
 
 SCOPE = "https://vault.azure.net/.default"
@@ -121,3 +123,20 @@ def test_where_sockets_are_forbidden_it_says_so_at_once(tmp_path: Path, option: 
         assert "--allow-hosts=127.0.0.1,localhost" in done.stdout
     else:
         assert "1 passed" in done.stdout
+
+
+def test_a_port_that_is_taken_for_a_moment_is_waited_for() -> None:
+    holder = CloudShellEmulator().start()
+    threading.Timer(0.3, holder.stop).start()
+    with pytest_plugin._started(holder.port) as shell:
+        assert CloudShellCredential(endpoint=shell.endpoint).get_token("https://vault.azure.net/.default").token
+
+
+def test_a_port_that_stays_taken_is_an_error(mocker: Any) -> None:
+    mocker.patch.object(pytest_plugin, "_PORT_SECONDS", 0.2)
+    with (
+        CloudShellEmulator() as holder,
+        pytest.raises(OSError, match="is in use"),
+        pytest_plugin._started(holder.port),
+    ):
+        pass
