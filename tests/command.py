@@ -43,6 +43,11 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
     return output.decode().replace("\r\n", "\n")
 
 
+def without_coverage() -> dict[str, str]:
+    """The environment, without what makes a child measure its coverage and import for it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 class Emulate:
     """``azure-cloudshell emulate`` in a process of its own."""
 

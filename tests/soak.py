@@ -334,13 +334,15 @@ def run(seconds: float) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
     :return: what was counted in each process, and what is wrong with it.
     """
+    from .command import without_coverage
+
     endpoint = Endpoint(seconds)
     wrong: list[str] = []
     found: dict[str, dict[str, Any]] = {}
     for shell in endpoint.shells.values():
         shell.start()
     # coverage has a lock of its own, which a forked child can find taken by a thread that it does not have.
-    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    unmeasured = without_coverage()
     trouble = threading.Thread(target=endpoint.trouble)
     trouble.start()
     processes = {

@@ -18,9 +18,8 @@ import requests
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import NODE_MODULES, Azurite, needs
-from .command import COMMAND, run
+from .command import COMMAND, run, without_coverage
 from .conftest import claims_of
-from .test_imports import without_coverage
 
 ARM = "https://management.azure.com"
 SEARCH = "https://search.azure.com"

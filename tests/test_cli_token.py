@@ -22,9 +22,9 @@ from azure_cloudshell_credential._cli import _parser, _shells
 from azure_cloudshell_credential._cli import token as token_command
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
-from .command import COMMAND, run
+from .command import COMMAND, run, without_coverage
 from .conftest import CANARY, claims_of
-from .test_imports import HEAVY, without_coverage
+from .test_imports import HEAVY
 
 
 def token(shell: CloudShellEmulator, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,12 +12,9 @@ import pytest
 import azure_cloudshell_credential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from .command import without_coverage
+
 HEAVY = ("msal", "cryptography", "azure.identity", "requests", "aiohttp", "jwt")
-
-
-def without_coverage() -> dict[str, str]:
-    """The environment, without what makes a child measure its coverage and import for it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def modules_after(program: str, **environment: str) -> set[str]:

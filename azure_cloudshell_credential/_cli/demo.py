@@ -70,9 +70,13 @@ def _subscription(azure: Azure, credential: CloudShellCredential) -> str:
     :raises LookupError: if there is none.
     """
     # The one that this machine knows of is none of the stand-in's.
-    known = azure.subscription_id if azure.is_emulated else azure.subscription_id or known_subscription_id(os.environ)
-    return known or first_enabled_subscription_id(
-        credential, resource_manager=azure.resource_manager, scope=azure.scope, verify=azure.verify
+    known = None if azure.is_emulated else known_subscription_id(os.environ)
+    return (
+        azure.subscription_id
+        or known
+        or first_enabled_subscription_id(
+            credential, resource_manager=azure.resource_manager, scope=azure.scope, verify=azure.verify
+        )
     )
 
 
