@@ -7,11 +7,11 @@ from ._version import __version__
 # Not typing's: importing that would be the slowest part of importing the package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._chain import DefaultCloudShellCredential as DefaultCloudShellCredential
-    from ._credential import CloudShellCredential as CloudShellCredential
-    from ._errors import AudienceNotSupportedError as AudienceNotSupportedError
-    from ._requests import CloudShellAuth as CloudShellAuth
-    from ._subscription import default_subscription_id as default_subscription_id
+    from ._azure.credential import CloudShellCredential as CloudShellCredential
+    from ._azure.default_chain import DefaultCloudShellCredential as DefaultCloudShellCredential
+    from ._azure.errors import AudienceNotSupportedError as AudienceNotSupportedError
+    from ._azure.requests_auth import CloudShellAuth as CloudShellAuth
+    from ._azure.subscription import default_subscription_id as default_subscription_id
 
 __all__ = [
     "AudienceNotSupportedError",
@@ -24,11 +24,11 @@ __all__ = [
 
 # Importing the package is to cost nothing: each name brings in what it needs when it is first used.
 _LAZY_EXPORTS = {
-    "AudienceNotSupportedError": "._errors",
-    "CloudShellAuth": "._requests",
-    "CloudShellCredential": "._credential",
-    "DefaultCloudShellCredential": "._chain",
-    "default_subscription_id": "._subscription",
+    "AudienceNotSupportedError": "._azure.errors",
+    "CloudShellAuth": "._azure.requests_auth",
+    "CloudShellCredential": "._azure.credential",
+    "DefaultCloudShellCredential": "._azure.default_chain",
+    "default_subscription_id": "._azure.subscription",
 }
 
 

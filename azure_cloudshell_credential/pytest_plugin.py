@@ -43,7 +43,7 @@ def _start(shell: CloudShellEmulator) -> None:
     """Start it, also on a port that somebody's connection has at the moment: 50342 is one that systems give out."""
     from time import monotonic, sleep
 
-    from ._server import PortInUseError
+    from ._serving.server import PortInUseError
 
     deadline = monotonic() + _PORT_SECONDS
     while True:
@@ -60,16 +60,16 @@ def _start(shell: CloudShellEmulator) -> None:
 @contextmanager
 def _inside(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
     """This process inside an emulated Cloud Shell, without real pauses between retries."""
-    from . import _acquisition
+    from ._endpoint import acquisition
 
-    sleeping = _acquisition.sleeping
-    _acquisition.sleeping = _acquisition.skipping
+    sleeping = acquisition.sleeping
+    acquisition.sleeping = acquisition.skipping
     shell.reset()
     try:
         with shell.as_environment():
             yield shell
     finally:
-        _acquisition.sleeping = sleeping
+        acquisition.sleeping = sleeping
         shell.expire_tokens()
 
 

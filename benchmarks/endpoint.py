@@ -17,7 +17,8 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ChainedTokenCredential, ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 
-from azure_cloudshell_credential import CloudShellCredential, _cache
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential._tokens import cache
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -38,7 +39,7 @@ def uncached(rounds: int, shell: CloudShellEmulator) -> list[Row]:
         connection.close()
 
     def ask_ours() -> None:
-        _cache.forget_all_tokens()
+        cache.forget_all_tokens()
         ours.get_token(SCOPE)
 
     def ask_theirs() -> None:
@@ -62,7 +63,7 @@ def asynchronous(rounds: int, ask: Callable[[], None]) -> Row:
     loop = asyncio.new_event_loop()
 
     async def one() -> None:
-        _cache.forget_all_tokens()
+        cache.forget_all_tokens()
         await credential.get_token(SCOPE)
 
     def ask_async() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 from azure.core.credentials import AccessToken
 from azure.identity import ManagedIdentityCredential
 
-from azure_cloudshell_credential import CloudShellCredential, _cache, _protocol
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential._endpoint import protocol
+from azure_cloudshell_credential._tokens import cache
 
 from .measuring import INVERTED, SCOPE, Row, interleaved, ratio, repeated
 
@@ -140,18 +142,18 @@ def _scopes(index: int) -> tuple[str]:
 
 def _filled(count: int) -> tuple[Work, Work]:
     """Our lookup and the floor's, each among so many resources."""
-    cache = _cache.TokenCache(30)
+    ours = cache.TokenCache(30)
     tokens: dict[tuple[str, ...], AccessToken] = {}
     for index in range(count):
         scopes = _scopes(index)
-        token = _protocol.Token(f"{index}" * 300, int(time.time()) + 3600)
-        resource = _protocol.scope_to_resource(scopes)
-        entry = cache._entries[resource] = _cache._Entry()
-        entry.cached = _cache.CachedToken(token)
-        cache.remember(scopes, resource)
+        token = protocol.Token(f"{index}" * 300, int(time.time()) + 3600)
+        resource = protocol.scope_to_resource(scopes)
+        entry = ours._entries[resource] = cache._Entry()
+        entry.cached = cache.CachedToken(token)
+        ours.remember(scopes, resource)
         tokens[scopes] = AccessToken(f"{index}" * 300, int(time.time()) + 3600)
     floor = floor_of(tokens)
-    return cache.fresh, lambda scopes: floor(*scopes)
+    return ours.fresh, lambda scopes: floor(*scopes)
 
 
 def _some(count: int, most: int) -> list[tuple[str]]:

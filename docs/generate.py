@@ -1,7 +1,7 @@
 """Write what is made from the code: ``make generated``.
 
 - docs/command-line.md, from the parser
-- docs/services.md, from the table in ``_services.json``
+- docs/services.md, from the table in ``services.json``
 - the completions for bash, zsh and fish, with shtab
 - tests/public_api.txt: every public name with its parameters
 
@@ -22,13 +22,13 @@ from typing import Any
 
 import shtab
 
-from azure_cloudshell_credential import _audiences, _services
 from azure_cloudshell_credential._cli._parser import COMPLETED_SHELLS, make_parser
-from azure_cloudshell_credential._services import Observation
+from azure_cloudshell_credential._endpoint import audiences, services
+from azure_cloudshell_credential._endpoint.services import Observation
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "azure_cloudshell_credential"
-TABLE = PACKAGE / "_services.json"
+TABLE = PACKAGE / "_endpoint" / "services.json"
 PUBLIC_MODULES = (
     "azure_cloudshell_credential",
     "azure_cloudshell_credential.aio",
@@ -57,7 +57,7 @@ SERVICES = """# Which services, and workarounds
 
 Cloud Shell issues tokens for the services on a list of its own. Nobody has published the list since August 2024, when
 the endpoint stopped printing it ([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page is
-made from [one dated table](../azure_cloudshell_credential/_services.json) of what people have reported, by
+made from [one dated table](../azure_cloudshell_credential/_endpoint/services.json) of what people have reported, by
 `make generated`. The list may differ by cloud, and by what has opened Cloud Shell: the portal, Windows Terminal, Visual
 Studio Code. Reports rarely say which, and nothing is known about the sovereign clouds.
 
@@ -117,14 +117,14 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def services() -> str:
+def services_page() -> str:
     """The page of the services."""
-    table = _services.observations()
+    table = services.observations()
     workarounds = [
-        f"- {audience.name}: {audience.workaround}.\n" for audience in _audiences.KNOWN if audience.workaround
+        f"- {audience.name}: {audience.workaround}.\n" for audience in audiences.KNOWN if audience.workaround
     ]
     pages = [f"{SERVICES}\n{WORKAROUNDS}\n{''.join(workarounds)}"]
-    for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != _services.PUBLIC_CLOUD, name)):
+    for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != services.PUBLIC_CLOUD, name)):
         for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
             rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]
             opened = f"opened from {host}" if host else "host not reported"
@@ -137,13 +137,13 @@ def _table(rows: list[Observation]) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- |"
     seen = set()
     for row in rows:
-        audience = _audiences.lookup(row.resource)
+        audience = audiences.lookup(row.resource)
         seen.add(audience)
         name = audience.name if audience else ""
         answer = "yes" if row.supported else "no"
         yield f"| {name} | `{row.resource}` | {answer} | {row.date or ''} | {_link(row.source)} |"
-    for audience in _audiences.KNOWN:
-        if audience not in seen and (rows[0].cloud, rows[0].host) == (_services.PUBLIC_CLOUD, None):
+    for audience in audiences.KNOWN:
+        if audience not in seen and (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
             yield f"| {audience.name} | `{audience.resource}` | not on the list | | |"
 
 
@@ -160,7 +160,7 @@ def completion(shell: str) -> str:
         for action in each._actions:
             if action.dest == "resource":
                 # For the completion only: it takes any URI.
-                action.choices = [audience.name for audience in _audiences.KNOWN]
+                action.choices = [audience.name for audience in audiences.KNOWN]
             elif action.dest == "report":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             elif action.dest == "words":
@@ -245,7 +245,7 @@ def generated() -> dict[Path, str]:
     completions = {PACKAGE / "_cli" / f"completion.{shell}": completion(shell) for shell in COMPLETED_SHELLS}
     return {
         ROOT / "docs" / "command-line.md": command_line(),
-        ROOT / "docs" / "services.md": services(),
+        ROOT / "docs" / "services.md": services_page(),
         ROOT / "tests" / "public_api.txt": public_api(),
         **completions,
     }
@@ -261,7 +261,7 @@ def main() -> None:
     merging.add_argument("--source", required=True, help="where the report was published")
     arguments = parser.parse_args()
     if arguments.action == "merge":
-        table = _services.observations()
+        table = services.observations()
         for report in arguments.reports:
             try:
                 content = json.loads(report.read_text(encoding="utf-8"))

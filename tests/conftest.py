@@ -23,7 +23,8 @@ import pytest
 import trio
 from hypothesis import HealthCheck, settings
 
-from azure_cloudshell_credential import CloudShellCredential, _credential, _errors
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential._azure import credential, errors
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
@@ -81,8 +82,8 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     # Half of the tests run with the default, in which azure-core logs less.
     logs_requests = crc32(request.node.nodeid.encode()) % 2 == 0
     credentials: list[Any] = []
-    errors: list[Exception] = []
-    configure, as_exception = _credential.CredentialBase._configure, _errors.as_exception
+    made: list[Exception] = []
+    configure, as_exception = credential.CredentialBase._configure, errors.as_exception
 
     def configure_and_keep(self: Any, options: dict[str, Any]) -> None:
         credentials.append(self)
@@ -91,11 +92,11 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
             self._options = {"logging_enable": True, **self._options}
 
     def make_and_keep(failure: Any) -> Any:
-        errors.append(as_exception(failure))
-        return errors[-1]
+        made.append(as_exception(failure))
+        return made[-1]
 
-    monkeypatch.setattr(_credential.CredentialBase, "_configure", configure_and_keep)
-    monkeypatch.setattr(_errors, "as_exception", make_and_keep)
+    monkeypatch.setattr(credential.CredentialBase, "_configure", configure_and_keep)
+    monkeypatch.setattr(errors, "as_exception", make_and_keep)
     everything = Everything()
     root = logging.getLogger()
     level = root.level
@@ -105,7 +106,7 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     root.removeHandler(everything)
     root.setLevel(level)
     shown = [("the log", line) for line in everything.lines]
-    for thing in (*credentials, *errors):
+    for thing in (*credentials, *made):
         where = type(thing).__name__
         shown += [(f"repr of {where}", repr(thing)), (f"str of {where}", str(thing))]
         shown.append((f"attributes of {where}", repr(getattr(thing, "__dict__", ""))))

@@ -16,8 +16,8 @@ from threading import Thread
 import jwt
 import trustme
 
-from azure_cloudshell_credential._messages import Request, Response, compact
-from azure_cloudshell_credential._server import Server
+from azure_cloudshell_credential._serving.messages import Request, Response, compact
+from azure_cloudshell_credential._serving.server import Server
 from azure_cloudshell_credential.emulator import Identity, _tokens
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID
 

@@ -29,8 +29,9 @@ from typing import Any
 
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import CloudShellCredential, _cache
-from azure_cloudshell_credential._protocol import claims_of
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential._endpoint.protocol import claims_of
+from azure_cloudshell_credential._tokens import cache
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 
 RESOURCES = ("https://management.azure.com", "https://vault.azure.net", "https://storage.azure.com")
@@ -66,7 +67,7 @@ class Callers:
         self.unexpected: list[str] = []
         self.slowest = 0.0
         # The circuit breaker would make most of the run idle.
-        _cache.CIRCUIT_BREAKER_SECONDS = 0  # type: ignore[misc, assignment, unused-ignore]
+        cache.CIRCUIT_BREAKER_SECONDS = 0  # type: ignore[misc, assignment, unused-ignore]
         self.sync = CloudShellCredential(**OPTIONS)
         self.asynchronous = AsyncCloudShellCredential(**OPTIONS)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from azure_cloudshell_credential import _acquisition, _endpoint_lock
-from azure_cloudshell_credential._acquisition import RetryPolicy, acquire, skipping
-from azure_cloudshell_credential._endpoint_lock import is_asking, one_at_a_time
-from azure_cloudshell_credential._failures import Failure
-from azure_cloudshell_credential._protocol import NoReply, Reply, Token
+from azure_cloudshell_credential._endpoint import acquisition, endpoint_lock
+from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire, skipping
+from azure_cloudshell_credential._endpoint.endpoint_lock import is_asking, one_at_a_time
+from azure_cloudshell_credential._endpoint.failures import Failure
+from azure_cloudshell_credential._endpoint.protocol import NoReply, Reply, Token
 
 from .test_protocol import ARM, NOW, PORTAL, jwt, ok
 
@@ -25,8 +25,8 @@ class Script:
 
     def __init__(self, mocker: Any, policy: RetryPolicy, *answers: Reply | NoReply | None, jitter: int = 127) -> None:
         self.now = 1000.0
-        mocker.patch.object(_acquisition, "monotonic", lambda: self.now)
-        mocker.patch.object(_acquisition, "time", lambda: NOW + self.now - 1000)
+        mocker.patch.object(acquisition, "monotonic", lambda: self.now)
+        mocker.patch.object(acquisition, "time", lambda: NOW + self.now - 1000)
         mocker.patch("os.urandom", lambda size: bytes([jitter]))
         self.asks: list[float] = []
         self.pauses: list[float] = []
@@ -192,7 +192,7 @@ def test_one_second_is_one_second(mocker: Any) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 1e-9, 0.0009])
 def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> None:
-    mocker.patch.object(_acquisition, "monotonic", lambda: 5.0)
+    mocker.patch.object(acquisition, "monotonic", lambda: 5.0)
     outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout))
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
@@ -220,11 +220,11 @@ def test_skipped_pauses_use_the_budget_up() -> None:
 
 def test_the_default_pause_waits(mocker: Any) -> None:
     slept: list[float] = []
-    mocker.patch.object(_acquisition, "sleep", slept.append)
+    mocker.patch.object(acquisition, "sleep", slept.append)
     acquire(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.4))
     (seconds,) = slept
     assert 0.3 < seconds < 0.5
-    assert _acquisition.sleeping(7.0, Failure("x", "y", "z")) == 0.0
+    assert acquisition.sleeping(7.0, Failure("x", "y", "z")) == 0.0
     assert slept[1] == 7.0
 
 
@@ -293,7 +293,7 @@ def test_a_sender_that_raises_leaves_the_endpoint_free() -> None:
 
 
 def test_while_the_interpreter_shuts_down_nobody_is_waited_for(mocker: Any) -> None:
-    turn = _endpoint_lock._take_turn(PORT, 30)
+    turn = endpoint_lock._take_turn(PORT, 30)
     mocker.patch("sys.is_finalizing", lambda: True)
     assert one_at_a_time(PORT, lambda *_: ok())("r", 0.5) is not None
     assert turn is not None

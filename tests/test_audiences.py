@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from azure_cloudshell_credential import _audiences
+from azure_cloudshell_credential._endpoint import audiences
 from azure_cloudshell_credential.emulator import DEFAULT_AUDIENCES
 
 
 def test_no_name_or_identifier_stands_twice() -> None:
-    names = [name for audience in _audiences.KNOWN for name in (audience.name, *audience.aliases)]
-    identifiers = [identifier for audience in _audiences.KNOWN for identifier in audience.identifiers]
+    names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
+    identifiers = [identifier for audience in audiences.KNOWN for identifier in audience.identifiers]
     assert len(names) == len(set(names))
-    assert len(identifiers) == len({_audiences._normal(identifier) for identifier in identifiers})
+    assert len(identifiers) == len({audiences._normal(identifier) for identifier in identifiers})
 
 
 # As printed by the service in 2022-03: Azure/CloudShell#155.
@@ -37,7 +37,7 @@ def test_the_emulator_does_not_support_what_the_service_rejects(rejected: str) -
 
 @pytest.mark.parametrize("name", "aad-graph arm batch data-lake media ms-graph oss-rdbms".split())
 def test_the_resource_types_of_az_are_names(name: str) -> None:
-    assert _audiences.resource_for(name)
+    assert audiences.resource_for(name)
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_the_resource_types_of_az_are_names(name: str) -> None:
     ],
 )
 def test_a_name_means_a_resource_in_a_cloud(name: str, cloud: str | None, resource: str | None) -> None:
-    assert _audiences.resource_for(name, _audiences.cloud_named(cloud)) == resource
+    assert audiences.resource_for(name, audiences.cloud_named(cloud)) == resource

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential, _acquisition, _cache, _failures
-from azure_cloudshell_credential._cache import CachedToken, TokenCache
-from azure_cloudshell_credential._failures import Failure
-from azure_cloudshell_credential._in_flight import InFlight
-from azure_cloudshell_credential._protocol import Token
+from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
+from azure_cloudshell_credential._endpoint import acquisition, failures
+from azure_cloudshell_credential._endpoint.failures import Failure
+from azure_cloudshell_credential._endpoint.protocol import Token
+from azure_cloudshell_credential._tokens import cache
+from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
+from azure_cloudshell_credential._tokens.in_flight import InFlight
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from .conftest import ARM, VAULT, Everything
@@ -29,7 +31,7 @@ class Clock:
 
         self.wall = 0.0
         self.monotonic = 0.0
-        for module in (_cache, _acquisition):
+        for module in (cache, acquisition):
             mocker.patch.object(module, "time", lambda: time() + self.wall)
             mocker.patch.object(module, "monotonic", lambda: monotonic() + self.monotonic)
         mocker.patch("azure_cloudshell_credential.emulator._emulator.time", lambda: time() + self.wall)
@@ -293,8 +295,8 @@ class StoppedClock:
     def __init__(self, mocker: Any) -> None:
         self.wall = 1_800_000_000.0
         self.monotonic = 500.0
-        mocker.patch.object(_cache, "time", lambda: self.wall)
-        mocker.patch.object(_cache, "monotonic", lambda: self.monotonic)
+        mocker.patch.object(cache, "time", lambda: self.wall)
+        mocker.patch.object(cache, "monotonic", lambda: self.monotonic)
 
 
 @pytest.fixture
@@ -396,7 +398,7 @@ def test_a_stale_token_is_refreshed_by_one_and_kept_by_the_others(stopped: Stopp
     stopped.monotonic += 40
     # Past the delay, but the refresh is still under way.
     assert acquired.claim() is cached
-    refresh.end(_failures.unreachable("r", "refused"))
+    refresh.end(failures.unreachable("r", "refused"))
     assert refresh.outcome() is cached
     stopped.monotonic += 29.9
     assert isinstance(acquired.claim(), InFlight)
@@ -415,7 +417,7 @@ def test_a_failed_refresh_is_tried_again_after_30_seconds(stopped: StoppedClock,
 
 
 def test_the_circuit_opens_and_closes(stopped: StoppedClock, acquired: Acquired) -> None:
-    acquired.begin().end(_failures.no_answer("r", 30))
+    acquired.begin().end(failures.no_answer("r", 30))
     stopped.monotonic += 10
     failure = acquired.claim("other")
     assert isinstance(failure, Failure)
@@ -428,12 +430,12 @@ def test_the_circuit_opens_and_closes(stopped: StoppedClock, acquired: Acquired)
     stopped.monotonic += 0.1
     other, again = acquired.begin("other"), acquired.begin()
     # Another timeout while the circuit is open does not keep it open for longer.
-    other.end(_failures.no_answer("other", 30))
+    other.end(failures.no_answer("other", 30))
     stopped.monotonic += 5
-    again.end(_failures.no_answer("r", 30))
+    again.end(failures.no_answer("r", 30))
     stopped.monotonic += 25
     third, fourth = acquired.begin("third"), acquired.begin("fourth")
-    third.end(_failures.no_answer("third", 30))
+    third.end(failures.no_answer("third", 30))
     assert isinstance(acquired.claim("new"), Failure)
     # A token closes it.
     fourth.end(token())
@@ -495,7 +497,7 @@ def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudSh
     credentials = [CloudShellCredential(endpoint=shell.endpoint) for _ in range(3)]
     for credential in credentials:
         credential.get_token(ARM)
-    _cache.forget_all_tokens()
+    cache.forget_all_tokens()
     for credential in credentials:
         credential.get_token(ARM)
     assert len(shell.requests) == 6
@@ -504,7 +506,7 @@ def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudSh
 def test_a_fork_keeps_tokens_and_drops_acquisitions(stopped: StoppedClock, acquired: Acquired) -> None:
     acquired.begin("held").end(token())
     in_flight = acquired.begin()
-    _cache._after_fork()
+    cache._after_fork()
     assert isinstance(acquired.claim("held"), CachedToken)
     assert acquired.begin() is not in_flight
 
@@ -533,9 +535,9 @@ def test_any_other_exception_is_passed_on(stopped: StoppedClock, acquired: Acqui
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (_failures.unreachable("r", "refused"), _failures.unreachable("r", "refused").message),
+        (failures.unreachable("r", "refused"), failures.unreachable("r", "refused").message),
         (KeyError("secret"), "KeyError"),
-        (SystemExit(), _failures.broken_off("r", "SystemExit").message),
+        (SystemExit(), failures.broken_off("r", "SystemExit").message),
     ],
 )
 def test_a_failed_refresh_is_logged_once_in_these_words(
@@ -545,7 +547,7 @@ def test_a_failed_refresh_is_logged_once_in_these_words(
     stopped.wall += 3301
     stopped.monotonic += 3301
     acquired.begin().end(outcome)
-    (record,) = [record for record in caplog.records if record.name == "azure_cloudshell_credential._cache"]
+    (record,) = [record for record in caplog.records if record.name == "azure_cloudshell_credential._tokens.cache"]
     assert record.levelname == "WARNING"
     assert record.getMessage() == f"Refresh failed; keeping the current token until it expires: {said}"
 

@@ -9,11 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from azure_cloudshell_credential import _cache, _failures
-from azure_cloudshell_credential._cache import CachedToken, TokenCache
-from azure_cloudshell_credential._failures import Failure
-from azure_cloudshell_credential._in_flight import InFlight
-from azure_cloudshell_credential._protocol import Token
+from azure_cloudshell_credential._endpoint import failures
+from azure_cloudshell_credential._endpoint.failures import Failure
+from azure_cloudshell_credential._endpoint.protocol import Token
+from azure_cloudshell_credential._tokens import cache
+from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
+from azure_cloudshell_credential._tokens.in_flight import InFlight
 
 NAMES = ("arm", "vault", "storage")
 RESOURCES = st.sampled_from(NAMES)
@@ -38,8 +39,8 @@ class Model(RuleBasedStateMachine):
         self.wall = START
         self.monotonic = 1000.0
         self.patches: list[Any] = [
-            mock.patch.object(_cache, "time", lambda: self.wall),
-            mock.patch.object(_cache, "monotonic", lambda: self.monotonic),
+            mock.patch.object(cache, "time", lambda: self.wall),
+            mock.patch.object(cache, "monotonic", lambda: self.monotonic),
             mock.patch.object(InFlight, "start", lambda in_flight: None),
         ]
         for patch in self.patches:
@@ -64,7 +65,7 @@ class Model(RuleBasedStateMachine):
     def claim(self, resource: str) -> Claimed | None:
         before = self.cache._entries.get(resource)
         held = before.valid() if before else None
-        outcome = self.cache.claim(resource, lambda: _failures.unreachable(resource, "never run"))
+        outcome = self.cache.claim(resource, lambda: failures.unreachable(resource, "never run"))
         if isinstance(outcome, CachedToken):
             self.check(resource, outcome)
             return None
@@ -77,7 +78,7 @@ class Model(RuleBasedStateMachine):
         assert resource not in self.under_way, "two acquisitions for one resource"
         if held is not None:
             assert not held.is_fresh()
-            assert self.monotonic - self.attempts[resource] >= _cache.REFRESH_RETRY_DELAY, "refreshed too often"
+            assert self.monotonic - self.attempts[resource] >= cache.REFRESH_RETRY_DELAY, "refreshed too often"
         self.attempts[resource] = self.monotonic
         self.under_way[resource] = outcome
         return Claimed(resource, outcome)
@@ -106,9 +107,9 @@ class Model(RuleBasedStateMachine):
         entry = self.cache._entries.get(claimed.resource)
         held = entry.valid() if entry else None
         outcomes: dict[str, Any] = {
-            "timeout": _failures.no_answer("r", 30),
-            "refused": _failures.unreachable("r", "refused"),
-            "audience": _failures.audience_not_supported("r", ()),
+            "timeout": failures.no_answer("r", 30),
+            "refused": failures.unreachable("r", "refused"),
+            "audience": failures.audience_not_supported("r", ()),
             "raised": KeyError("r"),
             "exits": SystemExit(),
         }

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from threading import Event, Thread, get_ident
 from typing import Any
 
@@ -22,8 +23,10 @@ from azure.core.credentials import SupportsTokenInfo, TokenCredential
 from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCredential
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import CloudShellCredential, _cache, _in_flight
-from azure_cloudshell_credential._protocol import Token
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential._endpoint.protocol import Token
+from azure_cloudshell_credential._tokens import in_flight
+from azure_cloudshell_credential._tokens.cache import TokenCache
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -337,7 +340,7 @@ def test_an_acquisition_whose_starter_was_interrupted_is_started_by_the_next_cal
     kind: Any, shell: CloudShellEmulator, mocker: Any
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
-    mocker.patch.object(_in_flight.InFlight, "start", side_effect=Interrupted)
+    mocker.patch.object(in_flight.InFlight, "start", side_effect=Interrupted)
     with pytest.raises(Interrupted):
         credential.get_token(ARM)
     mocker.stopall()
@@ -351,7 +354,7 @@ def test_an_acquisition_whose_starter_was_interrupted_is_started_by_the_next_cal
 def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator, point: int) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
     steps = iter(range(point))
-    package = _cache.__file__.removesuffix("_cache.py")
+    package = str(Path(in_flight.__file__).parent.parent) + os.sep
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(package):
@@ -378,7 +381,7 @@ def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator
 
 @pytest.mark.parametrize("point", range(0, 160, 2))
 def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nobody(point: int) -> None:
-    cache = _cache.TokenCache(5)
+    cache = TokenCache(5)
     token = Token("x", int(time.time()) + 3600)
 
     def acquire() -> Token:
@@ -386,7 +389,7 @@ def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nob
         return token
 
     found = cache.claim("r", acquire)
-    assert isinstance(found, _in_flight.InFlight)
+    assert isinstance(found, in_flight.InFlight)
     opcodes = iter(range(point))
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
@@ -619,7 +622,7 @@ def test_an_interrupted_caller_who_asked_for_itself_leaves_it_to_who_waits(
 
     def ask() -> None:
         # As inside a signal handler that came at a moment when no thread can be started.
-        mocker.patch.object(_in_flight, "_is_inside_threading", side_effect=lambda: get_ident() == first.ident)
+        mocker.patch.object(in_flight, "_is_inside_threading", side_effect=lambda: get_ident() == first.ident)
         try:
             credential.get_token(ARM)
         except Interrupted as error:
@@ -639,7 +642,7 @@ def test_an_interrupted_caller_who_asked_for_itself_leaves_it_to_who_waits(
 
 def test_an_acquisition_that_no_thread_ever_runs_is_given_up(kind: Any, shell: CloudShellEmulator, mocker: Any) -> None:
     credential = kind(endpoint=shell.endpoint, timeout=0.5)
-    mocker.patch.object(_in_flight.InFlight, "start")
+    mocker.patch.object(in_flight.InFlight, "start")
     start = time.monotonic()
     with pytest.raises(CredentialUnavailableError, match="did not answer within"):
         credential.get_token(ARM)

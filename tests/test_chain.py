@@ -18,7 +18,9 @@ from azure.core.credentials import AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ChainedTokenCredential
 
-from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential, _chain, _environment
+from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
+from azure_cloudshell_credential._azure import default_chain
+from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.aio import DefaultCloudShellCredential as AsyncDefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
@@ -199,7 +201,7 @@ def test_in_cloud_shells_image_on_another_host_managed_identity_is_kept(
     # The markers are in the image; nothing listens at the documented address.
     monkeypatch.setenv("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0")
     monkeypatch.setenv("AZD_IN_CLOUDSHELL", "1")
-    monkeypatch.setattr(_environment, "DEFAULT_ENDPOINT", "http://localhost:9/oauth2/token")
+    monkeypatch.setattr(environment, "DEFAULT_ENDPOINT", "http://localhost:9/oauth2/token")
     assert token() == "token-of-app-service"
 
 
@@ -325,13 +327,13 @@ def test_what_a_credential_says_is_read_from_the_lists_of_azure_identity() -> No
         "\tAzureCliCredential: ERROR: first line\nsecond line eyJhbGciOiJub25lIn0.eyJhIjoxfQ.\n"
         "To mitigate this issue, please refer to x\nTo mitigate this issue, please refer to x."
     )
-    failure = _chain.explain("s", ClientAuthenticationError(message=message))
+    failure = default_chain.explain("s", ClientAuthenticationError(message=message))
     assert failure.attempts == (
         ("CloudShellCredential", "No."),
         ("EnvironmentCredential", "Not configured."),
         ("AzureCliCredential", "ERROR: first line second line [redacted]"),
     )
     assert (
-        _chain.explain("s", ClientAuthenticationError(message="odd")).what
+        default_chain.explain("s", ClientAuthenticationError(message="odd")).what
         == "No credential has a token for s. Error: odd."
     )

@@ -14,7 +14,8 @@ import jwt
 import pytest
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import CloudShellCredential, _audiences
+from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential._endpoint import audiences
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
@@ -54,7 +55,7 @@ def test_healthy(shell: CloudShellEmulator) -> None:
         f"ok  object id  {shell.identity.object_id}",
         "ok  token      is valid for another 65 minutes",
     ]
-    assert len(page["Audiences"]) == len(_audiences.KNOWN)
+    assert len(page["Audiences"]) == len(audiences.KNOWN)
     assert "no  acr                https://containerregistry.azure.net  (not supported)" in page["Audiences"]
     assert page["What to do"][0] == "Cloud Shell issues tokens for Azure Resource Manager."
     assert "Run 'az login'" in page["What to do"][1]
@@ -97,7 +98,7 @@ def test_hanging(misbehaving: Callable[[Behaviour], MisbehavingServer]) -> None:
     assert page["Endpoint"] == [f"no  {server.endpoint}: no answer in time"]
     assert [line[:4].strip() for line in page["Audiences"]] == ["no", "no", "-"]
     assert page["Audiences"][2].endswith(
-        f"{len(_audiences.KNOWN) - 2} more were not asked for: the endpoint is not answering"
+        f"{len(audiences.KNOWN) - 2} more were not asked for: the endpoint is not answering"
     )
     assert "Keep the browser tab with Cloud Shell open and active" in page["What to do"][0]
     assert len(server.requests) == 2

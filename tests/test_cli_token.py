@@ -351,7 +351,7 @@ def test_the_usual_arguments_are_plain(words: list[str]) -> None:
 def test_waiting_is_said_on_a_terminal(in_cloud_shell: CloudShellEmulator, mocker: Any, capsys: Any) -> None:
     in_cloud_shell.script(faults.portal_timeout(), faults.portal_timeout())
     mocker.patch.object(token_command, "_is_terminal", lambda stream: True)
-    mocker.patch("azure_cloudshell_credential._acquisition.sleep")
+    mocker.patch("azure_cloudshell_credential._endpoint.acquisition.sleep")
     assert _cli.main(["token", "--wait"]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("the portal in the browser did not answer; asking again in") == 2

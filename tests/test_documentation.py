@@ -16,7 +16,8 @@ import pytest
 import requests
 from azure.mgmt import compute
 
-from azure_cloudshell_credential import _audiences, _environment, _failures
+from azure_cloudshell_credential._endpoint import audiences, failures
+from azure_cloudshell_credential._endpoint.environment import read_environment
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
@@ -144,11 +145,11 @@ SAMPLES: dict[str, Any] = {
 }
 
 
-def failures() -> dict[str, str]:
+def what_failures_say() -> dict[str, str]:
     """What each failure says, by the name of the function that makes it."""
     makers = {
         name: maker
-        for name, maker in inspect.getmembers(_failures, inspect.isfunction)
+        for name, maker in inspect.getmembers(failures, inspect.isfunction)
         if inspect.signature(maker).return_annotation == "Failure"
     }
     said = {}
@@ -156,8 +157,8 @@ def failures() -> dict[str, str]:
         parameters = inspect.signature(maker).parameters
         given = {key: SAMPLES[key] for key in parameters if parameters[key].default is inspect.Parameter.empty}
         said[name] = maker(**given).what
-    said["not_cloud_shells"] = _failures.not_in_cloud_shell(
-        _environment.read({"MSI_ENDPOINT": "https://x.example"}).refusal
+    said["not_cloud_shells"] = failures.not_in_cloud_shell(
+        read_environment({"MSI_ENDPOINT": "https://x.example"}).refusal
     ).what
     return said
 
@@ -167,7 +168,7 @@ def test_every_error_is_in_troubleshooting() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     headings = [heading for heading in re.findall(r"^## (.+)$", page, re.MULTILINE) if heading != "Reading the log"]
     patterns = {heading: re.compile(re.escape(heading).replace("…", ".*")) for heading in headings}
-    said = failures()
+    said = what_failures_say()
     assert len(said) > 15
     found = {name: [heading for heading in headings if patterns[heading].search(text)] for name, text in said.items()}
     assert [name for name in found if not found[name]] == []
@@ -178,7 +179,7 @@ def test_every_error_is_in_troubleshooting() -> None:
 def test_every_resource_of_a_sovereign_cloud_is_in_its_table(name: str) -> None:
     page = (ROOT / "docs" / "sovereign-clouds.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    resources = _audiences.cloud_named(name).resources
+    resources = audiences.cloud_named(name).resources
     assert len(rows) == len(resources)
     for short, resource in resources.items():
         assert [row for row in rows if row.startswith(f"| `{short}` |") and f"`{resource}`" in row], short

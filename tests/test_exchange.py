@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azure_cloudshell_credential import _exchange
-from azure_cloudshell_credential._environment import Endpoint
-from azure_cloudshell_credential._protocol import HEADERS, NoReply, Reply
+from azure_cloudshell_credential._endpoint import exchange
+from azure_cloudshell_credential._endpoint.environment import Endpoint
+from azure_cloudshell_credential._endpoint.protocol import HEADERS, NoReply, Reply
 
 from . import misbehaving as peer
 from .misbehaving import Behaviour, MisbehavingServer
@@ -24,7 +24,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 def ask(server: MisbehavingServer, seconds: float = 2.0, **options: Any) -> Reply | NoReply:
-    return _exchange.post(Endpoint(server.endpoint), HEADERS, b"resource=r", seconds, **options)
+    return exchange.post(Endpoint(server.endpoint), HEADERS, b"resource=r", seconds, **options)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_reset_is_told(misbehaving: Start) -> None:
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    outcome = _exchange.post(Endpoint(f"http://localhost:{port}/"), {}, b"", 1)
+    outcome = exchange.post(Endpoint(f"http://localhost:{port}/"), {}, b"", 1)
     assert isinstance(outcome, NoReply)
     assert outcome.reason == f"connection refused by localhost:{port}"
 
@@ -157,7 +157,7 @@ def test_a_full_backlog_does_not_outlast_the_deadline() -> None:
             filler.connect_ex(("127.0.0.1", port))
             fillers.append(filler)
         start = time.monotonic()
-        outcome = _exchange.post(Endpoint(f"http://127.0.0.1:{port}/"), {}, b"", 5, 0.3)
+        outcome = exchange.post(Endpoint(f"http://127.0.0.1:{port}/"), {}, b"", 5, 0.3)
         assert time.monotonic() - start < 2
         assert isinstance(outcome, NoReply)
         assert outcome.timed_out
@@ -179,23 +179,23 @@ def test_ipv6_is_tried_second(mocker: Any) -> None:
         tried.append(address)
         raise ConnectionRefusedError if address == "127.0.0.1" else OSError(99, "Cannot assign requested address")
 
-    mocker.patch.object(_exchange, "_open", refuse)
-    outcome = _exchange.post(Endpoint("http://localhost:1/"), {}, b"", 1)
+    mocker.patch.object(exchange, "_open", refuse)
+    outcome = exchange.post(Endpoint("http://localhost:1/"), {}, b"", 1)
     assert tried == ["127.0.0.1", "::1"]
     assert isinstance(outcome, NoReply)
     assert outcome.reason == "connection refused by localhost:1"
 
 
 def test_other_failures_to_connect_name_their_reason(mocker: Any) -> None:
-    mocker.patch.object(_exchange, "_open", side_effect=OSError(24, "Too many open files"))
-    outcome = _exchange.post(Endpoint("http://127.0.0.1:1/"), {}, b"", 1)
+    mocker.patch.object(exchange, "_open", side_effect=OSError(24, "Too many open files"))
+    outcome = exchange.post(Endpoint("http://127.0.0.1:1/"), {}, b"", 1)
     assert isinstance(outcome, NoReply)
     assert "Too many open files" in outcome.reason
 
 
 def test_the_request_has_one_of_each_header(misbehaving: Start) -> None:
     server = misbehaving(peer.reply(b"{}"))
-    _exchange.post(
+    exchange.post(
         Endpoint(server.endpoint),
         {"Host": "evil", "Content-Length": "7", "X": "ü", "User-Agent": "a\r\nHost: b\r\n\r\n"},
         b"ab",
@@ -242,10 +242,10 @@ _PIECES = st.sampled_from(
 @settings(max_examples=400)
 @given(st.lists(_PIECES | st.binary(max_size=40), max_size=12).map(b"".join), st.integers(1, 50))
 def test_any_bytes_are_a_reply_or_a_reason(data: bytes, piece: int) -> None:
-    stream = _exchange._Stream(Peer(data, piece), time.monotonic() + 60)  # type: ignore[arg-type]
+    stream = exchange._Stream(Peer(data, piece), time.monotonic() + 60)  # type: ignore[arg-type]
     try:
-        reply = _exchange._read(stream)
-    except _exchange._Abort as abort:
+        reply = exchange._read(stream)
+    except exchange._Abort as abort:
         assert abort.outcome.reason
     else:
         assert 200 <= reply.status <= 999

@@ -12,7 +12,7 @@ import time
 import h11
 import pytest
 
-from azure_cloudshell_credential import _exchange
+from azure_cloudshell_credential._endpoint import exchange
 
 from .test_exchange import Peer
 
@@ -72,10 +72,10 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 def ours(data: bytes) -> Meaning | None:
-    stream = _exchange._Stream(Peer(data, 4096), time.monotonic() + 60)  # type: ignore[arg-type]
+    stream = exchange._Stream(Peer(data, 4096), time.monotonic() + 60)  # type: ignore[arg-type]
     try:
-        reply = _exchange._read(stream)
-    except _exchange._Abort:
+        reply = exchange._read(stream)
+    except exchange._Abort:
         return None
     return reply.status, reply.body, reply.headers.get("retry-after", "")
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from azure_cloudshell_credential import _services
-from azure_cloudshell_credential._services import Observation
+from azure_cloudshell_credential._endpoint import services
+from azure_cloudshell_credential._endpoint.services import Observation
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def generate() -> ModuleType:
 def test_what_is_generated_is_current(generate: ModuleType) -> None:
     outdated = [file.name for file, text in generate.generated().items() if file.read_text(encoding="utf-8") != text]
     assert outdated == [], "run: make generated"
-    assert generate.TABLE.read_text(encoding="utf-8") == generate.written(_services.observations())
+    assert generate.TABLE.read_text(encoding="utf-8") == generate.written(services.observations())
 
 
 def test_every_public_name_is_in_the_reference(generate: ModuleType) -> None:
@@ -64,7 +64,7 @@ def test_every_public_class_says_where_to_import_it_from(generate: ModuleType) -
 
 
 def test_every_observation_says_who_made_it() -> None:
-    table = _services.observations()
+    table = services.observations()
     assert all(row.source and row.cloud for row in table)
     assert len({(row.resource, row.cloud, row.host) for row in table}) == len(table)
     assert {row.supported for row in table} == {True, False}
@@ -78,12 +78,12 @@ def test_a_report_of_doctor_is_merged_into_the_table(
     command = [sys.executable, "-m", "azure_cloudshell_credential", "doctor", "--report", str(file)]
     subprocess.run(command, env={**os.environ, **shell.environment}, check=True, capture_output=True, timeout=60)
     report = json.loads(file.read_text())
-    table = generate.merge(_services.observations(), report, "portal", "https://example.org/1")
+    table = generate.merge(services.observations(), report, "portal", "https://example.org/1")
     added = {row.resource: row for row in table if row.host == "portal"}
     assert added["https://storage.azure.com/"].supported
     assert not added["https://vault.azure.net"].supported
     assert added["https://vault.azure.net"][2:] == ("PROD", "portal", report["month"], "https://example.org/1")
-    assert table[: len(_services.observations())] == _services.observations()
+    assert table[: len(services.observations())] == services.observations()
     assert generate.merge(table, report, "portal", "https://example.org/1") == table
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,11 @@ import azure_cloudshell_credential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .command import without_coverage
+
+PACKAGE = Path(azure_cloudshell_credential.__file__).parent
+
+WINGS = ("the top", "_cli", "aio", "broker", "emulator", "_serving", "_azure", "_tokens", "_endpoint")
+"""Highest first. A wing imports from those after it."""
 
 HEAVY = ("msal", "cryptography", "azure.identity", "requests", "aiohttp", "jwt")
 
@@ -48,10 +56,36 @@ def test_getting_a_token_imports_nothing_heavy(shell: CloudShellEmulator) -> Non
     assert not modules_after(program, **shell.environment) & set(HEAVY)
 
 
-def test_the_core_imports_the_standard_library_only() -> None:
-    modules = modules_after("from azure_cloudshell_credential import _exchange, _protocol, _environment, _audiences")
+def test_the_endpoint_wing_imports_the_standard_library_only() -> None:
+    wing = ", ".join(path.stem for path in (PACKAGE / "_endpoint").glob("*.py") if path.stem != "__init__")
+    modules = modules_after(f"from azure_cloudshell_credential._endpoint import {wing}")
     tops = {name.partition(".")[0] for name in modules} - {"azure_cloudshell_credential", "__main__"}
     assert not {top for top in tops if not top.startswith("_")} - set(sys.stdlib_module_names) - {"sitecustomize"}
+
+
+def wing_of(module: str) -> str:
+    """The folder of a module of this package; the files beside the folders belong to the highest one."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else "the top"
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of this package that a file imports, wherever in it."""
+    package = ["azure_cloudshell_credential", *path.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - node.level + 1], *filter(None, [node.module])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_wing_imports_from_itself_and_those_below_only(path: Path) -> None:
+    own = wing_of(".".join(["azure_cloudshell_credential", *path.relative_to(PACKAGE).with_suffix("").parts]))
+    for module in imports(path):
+        wing = wing_of(module)
+        if module.endswith(".__version__") or module.split(".")[1:2] == ["_version"]:
+            continue
+        assert wing == own or WINGS.index(wing) > WINGS.index(own), f"{path.name} imports {module}"
 
 
 def test_the_public_names_are_there() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from azure_cloudshell_credential._messages import Request, Response, compact
-from azure_cloudshell_credential._server import Server
+from azure_cloudshell_credential._serving.messages import Request, Response, compact
+from azure_cloudshell_credential._serving.server import Server
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 from azure_cloudshell_credential.emulator._tokens import verify
 

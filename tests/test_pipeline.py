@@ -8,7 +8,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseTimeoutError
 from azure.core.rest import HttpRequest, HttpResponse
 
-from azure_cloudshell_credential._pipeline import BufferedResponse, LoopbackTransport
+from azure_cloudshell_credential._azure.pipeline import BufferedResponse, LoopbackTransport
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
 from .conftest import CANARY

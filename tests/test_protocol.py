@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from azure_cloudshell_credential import _protocol
-from azure_cloudshell_credential._failures import Failure, quoted
-from azure_cloudshell_credential._protocol import (
+from azure_cloudshell_credential._endpoint import protocol
+from azure_cloudshell_credential._endpoint.failures import Failure, quoted
+from azure_cloudshell_credential._endpoint.protocol import (
     NoReply,
     Reply,
     Token,
@@ -238,7 +238,7 @@ def test_a_hostile_error_costs_no_more_than_its_transfer() -> None:
 @pytest.mark.parametrize("at", range(15_985, 16_005))
 def test_a_token_at_the_cut_is_not_shown_in_part(at: int) -> None:
     content = {"access_token": CANARY, "error": {"code": "c", "message": "." * at + CANARY + "." * 3000}}
-    code, message = _protocol._error_in(content)
+    code, message = protocol._error_in(content)
     assert code == "c"
     assert CANARY[:4] not in message
 
@@ -631,14 +631,14 @@ def test_a_claim_is_shown_as_one_short_printable_line() -> None:
 @pytest.mark.parametrize(("count", "is_shown"), [(8, True), (9, False)])
 def test_an_error_with_many_tokens_is_not_quoted(count: int, is_shown: bool) -> None:
     content = {f"{index}_token": "t" for index in range(count)} | {"error": {"code": "c", "message": "words"}}
-    assert _protocol._error_in(content) == (("c", "words") if is_shown else ("[redacted]", "[redacted]"))
+    assert protocol._error_in(content) == (("c", "words") if is_shown else ("[redacted]", "[redacted]"))
 
 
 def test_a_text_of_exactly_the_bound_is_not_cut() -> None:
     for length, kept in ((16_000, 16_000), (16_001, 15_995)):
-        code, message = _protocol._error_in({"x_token": "12345", "error": {"code": "c", "message": "m" * length}})
+        code, message = protocol._error_in({"x_token": "12345", "error": {"code": "c", "message": "m" * length}})
         assert (code, len(message)) == ("c", kept)
-    assert _protocol._error_in({"x_token": "1" * 20_000, "error": {"message": "m" * 17_000}}) == ("", "")
+    assert protocol._error_in({"x_token": "1" * 20_000, "error": {"message": "m" * 17_000}}) == ("", "")
 
 
 def test_reprs_show_no_body() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from azure_cloudshell_credential import CloudShellCredential, default_subscription_id
-from azure_cloudshell_credential._subscription import first_enabled_subscription_id, known_subscription_id
+from azure_cloudshell_credential._azure.subscription import first_enabled_subscription_id, known_subscription_id
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 

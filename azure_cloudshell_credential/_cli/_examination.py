@@ -11,15 +11,15 @@ from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 
-from .. import _audiences, _environment, _failures
-from .._acquisition import RetryPolicy
-from .._audiences import Audience
-from .._environment import Environment
-from .._failures import Failure
-from .._protocol import Token
+from .._endpoint import audiences, failures
+from .._endpoint.acquisition import RetryPolicy
+from .._endpoint.audiences import Audience
+from .._endpoint.environment import MARKERS, Environment
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
 from .token import ask, azure_cli_left_out
 
-VARIABLES = ("MSI_ENDPOINT", *_environment.MARKERS, "ACC_TID")
+VARIABLES = ("MSI_ENDPOINT", *MARKERS, "ACC_TID")
 """What the environment of Cloud Shell is told by."""
 
 PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
@@ -70,10 +70,10 @@ def probe_audiences(
     """
     if environment.endpoint is None:
         return
-    cloud = _audiences.cloud_named(environment.cloud)
+    cloud = audiences.cloud_named(environment.cloud)
     timeouts = 0
-    for audience in _audiences.KNOWN:
-        resource = _audiences.resource_for(audience.name, cloud) or audience.resource
+    for audience in audiences.KNOWN:
+        resource = audiences.resource_for(audience.name, cloud) or audience.resource
         if timeouts >= MAX_CONSECUTIVE_TIMEOUTS:
             yield Probe(audience, resource, None, 0.0)
             continue
@@ -131,22 +131,22 @@ def advise(environment: Environment, probes: list[Probe], az: Mapping[str, Any])
     """What to do, and whether there is a token for Resource Manager."""
     other = _other_sign_in(az)
     if environment.endpoint is None:
-        reason = _failures.not_in_cloud_shell(environment.refusal)
+        reason = failures.not_in_cloud_shell(environment.refusal)
         has_az = az.get("logged_in") and not az.get("from_cloud_shell")
         return [reason.what if has_az else reason.message, *other] if has_az else [reason.message], False
     if failure := probes[0].failure:
         if failure.kind == "audience":
             return [f"{failure.what} Open a new Cloud Shell in the portal, or sign in with 'az login'.", *other], False
         return [failure.message, *other], False
-    failures = [(probe, probe.failure.kind) for probe in probes if probe.failure]
-    if not failures:
+    failed = [(probe, probe.failure.kind) for probe in probes if probe.failure]
+    if not failed:
         return ["Nothing to do: Cloud Shell issues tokens for every service that it was asked for."], True
     lines = ["Cloud Shell issues tokens for Azure Resource Manager."]
-    if denied := [probe for probe, kind in failures if kind == "audience"]:
+    if denied := [probe for probe, kind in failed if kind == "audience"]:
         lines.append(f"It has none for: {', '.join(probe.name for probe in denied)}. {other[0]}")
         lines += other[1:]
         lines += [f"{probe.name}: {probe.workaround}." for probe in denied if probe.workaround]
-    if others := [probe.name for probe, kind in failures if kind != "audience"]:
+    if others := [probe.name for probe, kind in failed if kind != "audience"]:
         lines.append(f"Keep the browser tab with Cloud Shell open and active, and try again for: {', '.join(others)}.")
     return lines, True
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from time import time
 from typing import Any
 
-from .. import _failures, _protocol
-from .._environment import VARIABLES_OF_OTHER_HOSTS, Endpoint, Environment
-from .._protocol import Token
+from .._endpoint import failures, protocol
+from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Endpoint, Environment
+from .._endpoint.protocol import Token
 from .._version import __version__
 from ._examination import VARIABLES, Probe
 
@@ -45,7 +45,7 @@ class Page:
         others = [name for name in VARIABLES_OF_OTHER_HOSTS if os.environ.get(name)]
         for name in VARIABLES:
             if value := os.environ.get(name):
-                self._line("!" if others and name == "MSI_ENDPOINT" else "ok", f"{name}={_failures.quoted(value, 100)}")
+                self._line("!" if others and name == "MSI_ENDPOINT" else "ok", f"{name}={failures.quoted(value, 100)}")
             else:
                 self._line("-", f"{name} is not set")
         for name in others:
@@ -61,16 +61,16 @@ class Page:
         else:
             self._line("ok", f"{endpoint.url}: answered in {probe.seconds * 1000:.0f} ms")
         if isinstance(probe.outcome, Token):
-            claims = _protocol.claims_of(probe.outcome.value)
+            claims = protocol.claims_of(probe.outcome.value)
             self._heading("Signed in")
-            self._line("ok", f"user       {_protocol.user_in(claims) or 'not named by the token'}")
-            self._line("ok", f"tenant     {_protocol.shown_claim(claims, 'tid') or 'not named by the token'}")
-            self._line("ok", f"object id  {_protocol.shown_claim(claims, 'oid') or 'not named by the token'}")
+            self._line("ok", f"user       {protocol.user_in(claims) or 'not named by the token'}")
+            self._line("ok", f"tenant     {protocol.shown_claim(claims, 'tid') or 'not named by the token'}")
+            self._line("ok", f"object id  {protocol.shown_claim(claims, 'oid') or 'not named by the token'}")
             for name, shown in (("scp", "scopes"), ("roles", "roles"), ("wids", "directory roles")):
                 if said := _permissions(claims.get(name)):
                     self._line("ok", f"{shown:<10} {said}")
             minutes = (probe.outcome.expires_on - time()) / 60
-            self._line("ok", f"token      is valid for another {_failures.count(round(minutes), 'minute')}")
+            self._line("ok", f"token      is valid for another {failures.count(round(minutes), 'minute')}")
         self._heading("Audiences")
 
     def probe(self, probe: Probe) -> None:
@@ -137,4 +137,4 @@ class Page:
 def _permissions(claim: object) -> str:
     """A claim that lists permissions, as one line: a string with blanks between them, or a list."""
     text = " ".join(map(str, claim)) if isinstance(claim, list) else claim
-    return _failures.quoted(text, 200) if isinstance(text, str) else ""
+    return failures.quoted(text, 200) if isinstance(text, str) else ""

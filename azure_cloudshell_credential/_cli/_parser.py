@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .._acquisition import MAX_TIMEOUT
+from .._endpoint.acquisition import MAX_TIMEOUT
 from .._version import __version__
 from . import token
 from ._shells import SHELLS

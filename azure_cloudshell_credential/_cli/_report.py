@@ -15,9 +15,9 @@ import sys
 from time import monotonic, strftime, time
 from typing import Any
 
-from .. import _audiences, _environment, _exchange, _failures, _protocol, _services
-from .._environment import Endpoint, Environment
-from .._protocol import NoReply, Reply
+from .._endpoint import audiences, exchange, failures, protocol, services
+from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
+from .._endpoint.protocol import NoReply, Reply
 from .._version import __version__
 from ._examination import MAX_CONSECUTIVE_TIMEOUTS
 from .token import HEADERS
@@ -58,9 +58,7 @@ def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any
         "cloud": cloud if cloud in _CLOUDS else "another" if cloud else None,
         # Their names tell which host has opened Cloud Shell: the portal, Windows Terminal, Visual Studio Code.
         "variables": sorted({name for name in os.environ if name.startswith(prefixes)}),
-        "endpoint_is_the_documented_one": bool(
-            environment.endpoint and environment.endpoint.url == _environment.DEFAULT_ENDPOINT
-        ),
+        "endpoint_is_the_documented_one": bool(environment.endpoint and environment.endpoint.url == DEFAULT_ENDPOINT),
         "answers": answers,
     }
     return report, any(answer["outcome"] == "token" for answer in answers[:1])
@@ -69,18 +67,18 @@ def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any
 def _spellings() -> list[str]:
     """Every known resource with and without its slash, and under its application id; Resource Manager first, twice."""
     spellings: list[str] = []
-    for audience in _audiences.KNOWN:
+    for audience in audiences.KNOWN:
         for spelling in audience.identifiers:
             spellings.append(spelling)
             if "://" in spelling:
                 spellings.append(spelling.rstrip("/") if spelling.endswith("/") else f"{spelling}/")
-    seen = (row.resource for row in _services.observations())
+    seen = (row.resource for row in services.observations())
     return [spellings[0], *dict.fromkeys([*spellings, *seen])]
 
 
 def _answer(endpoint: Endpoint, resource: str, seconds: float, names: set[str]) -> dict[str, Any]:
     start = monotonic()
-    reply = _exchange.post(endpoint, HEADERS, _protocol.form(resource), seconds)
+    reply = exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
     asked: dict[str, Any] = {"resource": resource, "seconds": round(monotonic() - start, 3)}
     if isinstance(reply, NoReply):
         return {**asked, "outcome": "no answer in time" if reply.timed_out else "no connection or no HTTP"}
@@ -111,10 +109,10 @@ def _described(resource: str, reply: Reply, names: set[str]) -> dict[str, Any]:
     if not isinstance(token, str):
         return described
     described["outcome"] = "token"
-    claims = _protocol.claims_of(token)
+    claims = protocol.claims_of(token)
     names.update(value for name, value in claims.items() if isinstance(value, str) and name != "aud")
     audience = claims.get("aud")
-    described["token_is_for"] = audience if isinstance(audience, str) and _audiences.lookup(audience) else "not known"
+    described["token_is_for"] = audience if isinstance(audience, str) and audiences.lookup(audience) else "not known"
     described["resource_is_echoed"] = content.get("resource") == resource
     described["token_type"] = content["token_type"] if content.get("token_type") == "Bearer" else "another"
     now = time()
@@ -137,6 +135,6 @@ def _plain(text: str, names: set[str]) -> str:
         if len(name) > _SHORTEST_NAME:
             text = text.replace(name, "<name>")
     text = _ADDRESS.sub("<address>", text)
-    text = _URL.sub(lambda match: match[0] if _audiences.lookup(match[0]) else "<url>", text)
-    text = _GUID.sub(lambda match: match[0] if _audiences.lookup(match[0]) else "<id>", text)
-    return _failures.quoted(text, 1000)
+    text = _URL.sub(lambda match: match[0] if audiences.lookup(match[0]) else "<url>", text)
+    text = _GUID.sub(lambda match: match[0] if audiences.lookup(match[0]) else "<id>", text)
+    return failures.quoted(text, 1000)

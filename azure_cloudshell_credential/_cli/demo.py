@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
-from .. import CloudShellCredential, _failures
-from .._protocol import claims_of, shown_claim, user_in
+from .._azure.credential import CloudShellCredential
+from .._endpoint import failures
+from .._endpoint.protocol import claims_of, shown_claim, user_in
 from . import CommandError
 
 try:
@@ -23,7 +24,7 @@ try:
     from rich.table import Table
     from rich.text import Text
 
-    from .._subscription import first_enabled_subscription_id, known_subscription_id
+    from .._azure.subscription import first_enabled_subscription_id, known_subscription_id
     from ..emulator.anywhere import Azure, anywhere
 except ModuleNotFoundError as missing:
     raise CommandError(f"The demo needs {missing.name}: pip install 'azure-cloudshell-credential[demo]'") from None
@@ -125,7 +126,7 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
     minutes = max(0, round((token.expires_on - time()) / 60))
     return (
         f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {credential.endpoint}; "
-        f"the token is valid for another {_failures.count(minutes, 'minute')}."
+        f"the token is valid for another {failures.count(minutes, 'minute')}."
     )
 
 

@@ -10,10 +10,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .. import _environment, _protocol
-from .._environment import VARIABLES_OF_OTHER_HOSTS, Environment
-from .._failures import not_in_cloud_shell
-from .._protocol import Token
+from .._endpoint import protocol
+from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment, read_environment
+from .._endpoint.failures import not_in_cloud_shell
+from .._endpoint.protocol import Token
 from .._version import __version__
 from . import CommandError
 from ._examination import VARIABLES, Probe, advise, inspect_az, probe_audiences, proxies
@@ -23,7 +23,7 @@ from ._tools import tools_on_path
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine, and say what to do."""
-    environment = _environment.read(os.environ)
+    environment = read_environment(os.environ)
     if arguments.report:
         return _write_report(environment, arguments)
     works = _print_json(environment, arguments.timeout) if arguments.json else _show(environment, arguments.timeout)
@@ -64,16 +64,16 @@ def _print_json(environment: Environment, seconds: float) -> bool:
     az = inspect_az()
     advice, works = advise(environment, probes, az)
     first = probes[0].outcome if probes else None
-    claims = _protocol.claims_of(first.value) if isinstance(first, Token) else {}
+    claims = protocol.claims_of(first.value) if isinstance(first, Token) else {}
     findings = {
         "version": __version__,
         "works": works,
         "environment": {name: name in os.environ for name in (*VARIABLES, *VARIABLES_OF_OTHER_HOSTS)},
         "endpoint": environment.endpoint.url if environment.endpoint else None,
         "signed_in": {
-            "user": _protocol.user_in(claims),
-            "tenant": _protocol.shown_claim(claims, "tid"),
-            "object_id": _protocol.shown_claim(claims, "oid"),
+            "user": protocol.user_in(claims),
+            "tenant": protocol.shown_claim(claims, "tid"),
+            "object_id": protocol.shown_claim(claims, "oid"),
             "expires_on": first.expires_on if isinstance(first, Token) else None,
         },
         "audiences": [_as_json(probe) for probe in probes],

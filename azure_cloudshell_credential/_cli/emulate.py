@@ -7,7 +7,7 @@ import os
 from contextlib import ExitStack
 from typing import Any
 
-from .. import _environment
+from .._endpoint.environment import without_proxy_for_loopback
 from ..emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, Identity
 from ..emulator.anywhere import NO_RESOURCE_MANAGER, RESOURCE_MANAGER_VARIABLE
 from ._child import command_of, run_command
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.callback(shell.stop)
         variables = dict(shell.environment)
-        variables.update(_environment.without_proxy_for_loopback(os.environ))
+        variables.update(without_proxy_for_loopback(os.environ))
         variables[RESOURCE_MANAGER_VARIABLE] = NO_RESOURCE_MANAGER
         if arguments.with_azure:
             variables.update(_azure(stack, shell))

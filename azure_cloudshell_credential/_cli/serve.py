@@ -7,7 +7,7 @@ import sys
 
 from azure.core.exceptions import ClientAuthenticationError
 
-from .. import _protocol
+from .._endpoint import protocol
 from ..broker import CloudShellBroker
 from . import CommandError
 from ._credentials import credential_named
@@ -42,9 +42,9 @@ def _serve(broker: CloudShellBroker, arguments: argparse.Namespace) -> int:
     except ClientAuthenticationError as error:
         raise CommandError(f"There is no sign-in to serve. {error.message}") from error
     stop = stop_signal()
-    claims = _protocol.claims_of(token)
-    who = _protocol.user_in(claims) or _protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
-    say(f"Serving tokens of {who} in tenant {_protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
+    claims = protocol.claims_of(token)
+    who = protocol.user_in(claims) or protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
+    say(f"Serving tokens of {who} in tenant {protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
     if arguments.path_secret:
         say("They are REAL: anyone who knows the URL below can act as this user. Ctrl-C stops it.")
     else:

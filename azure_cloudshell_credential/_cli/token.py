@@ -11,11 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import _acquisition, _audiences, _environment, _exchange, _failures, _protocol
-from .._acquisition import RetryPolicy
-from .._environment import Endpoint
-from .._failures import Failure
-from .._protocol import NoReply, Reply, Token
+from .._endpoint import acquisition, audiences, exchange, failures, protocol
+from .._endpoint.acquisition import RetryPolicy
+from .._endpoint.environment import Endpoint, read_environment
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
 from . import CommandError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-HEADERS = {**_protocol.HEADERS, "User-Agent": f"azure-cloudshell/{__version__}"}
+HEADERS = {**protocol.HEADERS, "User-Agent": f"azure-cloudshell/{__version__}"}
 OUTPUTS = ("token", "json", "header", "env", "claims", "exec-credential")
 DEFAULT_TIMEOUT = 30.0
 _GUID = r"(?i:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/.*)?)"
@@ -80,17 +80,17 @@ def plain_arguments(argv: Sequence[str]) -> Arguments | None:
 
 def run(arguments: Any) -> int:
     """Print a token in the form requested."""
-    environment = _environment.read(os.environ)
+    environment = read_environment(os.environ)
     resource = resource_of(arguments, environment.cloud)
     if environment.endpoint is None:
-        outcome: Token | Failure = _failures.not_in_cloud_shell(environment.refusal)
+        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal)
     else:
         timeout = arguments.timeout or DEFAULT_TIMEOUT
-        policy = RetryPolicy(_acquisition.MAX_TIMEOUT if arguments.wait else timeout)
+        policy = RetryPolicy(acquisition.MAX_TIMEOUT if arguments.wait else timeout)
         pause = _pause if (arguments.wait or arguments.timeout) and _is_terminal(sys.stderr) else None
         outcome = ask(environment.endpoint, resource, policy, pause)
     if isinstance(outcome, Token):
-        outcome = _protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
+        outcome = protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
         if not arguments.fallback:
             raise CommandError(f"{outcome.what} {_advice(outcome)}")
@@ -112,20 +112,20 @@ def resource_of(arguments: Any, cloud: str | None) -> str:
     if arguments.resource is not None and not arguments.resource.strip():
         raise CommandError("RESOURCE is empty: is the variable it comes from set?", 2)
     text: str = arguments.scope or arguments.resource_uri or arguments.resource or "arm"
-    named = _audiences.resource_for(text, _audiences.cloud_named(cloud))
+    named = audiences.resource_for(text, audiences.cloud_named(cloud))
     if named is not None:
         return named
-    if _protocol.is_bare_permission(text):
-        raise CommandError(_failures.permission_without_resource(text).message, 2)
+    if protocol.is_bare_permission(text):
+        raise CommandError(failures.permission_without_resource(text).message, 2)
     if "://" not in text and not text.startswith("urn:") and not _is_guid(text):
-        names = ", ".join(sorted(audience.name for audience in _audiences.KNOWN))
+        names = ", ".join(sorted(audience.name for audience in audiences.KNOWN))
         raise CommandError(
             f"{text!r} is not a known resource. Give a URI like https://vault.azure.net, an application id, or one of: "
             f"{names}.",
             2,
         )
     try:
-        return _protocol.scope_to_resource((text,)) if arguments.scope or not arguments.resource_uri else text
+        return protocol.scope_to_resource((text,)) if arguments.scope or not arguments.resource_uri else text
     except ValueError as error:
         raise CommandError(str(error), 2) from None
 
@@ -145,9 +145,9 @@ def ask(
     """Ask the endpoint, over the bare exchange."""
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
-        return _exchange.post(endpoint, HEADERS, _protocol.form(resource), seconds)
+        return exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
 
-    return _acquisition.acquire(resource, send, policy, pause)
+    return acquisition.acquire(resource, send, policy, pause)
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -157,7 +157,7 @@ def _is_terminal(stream: Any) -> bool:
 def _pause(seconds: float, failure: Failure) -> float:
     reason = "the portal in the browser did not answer" if failure.kind == "portal" else "not yet"
     print(f"azure-cloudshell: {reason}; asking again in {seconds:.0f} s (Ctrl-C stops)", file=sys.stderr)
-    return _acquisition.sleeping(seconds, failure)
+    return acquisition.sleeping(seconds, failure)
 
 
 def _advice(failure: Failure) -> str:
@@ -183,7 +183,7 @@ def _fallback_token(resource: str, failure: Failure, arguments: Any) -> tuple[st
 
     from azure.core.exceptions import ClientAuthenticationError
 
-    from .. import DefaultCloudShellCredential
+    from .._azure.default_chain import DefaultCloudShellCredential
 
     # What azure-identity logs of each of them would otherwise reach stderr.
     logging.getLogger("azure").addHandler(logging.NullHandler())
@@ -214,14 +214,14 @@ def azure_cli_left_out() -> str | None:
     chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
     if chosen.lower() in ("", "dev", "azureclicredential"):
         return None
-    return f"AZURE_TOKEN_CREDENTIALS={_failures.quoted(chosen, 60)} leaves the Azure CLI out"
+    return f"AZURE_TOKEN_CREDENTIALS={failures.quoted(chosen, 60)} leaves the Azure CLI out"
 
 
 def _as_json(value: str, expires_on: int, arguments: Any) -> str:
     import json
     from datetime import datetime
 
-    from .._subscription import known_subscription_id
+    from .._azure.subscription import known_subscription_id
 
     fields = {
         "accessToken": value,
@@ -229,7 +229,7 @@ def _as_json(value: str, expires_on: int, arguments: Any) -> str:
         "expiresOn": datetime.fromtimestamp(expires_on).strftime("%Y-%m-%d %H:%M:%S.%f"),
         "expires_on": expires_on,
         "subscription": known_subscription_id(os.environ),
-        "tenant": _protocol.claims_of(value).get("tid") or os.environ.get("ACC_TID"),
+        "tenant": protocol.claims_of(value).get("tid") or os.environ.get("ACC_TID"),
         "tokenType": "Bearer",
     }
     return json.dumps(fields, indent=2)
@@ -244,7 +244,7 @@ def _as_variable(value: str, expires_on: int, arguments: Any) -> str:
 def _as_claims(value: str, expires_on: int, arguments: Any) -> str:
     import json
 
-    claims = _protocol.claims_of(value)
+    claims = protocol.claims_of(value)
     if not claims:
         raise CommandError("The token is not a JWT; it has no readable claims.")
     return json.dumps(claims, indent=2)

@@ -6,10 +6,10 @@ from typing import Any
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 
-from .. import _chain
-from .._cache import CachedToken
-from .._credential import as_info, token_or_fail
-from .._in_flight import InFlight
+from .._azure import default_chain
+from .._azure.credential import as_info, token_or_fail
+from .._tokens.cache import CachedToken
+from .._tokens.in_flight import InFlight
 from ._waiting import wait
 
 
@@ -27,7 +27,7 @@ class DefaultCloudShellCredential:
     __module__ = "azure_cloudshell_credential.aio"
 
     def __init__(self, *, exclude_cloud_shell_credential: bool = False, **kwargs: Any) -> None:
-        self._chain = _chain.DefaultCloudShellCredential(
+        self._chain = default_chain.DefaultCloudShellCredential(
             exclude_cloud_shell_credential=exclude_cloud_shell_credential, **kwargs
         )
 

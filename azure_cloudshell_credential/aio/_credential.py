@@ -6,9 +6,9 @@ from typing import Any
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 
-from .._cache import CachedToken
-from .._credential import NO_OPTIONS, CredentialBase, as_info, unpack_options
-from .._in_flight import InFlight
+from .._azure.credential import NO_OPTIONS, CredentialBase, as_info, unpack_options
+from .._tokens.cache import CachedToken
+from .._tokens.in_flight import InFlight
 from ._waiting import wait
 
 

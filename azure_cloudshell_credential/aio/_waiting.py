@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from .._in_flight import InFlight
+from .._tokens.in_flight import InFlight
 
 
 async def wait(in_flight: InFlight) -> Any:

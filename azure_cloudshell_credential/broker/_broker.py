@@ -1,6 +1,6 @@
 """``CloudShellBroker``: requests in, tokens of a credential out.
 
-What a request looks like is known by ``_token_protocols``, how it is served by ``_server``. Here it is decided who may
+What a request looks like is known by ``token_protocols``, how it is served by ``server``. Here it is decided who may
 ask, which credential answers, and what is said when it cannot.
 """
 
@@ -12,10 +12,11 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from .. import _environment, _failures
-from .._messages import Request, Response, error_response, refusal
-from .._server import Server
-from .._token_protocols import (
+from .._endpoint import failures
+from .._endpoint.environment import read_environment, without_proxy_for_loopback
+from .._serving.messages import Request, Response, error_response, refusal
+from .._serving.server import Server
+from .._serving.token_protocols import (
     IDENTITY_VARIABLES,
     MODE_VARIABLES,
     AppServiceProtocol,
@@ -29,7 +30,7 @@ from .._token_protocols import (
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-    from .._caching import CachedTokens
+    from .._azure.caching import CachedTokens
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -161,20 +162,20 @@ class CloudShellBroker:
         """
         removed = self.removed
         variables = {name: value for name, value in environ.items() if name not in removed}
-        return {**variables, **self.environment, **_environment.without_proxy_for_loopback(variables)}
+        return {**variables, **self.environment, **without_proxy_for_loopback(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
 
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
-        from .._credential import token_or_fail
+        from .._azure.credential import token_or_fail
 
         token = token_or_fail(self._outcome(scope, tenant_id)).token
         return token.value, token.expires_on
 
     def _outcome(self, scope: str, tenant_id: str | None) -> Any:
-        from .._in_flight import InFlight
+        from .._tokens.in_flight import InFlight
 
         outcome = self._cached_tokens().claim((scope,), {"tenant_id": tenant_id})
         if isinstance(outcome, InFlight):
@@ -185,10 +186,10 @@ class CloudShellBroker:
         """The credential's tokens. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
             if self._tokens is None:
-                from .._chain import DefaultCloudShellCredential, cached_tokens_of
+                from .._azure.default_chain import DefaultCloudShellCredential, cached_tokens_of
 
                 # In a shell that has been led here, the environment names this very broker.
-                endpoint = _environment.read(os.environ).endpoint
+                endpoint = read_environment(os.environ).endpoint
                 is_here = endpoint is not None and endpoint.port == self.port
                 credential = self._credential or DefaultCloudShellCredential(exclude_cloud_shell_credential=is_here)
                 self._tokens = cached_tokens_of(credential)
@@ -210,9 +211,9 @@ class CloudShellBroker:
         return self._answer(protocol, requested, protocol.tenant_of(request))
 
     def _answer(self, protocol: TokenProtocol, requested: str, tenant_id: str | None) -> Response:
-        from .._failures import Failure
+        from .._endpoint.failures import Failure
 
-        shown = _failures.quoted(requested, 200)
+        shown = failures.quoted(requested, 200)
         if not requested.isprintable() or " " in requested:
             return protocol.error("invalid_request", "A resource has no white space and no control characters.")
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
@@ -220,7 +221,7 @@ class CloudShellBroker:
         try:
             outcome = self._outcome(scope, tenant_id)
         except Exception as error:
-            outcome = Failure("error", f"{type(error).__name__}: {_failures.quoted(str(error))}", "")
+            outcome = Failure("error", f"{type(error).__name__}: {failures.quoted(str(error))}", "")
         if isinstance(outcome, Failure):
             code = "AudienceNotSupported" if "(AudienceNotSupported)" in outcome.message else "invalid_request"
             _LOGGER.info("%s: refused (%s)", shown, code)
@@ -230,10 +231,10 @@ class CloudShellBroker:
         return protocol.token(requested, token.value, token.expires_on, min(int(time()), token.expires_on))
 
 
-def _explain(failure: _failures.Failure) -> str:
+def _explain(failure: failures.Failure) -> str:
     """The reason of Cloud Shell first, then one line of each further credential."""
     if not failure.attempts:
         return failure.what
     # Without Cloud Shell's advice: a chain and the broker are what is asking.
     said = [(name, text.partition(" Sign in with 'az login'")[0]) for name, text in failure.attempts]
-    return "\n".join(f"{name}: {_failures.sentence(text)}" for name, text in said)
+    return "\n".join(f"{name}: {failures.sentence(text)}" for name, text in said)

@@ -18,11 +18,11 @@ from threading import Lock
 from time import time
 from typing import Any, NamedTuple
 
-from .. import _audiences, _cache, _services
-from .._credential import read_environment_again
-from .._messages import Request, Response, compact, error_response, refusal
-from .._server import Server
-from .._token_protocols import (
+from .._azure.credential import read_environment_again
+from .._endpoint import audiences, services
+from .._serving.messages import Request, Response, compact, error_response, refusal
+from .._serving.server import Server
+from .._serving.token_protocols import (
     APP_SERVICE_PATH,
     CLOUD_SHELL_PATHS,
     IDENTITY_VARIABLES,
@@ -32,6 +32,7 @@ from .._token_protocols import (
     ImdsProtocol,
     TokenProtocol,
 )
+from .._tokens import cache
 from . import _tokens, _variables
 from ._tokens import Identity
 from .faults import ScriptedReply
@@ -41,7 +42,7 @@ _LOGGER = logging.getLogger(__name__)
 DEFAULT_LIFETIME = 3900
 """Seconds, as in the one reply that has been published (azure-cli#14218)."""
 
-DEFAULT_AUDIENCES = _services.supported_audiences()
+DEFAULT_AUDIENCES = services.supported_audiences()
 
 _IDENTITY_HEADER = "made-up-identity-header"
 _IMDS_PREFIX = "/imds"
@@ -154,7 +155,7 @@ class CloudShellEmulator:
             self._failing: ScriptedReply | None = None
             self._cache: dict[str, _Issued] = {}
             self._revoked_before = 0
-        _cache.forget_all_refusals()
+        cache.forget_all_refusals()
 
     def start(self) -> CloudShellEmulator:
         """Start serving.
@@ -268,7 +269,7 @@ class CloudShellEmulator:
             if self.audiences is not None:
                 self.audiences.extend(allowed)
         # The credentials of this process need not wait until they would ask again by themselves.
-        _cache.forget_all_refusals()
+        cache.forget_all_refusals()
 
     def sign_in(self, **changes: str) -> None:
         """Sign in as somebody else, or to another tenant.
@@ -293,7 +294,7 @@ class CloudShellEmulator:
     def expire_tokens(self) -> None:
         """As ``revoke_tokens``, and let the credentials of this process notice: they ask for new tokens."""
         self.revoke_tokens()
-        _cache.forget_all_tokens()
+        cache.forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token with these claims is past its life."""
@@ -392,11 +393,11 @@ def _identifiers(name: str) -> tuple[str, ...]:
     :param name: a short name, a scope, a URI or an application id.
     :raises ValueError: for what is none of these.
     """
-    resource = _audiences.resource_for(name) or name.removesuffix("/.default")
-    audience = _audiences.lookup(resource)
+    resource = audiences.resource_for(name) or name.removesuffix("/.default")
+    audience = audiences.lookup(resource)
     if audience is not None:
         return audience.identifiers
     if "://" not in resource and not _GUID.fullmatch(resource):
-        known = ", ".join(sorted(audience.name for audience in _audiences.KNOWN))
+        known = ", ".join(sorted(audience.name for audience in audiences.KNOWN))
         raise ValueError(f"{name!r} is not an audience. Give a URI, an application id, a scope, or one of: {known}.")
     return (resource,)

@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import _audiences, _environment
+from .._endpoint import audiences
+from .._endpoint.environment import read_environment, without_proxy_for_loopback
 from . import _variables
 
 RESOURCE_MANAGER_VARIABLE = "AZURE_CLOUDSHELL_RESOURCE_MANAGER"
@@ -54,7 +55,7 @@ def emulated() -> Iterator[Azure]:
     from .resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
 
     with ExitStack() as stack:
-        stack.enter_context(_variables.changed(_environment.without_proxy_for_loopback(os.environ)))
+        stack.enter_context(_variables.changed(without_proxy_for_loopback(os.environ)))
         shell = stack.enter_context(CloudShellEmulator())
         stack.enter_context(shell.as_environment())
         manager = stack.enter_context(ResourceManagerStandIn(shell))
@@ -68,7 +69,7 @@ def anywhere() -> Iterator[Azure]:
 
     :raises ModuleNotFoundError: outside Cloud Shell, without the extra ``demo``.
     """
-    environment = _environment.read(os.environ)
+    environment = read_environment(os.environ)
     options: dict[str, Any]
     stand_in = os.environ.get(RESOURCE_MANAGER_VARIABLE)
     if stand_in and stand_in != NO_RESOURCE_MANAGER:
@@ -76,7 +77,7 @@ def anywhere() -> Iterator[Azure]:
         options = {"base_url": stand_in, "connection_verify": ca_file}
         yield Azure(True, stand_in, _SCOPE, ca_file, os.environ.get("AZURE_SUBSCRIPTION_ID"), options)
     elif environment.endpoint is not None and not stand_in:
-        cloud = _audiences.cloud_named(environment.cloud)
+        cloud = audiences.cloud_named(environment.cloud)
         scope = f"{cloud.resource_manager}/.default"
         options = {"base_url": cloud.resource_manager, "credential_scopes": [scope]}
         yield Azure(False, cloud.resource_manager, scope, client_options=options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .._messages import error_body
+from .._serving.messages import error_body
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ except ModuleNotFoundError as _missing:
         f"The stand-in needs {_missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=_missing.name
     ) from None
 
-from .._messages import Request, Response, compact, error_body, error_response
-from .._server import Server
+from .._serving.messages import Request, Response, compact, error_body, error_response
+from .._serving.server import Server
 from . import _tokens
 from ._azure_cli import write_configuration
 from ._emulator import CloudShellEmulator

@@ -10,7 +10,8 @@ import time
 import atheris
 
 with atheris.instrument_imports(include=["azure_cloudshell_credential"]):
-    from azure_cloudshell_credential import _environment, _exchange, _protocol
+    from azure_cloudshell_credential._endpoint import exchange, protocol
+    from azure_cloudshell_credential._endpoint.environment import Endpoint
 
 SECRET = "canary-token-that-nobody-may-see"
 RESOURCE = "https://management.azure.com/"
@@ -31,9 +32,9 @@ class Peer:
         return taken
 
 
-def judge(reply: _protocol.Reply) -> None:
-    outcome = _protocol.read_reply(RESOURCE, reply, NOW)
-    if isinstance(outcome, _protocol.Token):
+def judge(reply: protocol.Reply) -> None:
+    outcome = protocol.read_reply(RESOURCE, reply, NOW)
+    if isinstance(outcome, protocol.Token):
         assert outcome.value.isascii()
         assert outcome.value.isprintable()
         assert " " not in outcome.value
@@ -49,28 +50,28 @@ def judge(reply: _protocol.Reply) -> None:
 
 
 def read_http(data: bytes) -> None:
-    stream = _exchange._Stream(Peer(data[1:], data[0] % 100 + 1), time.monotonic() + 60)  # type: ignore[arg-type]
+    stream = exchange._Stream(Peer(data[1:], data[0] % 100 + 1), time.monotonic() + 60)  # type: ignore[arg-type]
     try:
-        judge(_exchange._read(stream))
-    except _exchange._Abort as stop:
+        judge(exchange._read(stream))
+    except exchange._Abort as stop:
         assert stop.outcome.reason
 
 
 def read_body(data: bytes) -> None:
-    judge(_protocol.Reply(STATUSES[data[0] % len(STATUSES)], {}, data[1:]))
+    judge(protocol.Reply(STATUSES[data[0] % len(STATUSES)], {}, data[1:]))
 
 
 def read_headers(data: bytes) -> None:
     value, _, body = data.partition(b"\n")
     name = "retry-after" if data[0] % 2 else "content-encoding"
-    judge(_protocol.Reply(503, {name: value.decode("latin-1")}, body))
+    judge(protocol.Reply(503, {name: value.decode("latin-1")}, body))
 
 
 def read_scope(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    assert isinstance(_protocol.claims_of(text), dict)
+    assert isinstance(protocol.claims_of(text), dict)
     try:
-        resource = _protocol.scope_to_resource((text,))
+        resource = protocol.scope_to_resource((text,))
     except ValueError:
         return
     assert resource
@@ -79,7 +80,7 @@ def read_scope(data: bytes) -> None:
 
 def read_endpoint(data: bytes) -> None:
     try:
-        endpoint = _environment.Endpoint(data.decode("utf-8", "surrogateescape"))
+        endpoint = Endpoint(data.decode("utf-8", "surrogateescape"))
     except ValueError:
         return
     assert endpoint.host.lower() in ("localhost", "::1") or endpoint.host.startswith("127.")

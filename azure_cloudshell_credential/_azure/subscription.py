@@ -82,11 +82,11 @@ def first_enabled_subscription_id(
     """
     import requests
 
-    from . import _audiences
-    from ._chain import DefaultCloudShellCredential
-    from ._requests import CloudShellAuth
+    from .._endpoint import audiences
+    from .default_chain import DefaultCloudShellCredential
+    from .requests_auth import CloudShellAuth
 
-    base = resource_manager or _audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
+    base = resource_manager or audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
     auth = CloudShellAuth(scope or f"{base}/.default", credential=credential or DefaultCloudShellCredential())
     url: str | None = f"{base}/subscriptions?api-version=2022-12-01"
     while url:

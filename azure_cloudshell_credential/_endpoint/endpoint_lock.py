@@ -18,8 +18,8 @@ from math import inf
 from threading import Lock, local
 from time import monotonic
 
-from ._acquisition import MIN_REQUEST_SECONDS, Send
-from ._protocol import NoReply, Reply
+from .acquisition import MIN_REQUEST_SECONDS, Send
+from .protocol import NoReply, Reply
 
 _GRACE = 1.0
 """Seconds past its deadline after which a request is taken for lost and the next one may be sent."""

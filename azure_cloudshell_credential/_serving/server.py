@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ._messages import Request, Response, error_response
+from .messages import Request, Response, error_response
 
 if TYPE_CHECKING:
     import ssl
@@ -136,7 +136,7 @@ class Server:
                 with self._mutex:
                     self._connections.discard(connection)
                     self._connections.add(wrapped)
-            from ._request_handler import RequestHandler
+            from .request_handler import RequestHandler
 
             RequestHandler(wrapped, self)
         except (OSError, ValueError):

@@ -29,10 +29,10 @@ from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken
 
-from . import _failures
-from ._failures import Failure
-from ._in_flight import InFlight
-from ._protocol import Token
+from .._endpoint import failures
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
+from .in_flight import InFlight
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class TokenCache:
         if valid is not None and (valid.is_fresh() or monotonic() < entry.refresh_from):
             return valid
         if not may_wait:
-            return valid or _failures.nested(str(resource))
+            return valid or failures.nested(str(resource))
         current = self._in_flight.get(entry)
         if current is None:
             if (failure := self._known_failure(entry, resource)) is not None:
@@ -172,14 +172,14 @@ class TokenCache:
             # The thread of the other one is gone.
             return self._start(self._new(entry, resource, acquire))
         # A thread cannot wait for itself: this is a hook, a signal handler or a finalizer on the one that acquires.
-        return _failures.nested(str(resource)) if current.runner == get_ident() else current
+        return failures.nested(str(resource)) if current.runner == get_ident() else current
 
     def _new(self, entry: _Entry, resource: Hashable, acquire: Callable[[], Token | Failure]) -> InFlight:
         def finish(in_flight: InFlight, outcome: Any) -> Any:
             return self._finish(entry, in_flight, resource, outcome)
 
         def overdue() -> Failure:
-            return _failures.no_answer(str(resource), self._budget or 0.0)
+            return failures.no_answer(str(resource), self._budget or 0.0)
 
         return InFlight(acquire, finish, self._budget, overdue)
 
@@ -197,7 +197,7 @@ class TokenCache:
         if self._circuit is not None:
             since, until = self._circuit
             if now < until:
-                return _failures.circuit_open(str(resource), now - since, until - now)
+                return failures.circuit_open(str(resource), now - since, until - now)
         return None
 
     def _finish(self, entry: _Entry, in_flight: InFlight, resource: Hashable, outcome: Any) -> Any:
@@ -220,7 +220,7 @@ class TokenCache:
             not isinstance(outcome, Exception) or isinstance(outcome, (StopIteration, StopAsyncIteration))
         ):
             # Raised at a caller, these would end its thread, its process or its loop over a result.
-            outcome = _failures.broken_off(str(resource), type(outcome).__name__)
+            outcome = failures.broken_off(str(resource), type(outcome).__name__)
         valid = entry.valid()
         if valid is not None:
             said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__

@@ -117,7 +117,7 @@ def managed_identity_is_cloud_shell(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("MSI_ENDPOINT")) and not any(environ.get(name) for name in VARIABLES_OF_OTHER_HOSTS)
 
 
-def read(environ: Mapping[str, str], endpoint: str | None = None) -> Environment:
+def read_environment(environ: Mapping[str, str], endpoint: str | None = None) -> Environment:
     """Find the token endpoint.
 
     :param environ: the environment variables, usually ``os.environ``.

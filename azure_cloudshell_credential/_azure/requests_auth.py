@@ -8,8 +8,8 @@ from azure.core.credentials import TokenCredential
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from . import _audiences
-from ._credential import CloudShellCredential
+from .._endpoint import audiences
+from .credential import CloudShellCredential
 
 
 class CloudShellAuth(AuthBase):
@@ -31,7 +31,7 @@ class CloudShellAuth(AuthBase):
     __module__ = "azure_cloudshell_credential"
 
     def __init__(self, scope: str | None = None, *, credential: TokenCredential | None = None) -> None:
-        cloud = _audiences.cloud_named(os.environ.get("ACC_CLOUD"))
+        cloud = audiences.cloud_named(os.environ.get("ACC_CLOUD"))
         self._scope = scope or f"{cloud.resource_manager}/.default"
         self._credential = credential or CloudShellCredential()
 

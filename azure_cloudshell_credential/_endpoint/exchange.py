@@ -14,8 +14,8 @@ import socket
 from collections.abc import Mapping
 from time import monotonic
 
-from ._environment import Endpoint
-from ._protocol import NoReply, Reply
+from .environment import Endpoint
+from .protocol import NoReply, Reply
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 1024 * 1024

@@ -22,9 +22,9 @@ import os
 from collections.abc import Callable
 from time import monotonic, sleep, time
 
-from . import _failures, _protocol
-from ._failures import Failure
-from ._protocol import NoReply, Reply, Token
+from . import failures, protocol
+from .failures import Failure
+from .protocol import NoReply, Reply, Token
 
 Send = Callable[[str, float], "Reply | NoReply | None"]
 """Sends the request for a resource within so many seconds; None: other requests had the endpoint all that time."""
@@ -111,22 +111,22 @@ def acquire(
     while True:
         remaining = deadline - monotonic()
         if remaining < MIN_REQUEST_SECONDS:
-            return _failures.no_answer(resource, policy.timeout)
+            return failures.no_answer(resource, policy.timeout)
         answer = send(resource, remaining)
         attempts += 1
         if answer is None:
-            return _failures.busy(resource, policy.timeout)
+            return failures.busy(resource, policy.timeout)
         if isinstance(answer, NoReply):
             if answer.timed_out:
-                return _failures.no_answer(resource, policy.timeout)
-            return _failures.unreachable(resource, answer.reason)
-        outcome = _protocol.read_reply(resource, answer, time())
+                return failures.no_answer(resource, policy.timeout)
+            return failures.unreachable(resource, answer.reason)
+        outcome = protocol.read_reply(resource, answer, time())
         if isinstance(outcome, Token):
             return outcome
         seconds = policy.pause_before_retry(attempts - 1, outcome) if outcome.retryable else None
         if seconds is None or monotonic() + seconds >= deadline:
             if attempts > 1:
-                tried = f"{_failures.count(attempts, 'time')} in {_failures.count(monotonic() - start, 'second')}"
+                tried = f"{failures.count(attempts, 'time')} in {failures.count(monotonic() - start, 'second')}"
                 outcome.what += f" (Asked {tried}.)"
             return outcome
         if seconds:

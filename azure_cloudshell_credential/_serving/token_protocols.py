@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from time import time
 
-from ._messages import Request, Response, compact, error_response
+from .messages import Request, Response, compact, error_response
 
 CLOUD_SHELL_PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
 APP_SERVICE_PATH = "/msi/token"

@@ -12,7 +12,7 @@ from typing import Any
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
-from ._failures import Failure
+from .._endpoint.failures import Failure
 
 
 class AudienceNotSupportedError(CredentialUnavailableError):

@@ -1,6 +1,6 @@
 """The exchange as an azure-core pipeline: the transport and the policies that a token request runs through.
 
-It is azure-identity's pipeline without retries (``_acquisition`` decides those, in one place), proxies and redirects
+It is azure-identity's pipeline without retries (``acquisition`` decides those, in one place), proxies and redirects
 (the request never leaves this machine), and decoding (the protocol reads the bytes). The default transport is the
 loopback exchange: azure-core's own ones cannot bound the time of a whole reply, take proxies and ``.netrc`` from the
 environment, and cost a script the import of requests. Next to the transport comes a policy that reads the reply within
@@ -37,12 +37,12 @@ from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.core.utils import case_insensitive_dict
 
-from . import _exchange, _protocol
-from ._acquisition import Send
-from ._environment import Endpoint
-from ._failures import redacted
-from ._protocol import NoReply, Reply
-from ._version import __version__
+from .._endpoint import exchange, protocol
+from .._endpoint.acquisition import Send
+from .._endpoint.environment import Endpoint
+from .._endpoint.failures import redacted
+from .._endpoint.protocol import NoReply, Reply
+from .._version import __version__
 
 
 def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
@@ -54,7 +54,7 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
     pipeline = Pipeline(options.get("transport") or LoopbackTransport(), _policies(options))
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
-        request = HttpRequest("POST", endpoint.url, headers=dict(_protocol.HEADERS), content=_protocol.form(resource))
+        request = HttpRequest("POST", endpoint.url, headers=dict(protocol.HEADERS), content=protocol.form(resource))
         try:
             return _reply(pipeline.run(request, **_run_options(options, seconds)).http_response)
         except (AzureError, OSError) as error:
@@ -106,7 +106,7 @@ def _no_reply(error: AzureError | OSError) -> NoReply:
     if isinstance(error, _NoReplyError):
         return NoReply(error.reason)
     if isinstance(error, _TooLargeError):
-        return _exchange.TOO_LARGE
+        return exchange.TOO_LARGE
     return NoReply("the connection to it failed")
 
 
@@ -244,7 +244,7 @@ class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
         :raises azure.core.exceptions.ServiceResponseTimeoutError: if the reply is not complete in time.
         """
         endpoint = Endpoint(request.url)
-        outcome = _exchange.post(
+        outcome = exchange.post(
             endpoint, request.headers, request.content, kwargs["read_timeout"], kwargs["connection_timeout"]
         )
         if isinstance(outcome, Reply):
@@ -275,6 +275,6 @@ def _buffered(response: HttpResponse) -> BufferedResponse:
     with response:
         for chunk in response.iter_raw():
             body += chunk
-            if len(body) > _exchange.MAX_BODY:
+            if len(body) > exchange.MAX_BODY:
                 raise _TooLargeError("The reply is too large.")
     return BufferedResponse(response.request, response.status_code, response.headers, bytes(body))

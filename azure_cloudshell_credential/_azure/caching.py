@@ -13,10 +13,10 @@ from typing import Any
 from azure.core.credentials import AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
 
-from ._cache import CachedToken, TokenCache
-from ._failures import Failure
-from ._in_flight import InFlight
-from ._protocol import Token
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
+from .._tokens.cache import CachedToken, TokenCache
+from .._tokens.in_flight import InFlight
 
 
 class CachedTokens:

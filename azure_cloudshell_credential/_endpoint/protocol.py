@@ -13,8 +13,8 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
 
-from . import _audiences, _entra, _failures
-from ._failures import Failure
+from . import audiences, entra, failures
+from .failures import Failure
 
 # typing's own would cost the command line its import.
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
         if not resource:
             raise ValueError("The scope '/.default' names no resource.")
         return resource
-    if _audiences.lookup(scope) is not None:
+    if audiences.lookup(scope) is not None:
         return scope
     # The slashes of "https://" separate nothing: only one after them separates a permission from its resource.
     path_start = scope.find("://") + 3 if "://" in scope else 0
@@ -158,13 +158,13 @@ def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
     :param now: when the reply came, in Unix time.
     """
     if 300 <= reply.status < 400:
-        return _failures.redirected(resource, reply.status)
+        return failures.redirected(resource, reply.status)
     content, problem = _parse(reply)
     is_success = 200 <= reply.status < 300
     if content is None and is_success:
-        return _failures.unusable_reply(resource, problem)
+        return failures.unusable_reply(resource, problem)
     if content is None:
-        return _failures.endpoint_error(
+        return failures.endpoint_error(
             resource,
             reply.status,
             f"no reason given ({problem}).",
@@ -227,15 +227,15 @@ def _without(tokens: list[str], text: str) -> str:
 def _classify_error(resource: str, reply: Reply, code: str, message: str, now: float) -> Failure:
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
-        supported = [_failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
-        return _failures.audience_not_supported(resource, tuple(supported))
-    said = _failures.sentence(_failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
-    if (entra := _entra.advise(f"{code} {message}")) is not None:
-        retryable, advice = entra
-        return _failures.entra_refused(resource, said, advice, retryable=retryable)
+        supported = [failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
+        return failures.audience_not_supported(resource, tuple(supported))
+    said = failures.sentence(failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
+    if (advised := entra.advise(f"{code} {message}")) is not None:
+        retryable, advice = advised
+        return failures.entra_refused(resource, said, advice, retryable=retryable)
     if message.startswith("Timeout waiting for token from portal"):
-        return _failures.portal_timeout(resource, said, retry_after=_retry_after(reply, now))
-    return _failures.endpoint_error(
+        return failures.portal_timeout(resource, said, retry_after=_retry_after(reply, now))
+    return failures.endpoint_error(
         resource, reply.status, said, retryable=_is_retryable(reply.status), retry_after=_retry_after(reply, now)
     )
 
@@ -262,23 +262,23 @@ def _retry_after(reply: Reply, now: float) -> float:
 def _read_token(resource: str, content: dict[str, Any], now: float) -> Token | Failure:
     value = content.get("access_token")
     if not isinstance(value, str) or not value:
-        return _failures.unusable_reply(resource, "it holds no access token")
+        return failures.unusable_reply(resource, "it holds no access token")
     if not (value.isascii() and value.isprintable() and " " not in value):
-        return _failures.unusable_reply(resource, "its access token is not printable ASCII")
+        return failures.unusable_reply(resource, "its access token is not printable ASCII")
     token_type = content.get("token_type", "Bearer")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        return _failures.unusable_reply(resource, "its token is not a bearer token")
+        return failures.unusable_reply(resource, "its token is not a bearer token")
     expires_on = _expiry(content, now)
     if expires_on is None:
-        return _failures.unusable_reply(resource, "it does not say when the token expires")
+        return failures.unusable_reply(resource, "it does not say when the token expires")
     if expires_on > now + _MAX_LIFETIME:
-        return _failures.unusable_reply(resource, "its token expires more than a year ahead")
+        return failures.unusable_reply(resource, "its token expires more than a year ahead")
     if expires_on <= int(now):
-        return _failures.unusable_reply(resource, "its token has already expired")
+        return failures.unusable_reply(resource, "its token has already expired")
     claims = claims_of(value)
     received = claims.get("aud")
-    if isinstance(received, str) and _audiences.are_different(resource, received):
-        return _failures.wrong_resource(resource, received)
+    if isinstance(received, str) and audiences.are_different(resource, received):
+        return failures.wrong_resource(resource, received)
     tenant_id = claims.get("tid")
     return Token(
         value,
@@ -352,7 +352,7 @@ def shown_claim(claims: Mapping[str, Any], *names: str) -> str | None:
     for name in names:
         value = claims.get(name)
         if isinstance(value, str) and value:
-            return _failures.quoted(value, 200)
+            return failures.quoted(value, 200)
     return None
 
 
@@ -369,4 +369,4 @@ def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_t
     actual = token.tenant_id or signed_in_to
     if not requested or (actual is not None and actual.casefold() == requested.casefold()):
         return None
-    return _failures.other_tenant(resource, requested, actual)
+    return failures.other_tenant(resource, requested, actual)

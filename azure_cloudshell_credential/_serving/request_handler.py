@@ -10,7 +10,7 @@ import socket
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
-from ._messages import Request, Response, error_response
+from .messages import Request, Response, error_response
 
 MAX_BODY = 64 * 1024
 """Bytes. A token request has less than one hundred."""

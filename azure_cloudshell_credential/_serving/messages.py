@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._environment import Endpoint
+from .._endpoint.environment import Endpoint
 
 
 class Request:

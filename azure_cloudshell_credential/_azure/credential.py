@@ -14,13 +14,13 @@ from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 
-from . import _acquisition, _endpoint_lock, _environment, _failures, _protocol
-from ._acquisition import RetryPolicy, Send
-from ._cache import CachedToken, TokenCache
-from ._environment import Endpoint
-from ._failures import Failure
-from ._in_flight import InFlight
-from ._protocol import Token
+from .._endpoint import acquisition, endpoint_lock, failures, protocol
+from .._endpoint.acquisition import RetryPolicy, Send
+from .._endpoint.environment import Endpoint, read_environment
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
+from .._tokens.cache import CachedToken, TokenCache
+from .._tokens.in_flight import InFlight
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class CredentialBase:
     """Configuration, cache and decisions of a Cloud Shell credential."""
 
     def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
-        self._environment = _environment.read(os.environ, endpoint)
+        self._environment = read_environment(os.environ, endpoint)
         self._configure(kwargs)
         if endpoint is None:
             _of_the_environment[id(self)] = self
@@ -37,12 +37,12 @@ class CredentialBase:
     def _configure(self, options: dict[str, Any]) -> None:
         self._options = options
         self._policy = RetryPolicy(
-            timeout=_seconds(options, "timeout", _acquisition.DEFAULT_TIMEOUT),
+            timeout=_seconds(options, "timeout", acquisition.DEFAULT_TIMEOUT),
             retry_total=_retries(options, "retry_total"),
-            backoff_factor=_number(options, "retry_backoff_factor", _acquisition.DEFAULT_BACKOFF_FACTOR),
+            backoff_factor=_number(options, "retry_backoff_factor", acquisition.DEFAULT_BACKOFF_FACTOR),
         )
         for name in ("connection_timeout", "read_timeout"):
-            _seconds(options, name, _acquisition.DEFAULT_TIMEOUT)
+            _seconds(options, name, acquisition.DEFAULT_TIMEOUT)
         self._transport: Any = options.get("transport")
         if iscoroutinefunction(getattr(self._transport, "send", None)):
             raise ValueError(
@@ -73,30 +73,30 @@ class CredentialBase:
             raise ValueError("get_token requires a scope.")
         if self._environment.endpoint is None:
             # Before any look at the scopes: in a chain outside Cloud Shell they are another credential's business.
-            return _failures.not_in_cloud_shell(self._environment.refusal)
-        resource = _protocol.scope_to_resource(scopes)
-        if _protocol.is_bare_permission(resource):
-            return _failures.permission_without_resource(resource)
+            return failures.not_in_cloud_shell(self._environment.refusal)
+        resource = protocol.scope_to_resource(scopes)
+        if protocol.is_bare_permission(resource):
+            return failures.permission_without_resource(resource)
         if claims:
-            return _failures.claims_not_supported(resource, claims)
+            return failures.claims_not_supported(resource, claims)
         if pop:
-            return _failures.pop_not_supported(resource)
+            return failures.pop_not_supported(resource)
         send = self._send or self._make_send(self._environment.endpoint)
-        may_wait = not _endpoint_lock.is_asking()
+        may_wait = not endpoint_lock.is_asking()
         return self._cache.claim(resource, lambda: self._acquire(resource, send), may_wait=may_wait)
 
     def _make_send(self, endpoint: Endpoint) -> Send:
         # Not at the top, so that importing the credential costs a script next to nothing; and not in the thread of the
         # acquisition: a process that forks while another thread imports leaves the child with an import lock that
         # nobody will release.
-        from ._pipeline import make_send
+        from .pipeline import make_send
 
-        self._send = _endpoint_lock.one_at_a_time(endpoint.port, make_send(endpoint, self._options))
+        self._send = endpoint_lock.one_at_a_time(endpoint.port, make_send(endpoint, self._options))
         return self._send
 
     def _acquire(self, resource: str, send: Send) -> Token | Failure:
         """Ask the endpoint. Runs in the thread of the acquisition."""
-        outcome = _acquisition.acquire(resource, send, self._policy)
+        outcome = acquisition.acquire(resource, send, self._policy)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
         return outcome
@@ -104,8 +104,8 @@ class CredentialBase:
     def _given(self, outcome: CachedToken | Failure, scopes: tuple[str, ...], tenant_id: str | None) -> CachedToken:
         """The token, if it is for the tenant asked for; else the exception that the failure is for the caller."""
         cached = token_or_fail(outcome)
-        resource = _protocol.scope_to_resource(scopes)
-        wrong = _protocol.wrong_tenant(resource, cached.token, tenant_id, self._environment.tenant_id)
+        resource = protocol.scope_to_resource(scopes)
+        wrong = protocol.wrong_tenant(resource, cached.token, tenant_id, self._environment.tenant_id)
         if wrong is not None:
             fail(wrong)
         self._cache.remember(scopes, resource)
@@ -122,7 +122,7 @@ def read_environment_again() -> None:
     """
     for reference in _of_the_environment.valuerefs():
         if (credential := reference()) is not None:
-            credential._environment = _environment.read(os.environ)
+            credential._environment = read_environment(os.environ)
             credential._send = None
 
 
@@ -137,7 +137,7 @@ def _seconds(options: dict[str, Any], name: str, default: float) -> float:
     value = _number(options, name, default)
     if value == 0:
         raise ValueError(f"{name} must be a number of seconds greater than 0, not {value!r}.")
-    return min(value, _acquisition.MAX_TIMEOUT)
+    return min(value, acquisition.MAX_TIMEOUT)
 
 
 def _retries(options: dict[str, Any], name: str) -> int | None:
@@ -155,7 +155,7 @@ def unpack_options(options: TokenRequestOptions) -> tuple[str | None, str | None
 
 def fail(failure: Failure) -> NoReturn:
     """Raise the exception that a failure is for the caller."""
-    from ._errors import as_exception
+    from .errors import as_exception
 
     _LOGGER.debug("No token from Cloud Shell: %s", failure.message)
     raise as_exception(failure)

@@ -1,6 +1,6 @@
 """The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names.
 
-One table serves the check of replies, the command line and ``doctor``. It knows names only; ``_services`` says which of
+One table serves the check of replies, the command line and ``doctor``. It knows names only; ``services`` says which of
 them the endpoint is known to issue tokens for.
 
 Sources: the resources named there; application ids from Microsoft's published first-party application lists.

@@ -12,12 +12,13 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ChainedTokenCredential, DefaultAzureCredential, EnvironmentCredential
 
-from . import _environment, _failures
-from ._cache import CachedToken
-from ._caching import CachedTokens
-from ._credential import CloudShellCredential, as_info, token_or_fail
-from ._failures import Failure
-from ._in_flight import InFlight
+from .._endpoint import failures
+from .._endpoint.environment import managed_identity_is_cloud_shell
+from .._endpoint.failures import Failure
+from .._tokens.cache import CachedToken
+from .._tokens.in_flight import InFlight
+from .caching import CachedTokens
+from .credential import CloudShellCredential, as_info, token_or_fail
 
 # What AZURE_TOKEN_CREDENTIALS may say for a step to be in the chain; see azure-identity's documentation of it. Cloud
 # Shell is a managed identity to azure-identity, and its user's own login to everyone else.
@@ -123,7 +124,7 @@ def _steps(options: dict[str, Any], *, exclude_cloud_shell: bool) -> list[Any]:
     chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
     rest = {**options, "exclude_environment_credential": True}
     rest.pop("endpoint", None)
-    if _environment.managed_identity_is_cloud_shell(os.environ):
+    if managed_identity_is_cloud_shell(os.environ):
         rest["exclude_managed_identity_credential"] = True
     exclude_environment = options.get("exclude_environment_credential")
     if exclude_environment is None:
@@ -160,12 +161,12 @@ def explain(scope: str, error: ClientAuthenticationError) -> Failure:
         elif attempts:
             attempts[-1][1] += f" {line}"
     said = [
-        (name, _failures.quoted(_BOILERPLATE.split(_PREFIX.sub("", text, count=1))[0], 300))
+        (name, failures.quoted(_BOILERPLATE.split(_PREFIX.sub("", text, count=1))[0], 300))
         for name, text in attempts
         if not text.startswith(f"{DefaultAzureCredential.__name__} failed to retrieve a token")
     ]
     said.sort(key=lambda attempt: attempt[0] != CloudShellCredential.__name__)
-    return _failures.nobody_has_a_token(scope, tuple(said) or (("Error", _failures.quoted(str(error))),))
+    return failures.nobody_has_a_token(scope, tuple(said) or (("Error", failures.quoted(str(error))),))
 
 
 _is_within_chain: ContextVar[bool] = ContextVar("is_within_chain", default=False)

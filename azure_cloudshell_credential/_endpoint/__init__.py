@@ -1,0 +1,1 @@
+"""What is known of Cloud Shell and its token endpoint. Standard library only: the ``token`` command needs no more."""

@@ -1,0 +1,1 @@
+"""Tokens and their time: the cache, and the acquisition in flight."""
