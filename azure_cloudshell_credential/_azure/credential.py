@@ -73,7 +73,7 @@ class CredentialBase:
             raise ValueError("get_token requires a scope.")
         if self._environment.endpoint is None:
             # Before any look at the scopes: in a chain outside Cloud Shell they are another credential's business.
-            return failures.not_in_cloud_shell(self._environment.refusal)
+            return failures.not_in_cloud_shell(self._environment.refusal, self._environment.other_host)
         resource = protocol.scope_to_resource(scopes)
         if protocol.is_bare_permission(resource):
             return failures.permission_without_resource(resource)
@@ -99,6 +99,8 @@ class CredentialBase:
         outcome = acquisition.acquire(resource, send, self._policy)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
+            if outcome.warning:
+                _LOGGER.warning("%s", outcome.warning)
         return outcome
 
     def _given(self, outcome: CachedToken | Failure, scopes: tuple[str, ...], tenant_id: str | None) -> CachedToken:

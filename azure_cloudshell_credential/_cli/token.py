@@ -83,7 +83,7 @@ def run(arguments: Any) -> int:
     environment = read_environment(os.environ)
     resource = resource_of(arguments, environment.cloud)
     if environment.endpoint is None:
-        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal)
+        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal, environment.other_host)
     else:
         timeout = arguments.timeout or DEFAULT_TIMEOUT
         policy = RetryPolicy(acquisition.MAX_TIMEOUT if arguments.wait else timeout)
