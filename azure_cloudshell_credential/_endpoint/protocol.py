@@ -184,7 +184,8 @@ def _no_scope(scope: str, name: str) -> str:
     if meant is not None:
         return f"{shown}: use {meant.rstrip('/')}/.default"
     return (
-        f"{shown}. A scope is the URI or application ID of a resource and /.default: https://vault.azure.net/.default"
+        f"{shown}. A scope is a resource's URI or application ID followed by /.default, such as "
+        "https://vault.azure.net/.default"
     )
 
 
