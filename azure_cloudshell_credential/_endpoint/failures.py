@@ -342,6 +342,11 @@ def count(number: float, unit: str) -> str:
     return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
 
 
+def elapsed(seconds: float) -> str:
+    """How long something took."""
+    return count(seconds, "second") if seconds >= 1 else "under a second"
+
+
 def _duration(seconds: int) -> str:
     """So many seconds, in minutes or hours."""
     minutes = round(seconds / 60)
