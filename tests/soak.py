@@ -120,7 +120,7 @@ class Callers:
         """Nobody can live off the cache for long."""
         while not self.is_over():
             time.sleep(random.random() / 10)
-            random.choice((self.sync, self.asynchronous))._cache.forget_tokens()
+            random.choice((self.sync, self.asynchronous))._source.cache.forget()
 
     def loops(self) -> None:
         """Event loops whose tasks are cancelled, that are closed halfway, and on whose thread synchronous code runs."""

@@ -30,7 +30,7 @@ class Failure:
 
     :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
         ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
-        ``pop``, ``error`` or ``chain``.
+        ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
     :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
     :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
@@ -329,10 +329,43 @@ def broken_off(resource: str, error: str) -> Failure:
     )
 
 
-def nobody_has_a_token(scope: str, attempts: tuple[tuple[str, str], ...]) -> Failure:
+def not_run(resource: str) -> Failure:
+    """The thread of the acquisition did not get to run."""
+    return Failure(
+        "busy",
+        f"The token request for {resource} was not sent: its thread has not been run.",
+        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start.",
+        resource=resource,
+    )
+
+
+def refused_token_again(resource: str, claims: str) -> Failure:
+    """The answer to a claims challenge was the token that the service had refused."""
+    return Failure(
+        "claims",
+        f"The service refused the token for {resource} with a claims challenge, and there is no other token for it.",
+        claims_advice(claims),
+        resource=resource,
+    )
+
+
+def another_identity(resource: str, failure: Failure, mine: str, other: str) -> Failure:
+    """Cloud Shell has answered before and fails now, and another credential's token is another user's."""
+    return Failure(
+        "identity",
+        f"{failure.what} Another credential has a token for {resource}, but as {other}, and so far this program has "
+        f"run as {mine}.",
+        f"Either try again, or use that credential alone to run as {other}.",
+        resource=resource,
+        code=failure.code,
+    )
+
+
+def nobody_has_a_token(resource: str, attempts: tuple[tuple[str, str], ...], advice: str, code: str = "") -> Failure:
     """The whole chain was tried; said once, in one paragraph."""
     said = " ".join(f"{name}: {sentence(text)}" for name, text in attempts)
-    return Failure("chain", f"No credential has a token for {scope}. {said}", "", resource=scope, attempts=attempts)
+    what = f"No credential has a token for {resource}. {said}".rstrip()
+    return Failure("chain", what, advice, resource=resource, attempts=attempts, code=code)
 
 
 def count(number: float, unit: str) -> str:
