@@ -1,15 +1,12 @@
-"""``azure-cloudshell token``. Standard library only, unless ``--fallback`` has to ask others.
-
-It takes no longer than the documented recipe with curl, so that it reads plain arguments without argparse, whose import
-would cost it a fifth of that time: ``plain_arguments``. Anything else (an error, ``--help``, an
-abbreviation) is argparse's.
-"""
+"""``azure-cloudshell token``. Standard library only, unless ``--fallback`` has to ask others."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 from .._endpoint import acquisition, audiences, exchange, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
@@ -18,64 +15,53 @@ from .._endpoint.failures import Failure
 from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
 from . import CommandError
-
-# typing's own, and argparse's, would cost the command their import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+from ._parser import Parser, timeout
+from ._shells import SHELLS
 
 HEADERS = {**protocol.HEADERS, "User-Agent": f"azure-cloudshell/{__version__}"}
 OUTPUTS = ("token", "json", "header", "env", "claims", "exec-credential")
 DEFAULT_TIMEOUT = 30.0
-_GUID = r"(?i:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/.*)?)"
-_OPTIONS_WITH_A_VALUE = {
-    "-o": "output",
-    "--output": "output",
-    "--resource": "resource_uri",
-    "--scope": "scope",
-    "--tenant": "tenant",
-}
+EXAMPLES = (
+    "azure-cloudshell token",
+    "azure-cloudshell token vault --output json",
+    "azure-cloudshell token -o header | curl -H @- 'https://management.azure.com/subscriptions?api-version=2022-12-01'",
+    'eval "$(azure-cloudshell token graph --output env)"',
+    "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
+)
 
 
-class Arguments:
-    """The arguments of the command, with their defaults."""
-
-    def __init__(self) -> None:
-        self.command = "token"
-        self.debug = False
-        self.resource: str | None = None
-        self.resource_uri: str | None = None
-        self.scope: str | None = None
-        self.tenant: str | None = None
-        self.output = "token"
-        self.shell: str | None = None
-        self.timeout: float | None = None
-        self.wait = False
-        self.fallback = False
-
-
-def plain_arguments(argv: Sequence[str]) -> Arguments | None:
-    """The arguments, if they are plain ones of this command: each known, spelled out, given once and with a value."""
-    if not argv or argv[0] != "token":
-        return None
-    arguments = Arguments()
-    words = iter(argv[1:])
-    given = set()
-    for word in words:
-        if word == "--fallback":
-            name, value = "fallback", "yes"
-        elif word in _OPTIONS_WITH_A_VALUE:
-            name, value = _OPTIONS_WITH_A_VALUE[word], next(words, "")
-        else:
-            name, value = "resource", word
-        if not value or value.startswith("-") or name in given:
-            return None
-        given.add(name)
-        setattr(arguments, name, True if name == "fallback" else value)
-    if len(given & {"resource", "resource_uri", "scope"}) > 1 or arguments.output not in OUTPUTS:
-        return None
-    return arguments
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "resource",
+        nargs="?",
+        metavar="RESOURCE",
+        help="a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...); default: arm",
+    )
+    which.add_argument("--resource", dest="resource_uri", metavar="URI", help="the resource, sent unchanged")
+    which.add_argument("--scope", help="a scope, such as https://vault.azure.net/.default")
+    parser.add_argument(
+        "--output",
+        "-o",
+        choices=OUTPUTS,
+        default="token",
+        metavar="FORM",
+        help=f"{', '.join(OUTPUTS)}; default: token, and nothing else",
+    )
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of --output env; default: the calling shell's")
+    parser.add_argument("--tenant", metavar="ID", help="the tenant the token must be for")
+    parser.add_argument(
+        "--timeout", type=timeout, metavar="SECONDS", help=f"give up after this long ({DEFAULT_TIMEOUT:g})"
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="keep trying while the portal in the browser does not answer"
+    )
+    parser.add_argument(
+        "--fallback",
+        action="store_true",
+        help="if Cloud Shell has no token, try the default chain (az login and others)",
+    )
 
 
 def run(arguments: Any) -> int:
@@ -85,8 +71,8 @@ def run(arguments: Any) -> int:
     if environment.endpoint is None:
         outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal)
     else:
-        timeout = arguments.timeout or DEFAULT_TIMEOUT
-        policy = RetryPolicy(acquisition.MAX_TIMEOUT if arguments.wait else timeout)
+        budget = acquisition.MAX_TIMEOUT if arguments.wait else arguments.timeout or DEFAULT_TIMEOUT
+        policy = RetryPolicy(budget)
         pause = _pause if (arguments.wait or arguments.timeout) and _is_terminal(sys.stderr) else None
         outcome = ask(environment.endpoint, resource, policy, pause)
     if isinstance(outcome, Token):
@@ -101,39 +87,19 @@ def run(arguments: Any) -> int:
     return 0
 
 
-def resource_of(arguments: Any, cloud: str | None) -> str:
+def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     """The resource that the arguments name.
 
     :raises CommandError: if they name none.
     """
-    for given, option in ((arguments.scope, "--scope"), (arguments.resource_uri, "--resource")):
-        if given is not None and not given.strip():
-            raise CommandError(f"{option} is empty: is the variable it comes from set?", 2)
-    if arguments.resource is not None and not arguments.resource.strip():
-        raise CommandError("RESOURCE is empty: is the variable it comes from set?", 2)
     text: str = arguments.scope or arguments.resource_uri or arguments.resource or "arm"
-    named = audiences.resource_for(text, audiences.cloud_named(cloud))
-    if named is not None:
-        return named
     if protocol.is_bare_permission(text):
         raise CommandError(failures.permission_without_resource(text).message, 2)
-    if "://" not in text and not text.startswith("urn:") and not _is_guid(text):
-        names = ", ".join(sorted(audience.name for audience in audiences.KNOWN))
-        raise CommandError(
-            f"{text!r} is not a known resource. Give a URI like https://vault.azure.net, an application id, or one of: "
-            f"{names}.",
-            2,
-        )
     try:
-        return protocol.scope_to_resource((text,)) if arguments.scope or not arguments.resource_uri else text
+        resource = audiences.resource_named(text, audiences.cloud_named(cloud))
+        return resource if arguments.resource_uri else protocol.scope_to_resource((resource,))
     except ValueError as error:
         raise CommandError(str(error), 2) from None
-
-
-def _is_guid(text: str) -> bool:
-    import re
-
-    return re.fullmatch(_GUID, text) is not None
 
 
 def ask(
