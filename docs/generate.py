@@ -159,11 +159,13 @@ def completion(shell: str) -> str:
             elif action.dest == "report":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             elif action.dest == "words":
+                # So that the words of the program are not completed as ours.
+                action.nargs = argparse.REMAINDER
                 action.complete = COMMANDS  # type: ignore[attr-defined]
     text: str = shtab.complete(parser, shell=shell, preamble=PREAMBLE)
     if shell == "zsh":
-        # What follows "--", or --exec, is another command with arguments of its own.
-        text = text.replace("_arguments -C -s ", "_arguments -C -S -s ").replace("]:COMMAND:", "]:*::COMMAND:")
+        # What follows "--" is another command with arguments of its own.
+        text = text.replace("_arguments -C -s ", "_arguments -C -S -s ")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 

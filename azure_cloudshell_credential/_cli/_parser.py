@@ -141,12 +141,13 @@ def make_parser(names: Iterable[str] = COMMANDS) -> tuple[Parser, dict[str, Pars
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback for an error")
     parser = Parser(
         prog="azure-cloudshell",
+        usage="%(prog)s [--debug] COMMAND [...]",
         description="Get tokens for the user signed in to Azure Cloud Shell, from scripts and programs.",
         epilog="COMMAND --help shows the options of a command.",
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog=parser.prog)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND [...]", prog=parser.prog)
     learned = set(names)
     commands = {}
     for name, summary in COMMANDS.items():

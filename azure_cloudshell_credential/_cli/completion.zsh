@@ -73,7 +73,7 @@ _shtab_azure_cloudshell_emulate_options=(
   "--with-azure[also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in]"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--exec[may stand before COMMAND, for clarity]"
-  "(*)::run a command in the emulated environment, and exit with its status:_normal"
+  "(-)*::run a command in the emulated environment, and exit with its status:_normal"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -85,7 +85,7 @@ _shtab_azure_cloudshell_run_options=(
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
   "--protocol[what the program speaks\: cloud-shell, app-service, imds\; default\: cloud-shell, as azure-identity does in every language]:protocol:(cloud-shell app-service imds)"
   {--verbose,-v}"[show a line for each token request, on stderr]"
-  "(*)::the program and its arguments:_normal"
+  "(-)*::the program and its arguments:_normal"
 )
 
 # guard to ensure default positional specs are added only once per session
