@@ -29,6 +29,7 @@ _IDLE_SECONDS = 30.0
 _BACKLOG = 256
 _POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.1
+_GRACE_SECONDS = 0.25
 
 MAX_CONNECTIONS = 256
 """At one time. When there are more, the one that has been idle for the longest is closed."""
@@ -36,6 +37,9 @@ MAX_CONNECTIONS = 256
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ATTEMPTS = 50
+
+# One without a descriptor of its own, which there may not be, and which a forked process would hold.
+_SELECTOR = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 ServedT = TypeVar("ServedT", bound="Served")
 
@@ -79,9 +83,9 @@ class Server:
         self._refused = refused
         self.listeners: list[socket.socket] = []
         self._changed = Condition()
-        # Open ones, and among them those that wait for a request, the longest first.
+        # Open ones; and those that wait for a request, with the time since when, the longest first.
         self._connections: set[_Connection] = set()
-        self._idle: dict[_Connection, None] = {}
+        self._idle: dict[_Connection, float] = {}
         self._stopped = Event()
         self._thread: Thread | None = None
         # Two ends of one connection: what is sent on the first wakes the thread that waits for connections.
@@ -177,7 +181,7 @@ class Server:
         self._connections, self._idle = set(), {}
 
     def _accept(self, woken: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector:
+        with _SELECTOR() as selector:
             for each in (woken, *self.listeners):
                 selector.register(each, selectors.EVENT_READ)
             while not self._stopped.is_set():
@@ -191,8 +195,7 @@ class Server:
         """Wait until there may be another connection; False if the server stops meanwhile."""
         with self._changed:
             while len(self._connections) >= MAX_CONNECTIONS and not self._stopped.is_set():
-                self._hang_up_an_idle_one()
-                self._changed.wait()
+                self._changed.wait(self._hang_up_an_idle_one())
         return not self._stopped.is_set()
 
     def _accept_one(self, listener: socket.socket) -> None:
@@ -207,18 +210,27 @@ class Server:
             return
         with self._changed:
             self._connections.add(connection)
-            self._idle[connection] = None
+            self._idle[connection] = monotonic()
         try:
             Thread(target=self._serve, args=(connection,), name="azure-cloudshell-server", daemon=True).start()
         except RuntimeError:
             # No thread to be had: the client sees a closed connection, and the server goes on.
             self._forget(connection)
 
-    def _hang_up_an_idle_one(self) -> None:
-        if self._idle:
-            oldest = next(iter(self._idle))
-            del self._idle[oldest]
-            _hang_up(oldest.socket)
+    def _hang_up_an_idle_one(self) -> float | None:
+        """Close the connection that has been idle for the longest.
+
+        :return: how long to wait for one, in seconds; None: until something changes.
+        """
+        oldest, since = next(iter(self._idle.items()), (None, 0.0))
+        if oldest is None:
+            return None
+        # One that has just been opened is about to bring its request.
+        if (wait := since + _GRACE_SECONDS - monotonic()) > 0:
+            return wait
+        del self._idle[oldest]
+        _hang_up(oldest.socket)
+        return None
 
     def _serve(self, connection: _Connection) -> None:
         try:
@@ -255,7 +267,7 @@ class Server:
             return error_response(500, "internal_error", f"The server failed: {type(error).__name__}.")
         finally:
             with self._changed:
-                self._idle[connection] = None
+                self._idle[connection] = monotonic()
                 self._changed.notify_all()
 
     def _wait(self, connection: socket.socket, seconds: float) -> bool:
