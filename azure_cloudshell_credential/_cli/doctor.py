@@ -18,7 +18,24 @@ from .._version import __version__
 from . import CommandError
 from ._examination import VARIABLES, Probe, advise, inspect_az, probe_audiences, proxies
 from ._page import Page
+from ._parser import Parser, timeout
 from ._tools import tools_on_path
+
+EXAMPLES = (
+    "azure-cloudshell doctor",
+    "azure-cloudshell doctor --report report.json    # to attach to a bug report: no token, no names",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--timeout", type=timeout, default=10.0, metavar="SECONDS", help="per audience (%(default)g)")
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
