@@ -37,6 +37,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         self.runs_a_command = False
         self.takes_value: dict[str, bool] = {}
+        self._last_words: tuple[str, ...] = ()
         # Given a width, argparse imports nothing to find one.
         narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
         super().__init__(allow_abbrev=False, formatter_class=narrow, **settings)
@@ -56,6 +57,14 @@ class Parser(argparse.ArgumentParser):
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
+
+    def add_last_word(self, words: tuple[str, ...]) -> None:
+        """Take one of these at the end of the line, where another program puts it: ``arguments.last_word``."""
+        self._last_words = words
+
+    def take_last_word(self, words: list[str]) -> str | None:
+        """Remove such a word from the end of the line."""
+        return words.pop() if words and words[-1] in self._last_words else None
 
     def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Our own words, and those of the program to run."""
@@ -124,7 +133,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     program: list[str] = []
     if command.runs_a_command:
         rest, program = command.split(rest)
-    arguments = parser.parse_args(ours, argparse.Namespace(command=names[0]))
+    arguments = parser.parse_args(ours, argparse.Namespace(command=names[0], last_word=command.take_last_word(rest)))
     _, unknown = command.parse_known_args(rest, arguments)
     _refuse_unknown(command, unknown)
     if command.runs_a_command:

@@ -7,7 +7,7 @@
 
 _shtab_azure_cloudshell_subparsers=(token run serve doctor emulate demo completion)
 
-_shtab_azure_cloudshell_token_option_strings=(-h --help --debug --resource --scope --output -o --shell --tenant --timeout --wait --fallback)
+_shtab_azure_cloudshell_token_option_strings=(-h --help --debug --resource-type --resource --scope --output -o --shell --tenant --timeout --wait --fallback)
 _shtab_azure_cloudshell_run_option_strings=(-h --help --debug --credential --protocol --verbose -v)
 _shtab_azure_cloudshell_serve_option_strings=(-h --help --debug --credential --protocol --port --path-secret --shell)
 _shtab_azure_cloudshell_doctor_option_strings=(-h --help --debug --json --timeout --report)
@@ -21,8 +21,8 @@ _shtab_azure_cloudshell_doctor___report_COMPGEN=_shtab_compgen_files
 _shtab_azure_cloudshell_emulate_pos_0_COMPGEN=_azure_cloudshell_commands
 
 _shtab_azure_cloudshell_token_pos_0_choices=(arm aad-graph vault data-lake outlook graph batch powerbi storage media loganalytics ossrdbms yammer digitaltwins synapse sql quantum iothub databricks iot-dps managedhsm devops adu purview aks ai appservice cognitiveservices search servicebus eventhubs eventgrid monitor webpubsub communication kusto cosmos appconfig acr fabric)
-_shtab_azure_cloudshell_token___output_choices=(token json header env claims exec-credential)
-_shtab_azure_cloudshell_token__o_choices=(token json header env claims exec-credential)
+_shtab_azure_cloudshell_token___output_choices=(token json header env claims exec-credential git-credential)
+_shtab_azure_cloudshell_token__o_choices=(token json header env claims exec-credential git-credential)
 _shtab_azure_cloudshell_token___shell_choices=(bash pwsh fish)
 _shtab_azure_cloudshell_run___protocol_choices=(cloud-shell app-service imds)
 _shtab_azure_cloudshell_serve___protocol_choices=(cloud-shell app-service imds)

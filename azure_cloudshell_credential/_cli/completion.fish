@@ -51,7 +51,7 @@ function _shtab_azure_cloudshell_using
 end
 
 set -g _shtab_azure_cloudshell_commands token run serve doctor emulate demo completion
-set -g _shtab_azure_cloudshell_opts_with_value --audience --credential --latency --lifetime --only-audience --output --port --protocol --report --resource --scope --shell --subscription --tenant --timeout --user -o
+set -g _shtab_azure_cloudshell_opts_with_value --audience --credential --latency --lifetime --only-audience --output --port --protocol --report --resource --resource-type --scope --shell --subscription --tenant --timeout --user -o
 
 complete -c azure-cloudshell -e
 complete -c azure-cloudshell -f
@@ -62,9 +62,10 @@ complete -c azure-cloudshell -n _shtab_azure_cloudshell_using -l version -d 'sho
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a token -d 'Print an access token.'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -s h -l help -d 'show this help message and exit'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l debug -d 'show a traceback for an error'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l resource-type -x -d 'a short name, as az has it'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l resource -x -d 'the resource, sent unchanged'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l scope -x -d 'a scope, such as https://vault.azure.net/.default'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l output -s o -xka "token json header env claims exec-credential" -d 'token, json, header, env, claims, exec-credential; default: token, and nothing else'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l output -s o -xka "token json header env claims exec-credential git-credential" -d 'token, json, header, env, claims, exec-credential, git-credential; default: token, and nothing else'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l shell -xka "bash pwsh fish" -d 'syntax of --output env; default: the calling shell'"'"'s'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l tenant -x -d 'the tenant the token must be for'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using token' -l timeout -x -d 'give up after this long (30)'

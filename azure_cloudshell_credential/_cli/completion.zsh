@@ -107,9 +107,10 @@ _shtab_azure_cloudshell_serve_defaults_added=0
 _shtab_azure_cloudshell_token_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--debug[show a traceback for an error]"
+  "--resource-type[a short name, as az has it]:NAME:"
   "--resource[the resource, sent unchanged]:URI:"
   "--scope[a scope, such as https\:\/\/vault.azure.net\/.default]:scope:"
-  {--output,-o}"[token, json, header, env, claims, exec-credential\; default\: token, and nothing else]:FORM:(token json header env claims exec-credential)"
+  {--output,-o}"[token, json, header, env, claims, exec-credential, git-credential\; default\: token, and nothing else]:FORM:(token json header env claims exec-credential git-credential)"
   "--shell[syntax of --output env\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--tenant[the tenant the token must be for]:ID:"
   "--timeout[give up after this long (30)]:SECONDS:"
