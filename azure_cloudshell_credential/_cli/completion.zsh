@@ -52,7 +52,8 @@ _shtab_azure_cloudshell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--debug[show a traceback for an error]"
   "--json[print JSON]"
-  "--timeout[per audience (10)]:SECONDS:"
+  "--all[list the resources that there are tokens for, too]"
+  "--timeout[for each answer (10)]:SECONDS:"
   "--report[write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions]:FILE:_files"
 )
 

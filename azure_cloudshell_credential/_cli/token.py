@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from .._endpoint import acquisition, audiences, exchange, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
-from .._endpoint.environment import Endpoint, Environment, read_environment
+from .._endpoint.environment import Endpoint, Environment
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
 from . import CommandError
 from . import _git as git
+from ._environment import find_endpoint
 from ._formats import FORMS, formatted
 from ._parser import Parser, timeout
 from ._progress import Progress
@@ -81,7 +82,7 @@ def _form(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a token in the form requested."""
-    environment = read_environment(os.environ)
+    environment = find_endpoint()
     if arguments.last_word and arguments.output != "git-credential":
         raise CommandError(f"{arguments.last_word!r} is for --output git-credential.", 2)
     resource = resource_of(arguments, environment.cloud)
