@@ -21,6 +21,7 @@ from azure_cloudshell_credential._tokens.in_flight import InFlight
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from .conftest import ARM, VAULT, Everything
+from .test_protocol import jwt
 
 
 class Clock:
@@ -347,7 +348,7 @@ class Acquired:
 
 
 def token(value: str = "x", expires_on: int = 1_800_003_600, tenant_id: str | None = None) -> Token:
-    return Token(value, expires_on, None, tenant_id)
+    return Token(jwt(tid=tenant_id) if tenant_id else value, expires_on)
 
 
 @pytest.fixture

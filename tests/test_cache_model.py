@@ -96,7 +96,7 @@ class Model(RuleBasedStateMachine):
         self.serial += 1
         now = int(self.wall)
         value = f"{claimed.resource} {self.serial}"
-        claimed.in_flight.end(Token(value, now + life, now + life // 2 if half else None, None))
+        claimed.in_flight.end(Token(value, now + life, now + life // 2 if half else None))
         assert claimed.in_flight.outcome().token.value == value
         self.cache.remember((claimed.resource,), claimed.resource)
 

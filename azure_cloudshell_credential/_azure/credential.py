@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 
-from .._endpoint import acquisition, endpoint_lock, failures, protocol
+from .._endpoint import acquisition, failures, protocol
 from .._endpoint.acquisition import RetryPolicy, Send
 from .._endpoint.environment import Endpoint, read_environment
 from .._endpoint.failures import Failure
@@ -73,7 +73,7 @@ class CredentialBase:
             raise ValueError("get_token requires a scope.")
         if self._environment.endpoint is None:
             # Before any look at the scopes: in a chain outside Cloud Shell they are another credential's business.
-            return failures.not_in_cloud_shell(self._environment.refusal)
+            return failures.not_in_cloud_shell(self._environment.refusal, self._environment.other_host)
         resource = protocol.scope_to_resource(scopes)
         if protocol.is_bare_permission(resource):
             return failures.permission_without_resource(resource)
@@ -81,9 +81,10 @@ class CredentialBase:
             return failures.claims_not_supported(resource, claims)
         if pop:
             return failures.pop_not_supported(resource)
-        send = self._send or self._make_send(self._environment.endpoint)
-        may_wait = not endpoint_lock.is_asking()
-        return self._cache.claim(resource, lambda: self._acquire(resource, send), may_wait=may_wait)
+        endpoint = self._environment.endpoint
+        send = self._send or self._make_send(endpoint)
+        may_wait = not acquisition.is_asking()
+        return self._cache.claim(resource, lambda: self._acquire(resource, send, endpoint.port), may_wait=may_wait)
 
     def _make_send(self, endpoint: Endpoint) -> Send:
         # Not at the top, so that importing the credential costs a script next to nothing; and not in the thread of the
@@ -91,14 +92,16 @@ class CredentialBase:
         # nobody will release.
         from .pipeline import make_send
 
-        self._send = endpoint_lock.one_at_a_time(endpoint.port, make_send(endpoint, self._options))
+        self._send = make_send(endpoint, self._options)
         return self._send
 
-    def _acquire(self, resource: str, send: Send) -> Token | Failure:
+    def _acquire(self, resource: str, send: Send, port: int) -> Token | Failure:
         """Ask the endpoint. Runs in the thread of the acquisition."""
-        outcome = acquisition.acquire(resource, send, self._policy)
+        outcome = acquisition.acquire(resource, send, self._policy, port)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
+            if outcome.warning:
+                _LOGGER.warning("%s", outcome.warning)
         return outcome
 
     def _given(self, outcome: CachedToken | Failure, scopes: tuple[str, ...], tenant_id: str | None) -> CachedToken:
