@@ -19,7 +19,7 @@ from .._endpoint import audiences, exchange, failures, protocol, services
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
 from .._endpoint.protocol import NoReply, Reply
 from .._version import __version__
-from ._examination import MAX_CONSECUTIVE_TIMEOUTS
+from ._doctor_checks import MAX_CONSECUTIVE_TIMEOUTS
 from .token import HEADERS
 
 _GUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
