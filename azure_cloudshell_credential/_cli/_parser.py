@@ -101,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
             "azure-cloudshell emulate --port 0 --lifetime 120 --audience https://vault.azure.net",
             "azure-cloudshell emulate --port 0 --exec python my_script.py",
             "azure-cloudshell emulate --with-azure --exec az vm list",
+            "azure-cloudshell emulate --fault portal-timeout:2 --exec azure-cloudshell token --wait",
         )
     )
     _run(
@@ -188,16 +189,29 @@ def _emulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
     parser.add_argument("--user", metavar="NAME", help="user to emulate")
     parser.add_argument("--lifetime", type=_positive, metavar="SECONDS", help="token lifetime (3900)")
-    parser.add_argument("--audience", action="append", metavar="URI", help="support this audience too; may be repeated")
     parser.add_argument(
-        "--only-audience", action="append", metavar="URI", help="support this audience and no other; may be repeated"
+        "--audience", action="append", metavar="NAME", help="support this audience too, such as vault; may be repeated"
     )
+    parser.add_argument(
+        "--only-audience", action="append", metavar="NAME", help="support this audience and no other; may be repeated"
+    )
+    parser.add_argument("--deny", action="append", metavar="NAME", help="do not support this audience; may be repeated")
     parser.add_argument("--all-audiences", action="store_true", help="support every audience")
     parser.add_argument("--latency", type=_latency, default=0.0, metavar="SECONDS", help="wait before each reply")
     parser.add_argument(
         "--with-azure",
         action="store_true",
-        help="also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in",
+        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        metavar="NAME[:COUNT]",
+        help="fail like this, always or so often: portal-timeout, server-error, hang, drop, garbage, "
+        "wrong-resource, expired-token, interaction-required; may be repeated",
+    )
+    parser.add_argument(
+        "--az-login", nargs="?", const="", metavar="USER", help="put an az on PATH to which another user is signed in"
     )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
     parser.add_argument(

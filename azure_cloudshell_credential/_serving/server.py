@@ -37,13 +37,19 @@ class Server:
     :param handle: responds to a request; called on a thread for each connection.
     :param port: the port on 127.0.0.1 and, where there is one, ::1; 0 takes a free one.
     :param ssl_context: serve HTTPS with it.
+    :param opening: called with each connection before TLS; an ``OSError`` closes it. A proxy answers CONNECT in it.
     """
 
     def __init__(
-        self, handle: Callable[[Request], Response], port: int = 0, ssl_context: ssl.SSLContext | None = None
+        self,
+        handle: Callable[[Request], Response],
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        opening: Callable[[socket.socket], None] | None = None,
     ) -> None:
         self._handle = handle
         self._ssl_context = ssl_context
+        self._opening = opening
         self._listeners: list[socket.socket] = []
         self._connections: set[socket.socket] = set()
         self._mutex = Lock()
@@ -131,6 +137,8 @@ class Server:
         wrapped = connection
         try:
             connection.settimeout(_IDLE_SECONDS)
+            if self._opening is not None:
+                self._opening(connection)
             if self._ssl_context is not None:
                 wrapped = self._ssl_context.wrap_socket(connection, server_side=True)
                 with self._mutex:
