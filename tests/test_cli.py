@@ -121,7 +121,8 @@ def test_emulate_names_a_port_in_use(shell: CloudShellEmulator) -> None:
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     done = run("emulate", *arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith("usage: azure-cloudshell emulate")
+    assert done.stderr.startswith(f"azure-cloudshell: argument {arguments[0]}: ")
+    assert done.stderr.endswith("\nTry 'azure-cloudshell emulate --help'.\n")
 
 
 def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: Any) -> None:

@@ -123,7 +123,9 @@ COMPLETED = [
     ("token --output h", ["header"]),
     ("run --protocol a", ["app-service"]),
     ("run -- azure-cloudsh", ["azure-cloudshell"]),
+    ("run azure-cloudsh", ["azure-cloudshell"]),
     ("emulate --exec azure-cloudsh", ["azure-cloudshell"]),
+    ("emulate --port 0 azure-cloudsh", ["azure-cloudshell"]),
 ]
 
 

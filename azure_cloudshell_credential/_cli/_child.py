@@ -86,13 +86,11 @@ def _ends_with_parent() -> Any:
 
 
 def command_of(words: Sequence[str] | None) -> list[str]:
-    """The command that an option or the rest of the line names, with or without ``--`` before it.
+    """The command that the rest of the line names.
 
     :raises CommandError: if there is none.
     """
     command = list(words or ())
-    if command[:1] == ["--"]:
-        del command[0]
     if not command:
         raise CommandError("A command is needed, such as: azure-cloudshell run -- python app.py", 2)
     return command

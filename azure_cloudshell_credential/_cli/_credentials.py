@@ -7,6 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from . import CommandError
+from ._parser import Parser
+
+
+def add_broker_arguments(parser: Parser) -> None:
+    """What ``run`` and ``serve`` both take."""
+    parser.add_argument(
+        "--credential",
+        metavar="az|default|MODULE:FACTORY",
+        help="where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("cloud-shell", "app-service", "imds"),
+        default="cloud-shell",
+        help="what the program speaks: %(choices)s; default: %(default)s, as azure-identity does in every language",
+    )
 
 
 def credential_named(name: str | None) -> Any:

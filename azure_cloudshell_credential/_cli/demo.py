@@ -21,6 +21,7 @@ from .._endpoint.protocol import claims_of, shown_claim, user_in
 from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
 from . import CommandError
+from ._parser import Parser
 
 try:
     from azure.core.exceptions import HttpResponseError
@@ -43,6 +44,21 @@ _LONGEST_CELL = 90
 
 _WIDE_ENOUGH = 1000
 """Columns for output that is not shown on a terminal: another program reads it, by lines."""
+
+
+EXAMPLES = (
+    "azure-cloudshell demo",
+    "azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--subscription",
+        metavar="ID",
+        help="default: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,29 +8,75 @@ from contextlib import ExitStack
 from typing import Any
 
 from .._endpoint.environment import without_proxy_for_loopback
-from ..emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, EmulatedAzure, Identity, faults
-from ..emulator._emulator import identifiers_of
+from .. import emulator
+from ..emulator import faults
 from . import CommandError
 from ._child import command_of, run_command
 from ._log import log_to_stderr
+from ._parser import Parser, latency, port, positive
 from ._serving import cannot_listen, say, stop_signal
-from ._shells import detect, set_variable
+from ._shells import SHELLS, detect, set_variable
 
 _HARD_CODED_PORT = 50342
+
+EXAMPLES = (
+    "azure-cloudshell emulate",
+    "azure-cloudshell emulate --port 0 --lifetime 120 --only-audience vault",
+    "azure-cloudshell emulate --with-azure -- python my_script.py",
+    "azure-cloudshell emulate --with-azure -- az vm list",
+    "azure-cloudshell emulate --fault portal-timeout:2 -- azure-cloudshell token --wait",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=_HARD_CODED_PORT,
+        help="port to listen on; 0 picks a free one. Tools with a hard-coded address need the default, %(default)s",
+    )
+    parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
+    parser.add_argument("--user", metavar="NAME", help="user to emulate")
+    parser.add_argument("--lifetime", type=positive, metavar="SECONDS", help="token lifetime (3900)")
+    parser.add_argument(
+        "--audience", action="append", metavar="NAME", help="support this audience too, such as vault; may be repeated"
+    )
+    parser.add_argument(
+        "--only-audience", action="append", metavar="NAME", help="support this audience and no other; may be repeated"
+    )
+    parser.add_argument("--deny", action="append", metavar="NAME", help="do not support this audience; may be repeated")
+    parser.add_argument("--all-audiences", action="store_true", help="support every audience")
+    parser.add_argument("--latency", type=latency, default=0.0, metavar="SECONDS", help="wait before each reply")
+    parser.add_argument(
+        "--with-azure",
+        action="store_true",
+        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        metavar="NAME[:COUNT]",
+        help=f"fail like this, always or COUNT times; may be repeated. NAME: {', '.join(faults.NAMED)}",
+    )
+    parser.add_argument("--az-login", metavar="USER", help="put an az on PATH to which this other user is signed in")
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
+    parser.add_argument("--exec", action="store_true", help="may stand before COMMAND, for clarity")
+    parser.add_command("run a command in the emulated environment, and exit with its status")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted, or until the command has ended."""
-    command = command_of(arguments.words) if arguments.words is not None else None
+    command = command_of(arguments.words) if arguments.words or arguments.exec else None
     with ExitStack() as stack:
         shell = _started(arguments, stack)
         variables = {**shell.environment, **without_proxy_for_loopback(os.environ)}
-        azure = stack.enter_context(EmulatedAzure(shell)) if arguments.with_azure else None
+        azure = stack.enter_context(emulator.EmulatedAzure(shell)) if arguments.with_azure else None
         if azure is not None:
             variables.update(azure.environment)
-        if arguments.az_login is not None:
+        if arguments.az_login:
             variables.update(stack.enter_context(shell.programs("az")))
-            shell.az_login(user=arguments.az_login or None)
+            shell.az_login(user=arguments.az_login)
         log_to_stderr("azure_cloudshell_credential.emulator", "WARNING" if command else "INFO")
         if command is None:
             _serve(shell, variables, arguments.shell or detect())
@@ -43,12 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _started(arguments: argparse.Namespace, stack: ExitStack) -> CloudShellEmulator:
+def _started(arguments: argparse.Namespace, stack: ExitStack) -> emulator.CloudShellEmulator:
     try:
-        shell = CloudShellEmulator(
+        shell = emulator.CloudShellEmulator(
             port=arguments.port,
             identity=_identity(arguments),
-            lifetime=arguments.lifetime or DEFAULT_LIFETIME,
+            lifetime=arguments.lifetime or emulator.DEFAULT_LIFETIME,
             audiences=_audiences(arguments),
             latency=arguments.latency,
         )
@@ -70,7 +116,7 @@ def _started(arguments: argparse.Namespace, stack: ExitStack) -> CloudShellEmula
     return shell
 
 
-def _serve(shell: CloudShellEmulator, variables: dict[str, str], name_of_shell: str) -> None:
+def _serve(shell: emulator.CloudShellEmulator, variables: dict[str, str], name_of_shell: str) -> None:
     stop = stop_signal()
     say(f"Emulating Cloud Shell's token endpoint at {shell.endpoint}.")
     say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
@@ -84,13 +130,15 @@ def _serve(shell: CloudShellEmulator, variables: dict[str, str], name_of_shell: 
 
 
 def _audiences(arguments: argparse.Namespace) -> list[str] | None:
+    from ..emulator._emulator import identifiers_of
+
     if arguments.all_audiences:
         return None
-    listed = [] if arguments.only_audience else list(DEFAULT_AUDIENCES)
+    listed = [] if arguments.only_audience else list(emulator.DEFAULT_AUDIENCES)
     named = [*(arguments.only_audience or ()), *(arguments.audience or ())]
     return [*listed, *(identifier for name in named for identifier in identifiers_of(name))]
 
 
-def _identity(arguments: argparse.Namespace) -> Identity:
+def _identity(arguments: argparse.Namespace) -> emulator.Identity:
     changes: dict[str, Any] = {"tenant_id": arguments.tenant, "user": arguments.user}
-    return Identity().changed(**{name: value for name, value in changes.items() if value})
+    return emulator.Identity().changed(**{name: value for name, value in changes.items() if value})

@@ -10,8 +10,22 @@ from importlib.util import find_spec
 from ..broker import CloudShellBroker
 from . import CommandError
 from ._child import command_of, run_command
-from ._credentials import credential_named
+from ._credentials import add_broker_arguments, credential_named
 from ._log import log_to_stderr
+from ._parser import Parser
+
+EXAMPLES = (
+    "azure-cloudshell run -- terraform apply",
+    "azure-cloudshell run -- node app.js",
+    "azure-cloudshell run --protocol app-service -- python app.py",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    add_broker_arguments(parser)
+    parser.add_argument("--verbose", "-v", action="store_true", help="show a line for each token request, on stderr")
+    parser.add_command("the program and its arguments")
 
 
 def run(arguments: argparse.Namespace) -> int:

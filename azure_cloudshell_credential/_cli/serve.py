@@ -10,12 +10,30 @@ from azure.core.exceptions import ClientAuthenticationError
 from .._endpoint import protocol
 from ..broker import CloudShellBroker
 from . import CommandError
-from ._credentials import credential_named
+from ._credentials import add_broker_arguments, credential_named
 from ._log import log_to_stderr
+from ._parser import Parser, port
 from ._serving import cannot_listen, say, stop_signal
-from ._shells import detect, set_variable, unset_variable
+from ._shells import SHELLS, detect, set_variable, unset_variable
+
+EXAMPLES = (
+    "azure-cloudshell serve",
+    "azure-cloudshell serve --port 0 --path-secret",
+)
 
 _RESOURCE_MANAGER = "https://management.azure.com/.default"
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    add_broker_arguments(parser)
+    parser.add_argument("--port", type=port, default=50342, help="port to listen on; 0 picks a free one (%(default)s)")
+    parser.add_argument(
+        "--path-secret",
+        action="store_true",
+        help="put a secret into the URL, so that only programs that know it get tokens",
+    )
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -494,9 +493,8 @@ def identifiers_of(name: str) -> tuple[str, ...]:
         return audience.identifiers
     if "://" not in resource and not _GUID.fullmatch(resource):
         names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
-        meant = get_close_matches(name, names, 1)
-        hint = f"Did you mean {meant[0]}?" if meant else f"Give a URI, an id or one of: {', '.join(sorted(names))}."
-        raise ValueError(f"{name!r} is not an audience. {hint}")
+        hint = audiences.did_you_mean(name, names) or f" Give a URI, an id or one of: {', '.join(sorted(names))}."
+        raise ValueError(f"{name!r} is not an audience.{hint}")
     return (resource,)
 
 

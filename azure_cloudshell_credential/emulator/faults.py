@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
+from .._endpoint.audiences import did_you_mean
 from .._serving.messages import error_body
 from . import assumptions
 
@@ -124,9 +124,8 @@ def named(text: str) -> tuple[ScriptedReply, int | None]:
     """
     name, colon, times = text.partition(":")
     if name not in NAMED:
-        meant = get_close_matches(name, NAMED, 1)
-        hint = f"Did you mean {meant[0]}?" if meant else f"Known are: {', '.join(NAMED)}."
-        raise ValueError(f"{name!r} is not a fault. {hint}")
+        hint = did_you_mean(name, NAMED) or f" Known are: {', '.join(NAMED)}."
+        raise ValueError(f"{name!r} is not a fault.{hint}")
     if not colon:
         return NAMED[name](), None
     if not (times.isascii() and times.isdigit() and 0 < int(times) < 1_000_000):
