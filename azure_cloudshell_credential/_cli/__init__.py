@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if sys.stdout is None:
+    # A command to run may do without it, and gets it as it is.
+    if sys.stdout is None and not hasattr(arguments, "words"):
         raise CommandError("Standard output is closed.")
     # What cannot be encoded is shown as an escape, never as a traceback: LANG=C is common in containers.
     for stream in (sys.stdout, sys.stderr):

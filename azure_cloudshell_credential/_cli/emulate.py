@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import ExitStack
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .._endpoint.environment import without_proxy_for_loopback
 from .. import emulator
+from .._serving.proxies import without_proxy
 from ..emulator import faults
+from ..emulator._variables import SIGN_IN_VARIABLES
 from . import CommandError
-from ._child import command_of, run_command
+from ._apart import served_apart
+from ._become import become
 from ._log import log_to_stderr
 from ._parser import Parser, latency, port, positive
 from ._serving import cannot_listen, say, stop_signal
@@ -66,41 +70,55 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until interrupted, or until the command has ended."""
-    command = command_of(arguments.words) if arguments.words or arguments.exec else None
+    """Serve until interrupted; or start serving beside this process, and become the command."""
+    settings = {name: value for name, value in vars(arguments).items() if name != "command"}
+    if arguments.words:
+        # What the proxy refuses is told while the command runs.
+        shows_errors = arguments.with_azure or arguments.debug
+        with served_apart("emulate", settings, waits=True, shows_errors=shows_errors) as variables:
+            kept = {name: value for name, value in os.environ.items() if name not in SIGN_IN_VARIABLES}
+            return become(arguments.words, {**kept, **variables})
+    if arguments.exec:
+        raise CommandError("--exec needs a command, such as: azure-cloudshell emulate --exec python my_script.py", 2)
+    with serve(settings, ()) as variables:
+        _show(variables, arguments.shell or detect())
+    say("Stopped.")
+    return 0
+
+
+@contextmanager
+def serve(settings: Mapping[str, Any], listeners: Sequence[socket.socket]) -> Iterator[dict[str, str]]:
+    """Serve, in the process beside a command or in this one.
+
+    :return: the variables that lead programs here.
+    """
+    log_to_stderr("azure_cloudshell_credential.emulator", "WARNING" if settings["words"] else "INFO")
     with ExitStack() as stack:
-        shell = _started(arguments, stack)
-        variables = {**shell.environment, **without_proxy_for_loopback(os.environ)}
-        azure = stack.enter_context(emulator.EmulatedAzure(shell)) if arguments.with_azure else None
+        shell = _started(settings, stack)
+        variables = {**shell.environment, **without_proxy(os.environ)}
+        azure = stack.enter_context(emulator.EmulatedAzure(shell)) if settings["with_azure"] else None
         if azure is not None:
             variables.update(azure.environment)
-        if arguments.az_login:
+        if settings["az_login"]:
             variables.update(stack.enter_context(shell.programs("az")))
-            shell.az_login(user=arguments.az_login)
-        log_to_stderr("azure_cloudshell_credential.emulator", "WARNING" if command else "INFO")
-        if command is None:
-            _serve(shell, variables, arguments.shell or detect())
-            status = 0
-        else:
-            with shell.as_environment():
-                status = run_command(command, {**os.environ, **variables})
+            shell.az_login(user=settings["az_login"])
+        yield variables
         if azure is not None and azure.refused:
             say(f"Refused, since nothing leaves this machine: {', '.join(azure.refused)}")
-    return status
 
 
-def _started(arguments: argparse.Namespace, stack: ExitStack) -> emulator.CloudShellEmulator:
+def _started(settings: Mapping[str, Any], stack: ExitStack) -> emulator.CloudShellEmulator:
     try:
         shell = emulator.CloudShellEmulator(
-            port=arguments.port,
-            identity=_identity(arguments),
-            lifetime=arguments.lifetime or emulator.DEFAULT_LIFETIME,
-            audiences=_audiences(arguments),
-            latency=arguments.latency,
+            port=settings["port"],
+            identity=_identity(settings),
+            lifetime=settings["lifetime"] or emulator.DEFAULT_LIFETIME,
+            audiences=_audiences(settings),
+            latency=settings["latency"],
         )
-        for name in arguments.deny or ():
+        for name in settings["deny"] or ():
             shell.deny(name)
-        for name in arguments.fault or ():
+        for name in settings["fault"] or ():
             reply, count = faults.named(name)
             if count is None:
                 stack.enter_context(shell.failing(reply))
@@ -109,36 +127,35 @@ def _started(arguments: argparse.Namespace, stack: ExitStack) -> emulator.CloudS
     except ValueError as error:
         raise CommandError(str(error), 2) from None
     try:
-        shell.start()
+        return stack.enter_context(shell)
     except OSError as error:
-        raise cannot_listen(arguments.port, error) from None
-    stack.callback(shell.stop)
-    return shell
+        raise cannot_listen(settings["port"], error) from None
 
 
-def _serve(shell: emulator.CloudShellEmulator, variables: dict[str, str], name_of_shell: str) -> None:
+def _audiences(settings: Mapping[str, Any]) -> list[str] | None:
+    from ..emulator._emulator import identifiers_of
+
+    if settings["all_audiences"]:
+        return None
+    listed = [] if settings["only_audience"] else list(emulator.DEFAULT_AUDIENCES)
+    named = [*(settings["only_audience"] or ()), *(settings["audience"] or ())]
+    return [*listed, *(identifier for name in named for identifier in identifiers_of(name))]
+
+
+def _identity(settings: Mapping[str, Any]) -> emulator.Identity:
+    changes = {"tenant_id": settings["tenant"], "user": settings["user"]}
+    return emulator.Identity().changed(**{name: value for name, value in changes.items() if value})
+
+
+def _show(variables: Mapping[str, str], name_of_shell: str) -> None:
+    """Print the variables, and wait until interrupted."""
     stop = stop_signal()
-    say(f"Emulating Cloud Shell's token endpoint at {shell.endpoint}.")
+    endpoint = variables["MSI_ENDPOINT"]
+    say(f"Emulating Cloud Shell's token endpoint at {endpoint}.")
     say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
-    if shell.port != _HARD_CODED_PORT:
+    if f":{_HARD_CODED_PORT}/" not in endpoint:
         say(f"az, azd and MSAL for Python do not find it: they ask port {_HARD_CODED_PORT}.")
     say("In another shell:")
     for name, value in variables.items():
         print(set_variable(name_of_shell, name, value), flush=True)
     stop.wait()
-    say("Stopped.")
-
-
-def _audiences(arguments: argparse.Namespace) -> list[str] | None:
-    from ..emulator._emulator import identifiers_of
-
-    if arguments.all_audiences:
-        return None
-    listed = [] if arguments.only_audience else list(emulator.DEFAULT_AUDIENCES)
-    named = [*(arguments.only_audience or ()), *(arguments.audience or ())]
-    return [*listed, *(identifier for name in named for identifier in identifiers_of(name))]
-
-
-def _identity(arguments: argparse.Namespace) -> emulator.Identity:
-    changes: dict[str, Any] = {"tenant_id": arguments.tenant, "user": arguments.user}
-    return emulator.Identity().changed(**{name: value for name, value in changes.items() if value})

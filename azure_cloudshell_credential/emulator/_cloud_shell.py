@@ -26,7 +26,8 @@ class AssumedProtocol(TokenProtocol):
         """The resource that a request is for, or the answer to one that a row refuses."""
         fields = request.fields()
         resource = fields.get("resource", "")
-        for name in assumptions.rows_for(request.method, request.path, request.headers, fields):
+        path = request.target.partition("?")[0]
+        for name in assumptions.rows_for(request.method, path, request.headers, fields):
             if (refused := self.refused(name, resource)) is not None:
                 return refused
         return resource
@@ -44,7 +45,7 @@ class AssumedProtocol(TokenProtocol):
         error = {"code": refusal.code or "NotFound", "message": f"{message}{more}" or "There is nothing here."}
         return self._response(refusal.status, {"error": error})
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
         """The answer with a token."""
         assumed = self._assumed
         left = assumed["token asked for again: expires_in"] == assumptions.LEFT

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from .._azure.credential import read_environment_again
 from .._endpoint import audiences, failures, services
 from .._serving.messages import Request, Response, compact, error_response, refusal
-from .._serving.server import Server
+from .._serving.server import Served, Server
 from .._serving.token_protocols import APP_SERVICE_PATH, IMDS_PATH, AppServiceProtocol, ImdsProtocol, TokenProtocol
 from .._tokens import cache
 from . import _azure_cli, _tokens, _variables, assumptions
@@ -82,7 +82,7 @@ class _Issued(NamedTuple):
     expires_on: int
 
 
-class CloudShellEmulator:
+class CloudShellEmulator(Served):
     """The token endpoint of Cloud Shell, emulated over a real socket on loopback.
 
     For example:
@@ -136,7 +136,7 @@ class CloudShellEmulator:
         self._cloud_shell = AssumedProtocol(self.assumed)
         self._programs = _azure_cli.Programs(self._issue_to)
         self._mutex = Lock()
-        self._server = Server(self._respond, port)
+        self._server = Server(self._respond, port, addresses=("127.0.0.1", "::1"))
         self._serial = 0
         self._resets = 0
         self._under_way = 0
@@ -173,29 +173,6 @@ class CloudShellEmulator:
         deadline = monotonic() + _DRAIN_SECONDS
         while self._under_way and monotonic() < deadline:
             sleep(_POLL_SECONDS / 10)
-
-    def start(self) -> CloudShellEmulator:
-        """Start serving.
-
-        :raises OSError: if the port is taken.
-        """
-        self._server.start()
-        return self
-
-    def stop(self) -> None:
-        """Stop serving, even with connections open."""
-        self._server.stop()
-
-    def __enter__(self) -> CloudShellEmulator:
-        return self.start()
-
-    def __exit__(self, *args: object) -> None:
-        self.stop()
-
-    @property
-    def port(self) -> int:
-        """The port it serves."""
-        return self._server.port
 
     @property
     def origin(self) -> str:
@@ -403,7 +380,7 @@ class CloudShellEmulator:
         if request.path == f"{_NO_IMDS_PREFIX}{IMDS_PATH}":
             # What a virtual machine without an identity says.
             return ImdsProtocol().error("invalid_request", "Identity not found")
-        if request.path.removesuffix("/") in (assumptions.TOKEN_PATH, assumptions.VM_PATH):
+        if request.path in (assumptions.TOKEN_PATH, assumptions.VM_PATH):
             return self._answer(request, self._cloud_shell)
         unknown = self._cloud_shell.resource_of(request)
         return unknown if isinstance(unknown, Response) else error_response(404, "NotFound", "There is nothing here.")
@@ -468,7 +445,8 @@ class CloudShellEmulator:
                 return refused
         life = scripted.token_life
         issued = self._issue(resource) if life is None else self._mint(self.identity, resource, life)
-        return protocol.token(requested, issued.token, issued.expires_on, issued.issued_at)
+        version = request.fields().get("api-version", "")
+        return protocol.token(requested, issued.token, issued.expires_on, issued.issued_at, version)
 
     def _supports(self, resource: str) -> bool:
         if self.audiences is None or resource in self.audiences:

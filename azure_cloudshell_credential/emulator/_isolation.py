@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from .._endpoint.environment import without_proxy_for_loopback
+from .._serving.proxies import without_proxy
 from . import _variables
 from ._emulator import CloudShellEmulator
 
@@ -37,7 +37,7 @@ def isolated(shell: CloudShellEmulator, *programs: str) -> Iterator[None]:
                 **dict.fromkeys(_OF_THE_DEVELOPER),
                 **variables,
                 **shell.no_imds_environment,
-                **without_proxy_for_loopback(os.environ),
+                **without_proxy(os.environ),
             }
             stack.enter_context(_variables.changed(changes))
             yield
