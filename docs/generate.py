@@ -35,9 +35,8 @@ PUBLIC_MODULES = (
     "azure_cloudshell_credential.aio",
     "azure_cloudshell_credential.broker",
     "azure_cloudshell_credential.emulator",
-    "azure_cloudshell_credential.emulator.anywhere",
+    "azure_cloudshell_credential.emulator.assumptions",
     "azure_cloudshell_credential.emulator.faults",
-    "azure_cloudshell_credential.emulator.resource_manager",
 )
 COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}
 PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}

@@ -20,8 +20,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.text import Text
 
-from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator.resource_manager import ResourceManagerStandIn
+from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
 HERE = Path(__file__).parent
 WIDTH = 104
@@ -75,7 +74,7 @@ def recorded() -> Console:
     with ExitStack() as stack:
         shell = stack.enter_context(CloudShellEmulator())
         stack.enter_context(shell.as_environment())
-        azure = stack.enter_context(ResourceManagerStandIn(shell))
+        azure = stack.enter_context(EmulatedAzure(shell))
         folder = stack.enter_context(TemporaryDirectory())
         shell.deny("search")
         az = Path(folder) / "az"
