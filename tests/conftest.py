@@ -9,6 +9,7 @@ import pickle
 import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -142,10 +143,16 @@ def in_cloud_shell(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
 @pytest.fixture
 def on_the_default_port() -> Iterator[CloudShellEmulator]:
     """An emulator where tools with the address built in look for it."""
-    try:
-        shell = CloudShellEmulator(port=50342).start()
-    except OSError:
-        pytest.skip("port 50342 is in use")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            shell = CloudShellEmulator(port=50342).start()
+            break
+        except OSError:
+            # Another worker's test has it.
+            if time.monotonic() > deadline:
+                pytest.skip("port 50342 is in use")
+            time.sleep(0.1)
     yield shell
     shell.stop()
 
