@@ -187,7 +187,7 @@ def test_every_resource_of_a_sovereign_cloud_is_in_its_table(name: str) -> None:
         assert [row for row in rows if row.startswith(f"| `{short}` |") and f"`{resource}`" in row], short
 
 
-CHANGES_WITH_EVERY_RUN = re.compile(r"localhost:\d+|\d+ ms|of \d+ characters")
+CHANGES_WITH_EVERY_RUN = re.compile(r"of \d+ characters")
 
 
 @pytest.mark.slow
