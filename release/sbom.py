@@ -25,9 +25,14 @@ FILE = ROOT / "release" / "sbom.cdx.json"
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
+def read_pyproject() -> dict[str, Any]:
+    """The content of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def sbom() -> str:
     """The document."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = read_pyproject()["project"]
     own = f"pkg:pypi/{project['name']}@{__version__}"
     optional = [each for extra in project["optional-dependencies"].values() for each in extra]
     required = [_component(each, "required") for each in project["dependencies"]]

@@ -55,6 +55,13 @@ _VARIABLES = re.compile(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for Azurite needs what ``make clients`` installs."""
+    for item in items:
+        if "azurite" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.clients)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of Cloud Shell, of azure-identity or of a proxy; and nothing beyond loopback."""
