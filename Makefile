@@ -32,7 +32,7 @@ lint: .venv/.test ## Check format, style, types and workflows.
 	$(BIN)/zizmor --offline --quiet .
 
 docs: .venv/.docs ## Build the documentation with its API reference into site/.
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/.test ## Measure ratios side by side; writes benchmarks/results.txt and chart.svg.
 	PATH="$$PATH:$(CURDIR)/.az/bin" $(BIN)/python -m benchmarks
