@@ -25,7 +25,7 @@ import trio
 from hypothesis import HealthCheck, settings
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._azure import credential, errors
+from azure_cloudshell_credential._azure import cloud_shell, errors
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
@@ -91,19 +91,17 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     logs_requests = crc32(request.node.nodeid.encode()) % 2 == 0
     credentials: list[Any] = []
     made: list[Exception] = []
-    configure, as_exception = credential.CredentialBase._configure, errors.as_exception
+    configure, as_exception = cloud_shell.CloudShellSource._configure, errors.as_exception
 
-    def configure_and_keep(self: Any, options: dict[str, Any]) -> None:
+    def configure_and_keep(self: Any, environment: Any, options: dict[str, Any]) -> None:
         credentials.append(self)
-        configure(self, options)
-        if logs_requests:
-            self._options = {"logging_enable": True, **self._options}
+        configure(self, environment, {"logging_enable": True, **options} if logs_requests else options)
 
     def make_and_keep(failure: Any) -> Any:
         made.append(as_exception(failure))
         return made[-1]
 
-    monkeypatch.setattr(credential.CredentialBase, "_configure", configure_and_keep)
+    monkeypatch.setattr(cloud_shell.CloudShellSource, "_configure", configure_and_keep)
     monkeypatch.setattr(errors, "as_exception", make_and_keep)
     everything = Everything()
     root = logging.getLogger()

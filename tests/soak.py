@@ -82,9 +82,9 @@ class Callers:
         """
         claims = claims_of(token)
         self.counts["tokens"] += 1
-        self.counts["expired tokens"] += int(claims["exp"]) <= since
+        self.counts["expired tokens"] += int(str(claims["exp"])) <= since
         expected = {resource, "https://management.core.windows.net" if resource == RESOURCES[0] else resource}
-        self.counts["tokens for another resource"] += claims["aud"].rstrip("/") not in expected
+        self.counts["tokens for another resource"] += str(claims["aud"]).rstrip("/") not in expected
 
     def get(self) -> None:
         resource, scope = self.scope()

@@ -248,8 +248,6 @@ def test_every_advice_to_sign_in_names_the_option_that_uses_it(shell: CloudShell
     assert "sign in with 'az login' and add --fallback" in token(shell, "--timeout", "0.3").stderr
     shell.script(faults.error(400, "x", "AADSTS50057: disabled"))
     assert "--fallback" not in token(shell).stderr
-    shell.script(faults.error(400, "x", "AADSTS50076: mfa"))
-    assert "Sign in with 'az login' and add --fallback" in token(shell).stderr
 
 
 def test_the_tenant_can_be_named(shell: CloudShellEmulator, fake_az: str) -> None:
@@ -258,7 +256,7 @@ def test_the_tenant_can_be_named(shell: CloudShellEmulator, fake_az: str) -> Non
     other = "99999999-0000-4000-8000-000000000000"
     refused = token(shell, "--tenant", other)
     assert refused.returncode == 1
-    assert f"signed in to only {tenant}" in refused.stderr
+    assert f"signed in to tenant {tenant} only" in refused.stderr
     assert token(shell, "--tenant", other, "--fallback").stdout == f"{fake_az}\n"
 
 
@@ -351,7 +349,7 @@ def test_the_usual_arguments_are_plain(words: list[str]) -> None:
 def test_waiting_is_said_on_a_terminal(in_cloud_shell: CloudShellEmulator, mocker: Any, capsys: Any) -> None:
     in_cloud_shell.script(faults.portal_timeout(), faults.portal_timeout())
     mocker.patch.object(token_command, "_is_terminal", lambda stream: True)
-    mocker.patch("azure_cloudshell_credential._endpoint.acquisition.sleep")
+    mocker.patch("azure_cloudshell_credential._endpoint.acquisition.clock.sleep")
     assert _cli.main(["token", "--wait"]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("the portal in the browser did not answer; asking again in") == 2
@@ -396,7 +394,7 @@ def test_a_bare_permission_says_which_scope_to_use(shell: CloudShellEmulator, ar
 
 def test_a_command_to_run_stands_at_the_end_of_an_error(shell: CloudShellEmulator) -> None:
     done = token(shell, "--tenant", "9999")
-    assert "Add --fallback, which tries the other ways to sign in. Switch the directory" in done.stderr
+    assert "Add --fallback, which tries the other ways to sign in. Either switch the directory" in done.stderr
     assert done.stderr.endswith("or run az login --tenant 9999\n")
 
 

@@ -196,5 +196,5 @@ def test_a_proxy_in_the_environment_is_ignored_with_a_transport_of_requests(
 
 
 def test_the_documented_defaults() -> None:
-    policy = CloudShellCredential()._policy
+    policy = CloudShellCredential()._source._policy
     assert (policy.timeout, policy.retry_total, policy.backoff_factor) == (30.0, None, 0.4)

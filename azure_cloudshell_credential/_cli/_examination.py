@@ -131,7 +131,7 @@ def advise(environment: Environment, probes: list[Probe], az: Mapping[str, Any])
     """What to do, and whether there is a token for Resource Manager."""
     other = _other_sign_in(az)
     if environment.endpoint is None:
-        reason = failures.not_in_cloud_shell(environment.refusal)
+        reason = failures.not_in_cloud_shell(environment.refusal, environment.other_host)
         has_az = az.get("logged_in") and not az.get("from_cloud_shell")
         return [reason.what if has_az else reason.message, *other] if has_az else [reason.message], False
     if failure := probes[0].failure:

@@ -83,12 +83,12 @@ def run(arguments: Any) -> int:
     environment = read_environment(os.environ)
     resource = resource_of(arguments, environment.cloud)
     if environment.endpoint is None:
-        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal)
+        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal, environment.other_host)
     else:
         timeout = arguments.timeout or DEFAULT_TIMEOUT
         policy = RetryPolicy(acquisition.MAX_TIMEOUT if arguments.wait else timeout)
-        pause = _pause if (arguments.wait or arguments.timeout) and _is_terminal(sys.stderr) else None
-        outcome = ask(environment.endpoint, resource, policy, pause)
+        on_retry = _say_retry if (arguments.wait or arguments.timeout) and _is_terminal(sys.stderr) else None
+        outcome = ask(environment.endpoint, resource, policy, on_retry)
     if isinstance(outcome, Token):
         outcome = protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
@@ -140,24 +140,23 @@ def ask(
     endpoint: Endpoint,
     resource: str,
     policy: RetryPolicy,
-    pause: Callable[[float, Failure], float] | None = None,
+    on_retry: Callable[[float, Failure], None] | None = None,
 ) -> Token | Failure:
     """Ask the endpoint, over the bare exchange."""
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
         return exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
 
-    return acquisition.acquire(resource, send, policy, pause)
+    return acquisition.acquire(resource, send, policy, endpoint.port, on_retry)
 
 
 def _is_terminal(stream: Any) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _pause(seconds: float, failure: Failure) -> float:
+def _say_retry(seconds: float, failure: Failure) -> None:
     reason = "the portal in the browser did not answer" if failure.kind == "portal" else "not yet"
     print(f"azure-cloudshell: {reason}; asking again in {seconds:.0f} s (Ctrl-C stops)", file=sys.stderr)
-    return acquisition.sleeping(seconds, failure)
 
 
 def _advice(failure: Failure) -> str:

@@ -30,7 +30,7 @@ from .._serving.token_protocols import (
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-    from .._azure.caching import CachedTokens
+    from .._azure.sources import TokenSource
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class CloudShellBroker:
         self._protocols: tuple[TokenProtocol, ...] = (main[protocol], AzdProtocol(self._secret))
         self._server = Server(self._respond, port)
         self._mutex = Lock()
-        self._tokens: CachedTokens | None = None
+        self._tokens: TokenSource | None = None
 
     def start(self) -> CloudShellBroker:
         """Start serving.
@@ -169,30 +169,28 @@ class CloudShellBroker:
 
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
-        from .._azure.credential import token_or_fail
+        from .._azure.sources import TokenRequest
 
-        token = token_or_fail(self._outcome(scope, tenant_id)).token
+        request = TokenRequest((scope,), {"tenant_id": tenant_id})
+        token = self._tokens_of_credential().token(request).token
         return token.value, token.expires_on
 
     def _outcome(self, scope: str, tenant_id: str | None) -> Any:
-        from .._tokens.in_flight import InFlight
+        from .._azure.sources import TokenRequest
 
-        outcome = self._cached_tokens().claim((scope,), {"tenant_id": tenant_id})
-        if isinstance(outcome, InFlight):
-            outcome = outcome.wait()
-        return outcome
+        return self._tokens_of_credential().outcome(TokenRequest((scope,), {"tenant_id": tenant_id}))
 
-    def _cached_tokens(self) -> CachedTokens:
+    def _tokens_of_credential(self) -> TokenSource:
         """The credential's tokens. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
             if self._tokens is None:
-                from .._azure.default_chain import DefaultCloudShellCredential, cached_tokens_of
+                from .._azure.default_chain import DefaultCloudShellCredential, source_of
 
                 # In a shell that has been led here, the environment names this very broker.
                 endpoint = read_environment(os.environ).endpoint
                 is_here = endpoint is not None and endpoint.port == self.port
                 credential = self._credential or DefaultCloudShellCredential(exclude_cloud_shell_credential=is_here)
-                self._tokens = cached_tokens_of(credential)
+                self._tokens = source_of(credential)
             return self._tokens
 
     def _respond(self, request: Request) -> Response:

@@ -18,7 +18,7 @@ from threading import Lock
 from time import time
 from typing import Any, NamedTuple
 
-from .._azure.credential import read_environment_again
+from .._azure.sources import forget_all_tokens, reset_all
 from .._endpoint import audiences, services
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Server
@@ -32,7 +32,6 @@ from .._serving.token_protocols import (
     ImdsProtocol,
     TokenProtocol,
 )
-from .._tokens import cache
 from . import _tokens, _variables
 from ._tokens import Identity
 from .faults import ScriptedReply
@@ -155,7 +154,6 @@ class CloudShellEmulator:
             self._failing: ScriptedReply | None = None
             self._cache: dict[str, _Issued] = {}
             self._revoked_before = 0
-        cache.forget_all_refusals()
 
     def start(self) -> CloudShellEmulator:
         """Start serving.
@@ -222,11 +220,11 @@ class CloudShellEmulator:
         try:
             with _variables.changed({**dict.fromkeys(IDENTITY_VARIABLES), **self.environment}):
                 self._is_environment = True
-                read_environment_again()
+                reset_all()
                 yield
         finally:
             self._is_environment = False
-            read_environment_again()
+            reset_all()
 
     @property
     def openid_configuration_url(self) -> str:
@@ -268,8 +266,6 @@ class CloudShellEmulator:
         with self._mutex:
             if self.audiences is not None:
                 self.audiences.extend(allowed)
-        # The credentials of this process need not wait until they would ask again by themselves.
-        cache.forget_all_refusals()
 
     def sign_in(self, **changes: str) -> None:
         """Sign in as somebody else, or to another tenant.
@@ -294,7 +290,7 @@ class CloudShellEmulator:
     def expire_tokens(self) -> None:
         """As ``revoke_tokens``, and let the credentials of this process notice: they ask for new tokens."""
         self.revoke_tokens()
-        cache.forget_all_tokens()
+        forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token with these claims is past its life."""
