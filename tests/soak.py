@@ -237,8 +237,10 @@ class Callers:
         signal.signal(signal.SIGALRM, handle)
         signal.setitimer(signal.ITIMER_REAL, SIGNAL_PAUSE[0])
         while not self.is_over():
+            # Two signals are never so close that the second would come before this is entered again.
             with suppress(Interrupted):
-                self.get()
+                while not self.is_over():
+                    self.get()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
