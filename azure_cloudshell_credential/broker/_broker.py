@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._endpoint import failures
 from .._serving.messages import Request, Response, error_response, refusal
@@ -135,6 +135,9 @@ class CloudShellBroker(Served):
         self._keep(_Secrets(*secrets))
         self._server.adopt(listeners)
         self._server.serve()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A broker holds a port and secrets, and cannot be copied. Start another one.")
 
     async def __aenter__(self) -> CloudShellBroker:
         return self.start()
