@@ -144,7 +144,7 @@ SAMPLES: dict[str, Any] = {
     "actual": "u",
     "error": "StopIteration",
     "attempts": (),
-    "retryable": False,
+    "retry_after": None,
 }
 
 

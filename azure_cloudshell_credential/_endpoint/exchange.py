@@ -40,11 +40,7 @@ _LENGTH = re.compile(r"[0-9]{1,12}")
 
 
 def post(
-    endpoint: Endpoint,
-    headers: Mapping[str, str],
-    body: bytes,
-    seconds: float,
-    connect_seconds: float | None = None,
+    endpoint: Endpoint, headers: Mapping[str, str], body: bytes, seconds: float, connect_seconds: float | None = None
 ) -> Reply | NoReply:
     """Send a POST request and read the reply.
 
@@ -95,13 +91,12 @@ def _connect(endpoint: Endpoint, deadline: float) -> socket.socket:
         try:
             connection.settimeout(_remaining(deadline))
             connection.connect((address, endpoint.port))
-        except BaseException as error:
+            return connection
+        except OSError as error:
             connection.close()
-            if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError):
                 raise
             reasons.append(error)
-        else:
-            return connection
     # The first reason is the one to tell: a machine without IPv6 fails ::1 in its own way.
     raise reasons[0]
 
