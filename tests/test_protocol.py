@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential._endpoint import protocol
-from azure_cloudshell_credential._endpoint.failures import Failure, quoted, redacted
+from azure_cloudshell_credential._endpoint.failures import Failure, claims_advice, quoted, redacted
 from azure_cloudshell_credential._endpoint.protocol import (
     NoReply,
     Reply,
@@ -801,6 +801,15 @@ CHALLENGE = base64.b64encode(json.dumps({"access_token": {"nbf": {"essential": T
 )
 def test_innocent_words_are_not_taken_for_tokens(text: str) -> None:
     assert quoted(text) == text
+
+
+def test_the_callers_own_words_are_not_redacted() -> None:
+    resource = f"api://{'A1' * 40}/{LONG}"
+    for reply in (Reply(400, {}, b'{"error":{"code":"AudienceNotSupported"}}'), PORTAL, Reply(500, {}, b"")):
+        failure = read(reply, resource)
+        assert isinstance(failure, Failure)
+        assert resource in failure.message
+    assert claims_advice("x" * 100, "t") == f"Run az login --claims-challenge {'eHh4' * 33}eA== --tenant t"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ credential sends through an azure-core pipeline, the command line over the bare 
 decision whether and when to ask again, and it is made here and nowhere else. The budget covers everything, the pauses
 included, so that it is one number that a caller waits at most.
 
-An answer ends the loop unless its failure is retryable. Transient errors are asked again ``retry_total`` times, with
+An answer ends the loop unless asking again may help. Transient errors are asked again ``retry_total`` times, with
 pauses that double. The portal's timeout, which users meet most, is asked again as long as the budget lasts: a script
 in the field needed up to six attempts with pauses of 5 and 10 seconds. A token for another resource is a mix-up inside
 the endpoint and is asked for again once, at once.
@@ -100,6 +100,8 @@ class RetryPolicy:
 
         :param retry: how often it has been asked again already.
         """
+        if failure.retry_after is None:
+            return None
         limit = DEFAULT_RETRY_TOTAL if self.retry_total is None else self.retry_total
         if failure.kind == "wrong_resource":
             # The next answer is right or will not be: waiting changes nothing.
@@ -113,7 +115,7 @@ class RetryPolicy:
         if retry >= limit and not is_unlimited:
             return None
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
-        return max(failure.retry_after or 0.0, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+        return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 
 
 def acquire(
@@ -138,7 +140,7 @@ def acquire(
         attempts += 1
         if isinstance(outcome, Token):
             return outcome
-        pause = policy.pause_before_retry(attempts - 1, outcome) if outcome.retry_after is not None else None
+        pause = policy.pause_before_retry(attempts - 1, outcome)
         if pause is None or clock.monotonic() + pause >= deadline:
             if attempts > 1:
                 outcome.what += f" (Asked {attempts} times in {failures.elapsed(clock.monotonic() - start)}.)"
@@ -166,7 +168,7 @@ class _Turn:
     """
 
     def __init__(self, overdue_from: float) -> None:
-        # A lock for each turn, since one from before gevent or eventlet was patched in would stop the whole hub.
+        # A lock of its own: where gevent or eventlet is patched in later, one from before would stop the whole hub.
         self.lock = threading.Lock()
         self.lock.acquire()
         self.overdue_from = overdue_from
@@ -189,8 +191,8 @@ def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply |
     deadline = time.monotonic() + seconds
     thread = threading.get_ident()
     turn = None
-    _asking.add(thread)
     try:
+        _asking.add(thread)
         turn = _take_turn(port, deadline)
         remaining = deadline - time.monotonic()
         return None if turn is None or remaining < _MIN_REQUEST_SECONDS else send(resource, remaining)

@@ -23,7 +23,6 @@ _AUTHORITY = re.compile(r"(localhost|[0-9.]+|\[::1\])(?::([0-9]{1,5}))?", re.IGN
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
 """Variables whose value marks a Cloud Shell container."""
 
-
 VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 """With either of these, MSI_ENDPOINT belongs to App Service, Azure ML, Arc or Service Fabric."""
 
@@ -50,7 +49,7 @@ class Endpoint:
 
 def _split(url: str) -> tuple[str, int, str] | None:
     """The host, port and target of a plain ``http`` URL of a loopback host; None for anything else."""
-    # urlsplit takes out what is not printable, as browsers do.
+    # urlsplit removes tabs and line breaks.
     if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
         return None
     try:

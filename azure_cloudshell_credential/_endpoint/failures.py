@@ -2,7 +2,7 @@
 
 Each row of the table "what happens when" is one function here, so that its wording stands in one place for the
 credential, its asynchronous version and the command line. A failure is a plain value: it holds no reply, no token and
-no traceback. ``_errors`` turns it into the exception a caller sees. Text from the endpoint is made one printable
+no traceback. ``_azure/errors`` turns it into the exception a caller sees. Text from the endpoint is made one printable
 line here, on its way into a failure and not later: nothing that is shown can move a cursor or forge a second line.
 """
 
