@@ -9,6 +9,7 @@ import pickle
 import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -49,9 +50,16 @@ SECRET = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{CANARY}")
 
 _VARIABLES = re.compile(
     r"(ACC|AZD|AZURE|IDENTITY|IMDS|MSI)_.*|AZUREPS_HOST_ENVIRONMENT|POWERSHELL_DISTRIBUTION_CHANNEL|.*_PROXY|"
-    r"REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_FILE",
+    r"REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_FILE|NODE_EXTRA_CA_CERTS|NODE_USE_ENV_PROXY",
     re.IGNORECASE,
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for Azurite needs what ``make clients`` installs."""
+    for item in items:
+        if "azurite" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.clients)
 
 
 @pytest.fixture(autouse=True)
@@ -140,10 +148,16 @@ def in_cloud_shell(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
 @pytest.fixture
 def on_the_default_port() -> Iterator[CloudShellEmulator]:
     """An emulator where tools with the address built in look for it."""
-    try:
-        shell = CloudShellEmulator(port=50342).start()
-    except OSError:
-        pytest.skip("port 50342 is in use")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            shell = CloudShellEmulator(port=50342).start()
+            break
+        except OSError:
+            # Another worker's test has it.
+            if time.monotonic() > deadline:
+                pytest.skip("port 50342 is in use")
+            time.sleep(0.1)
     yield shell
     shell.stop()
 

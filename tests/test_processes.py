@@ -18,6 +18,8 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
 from .conftest import ARM, SECRET
 
+pytestmark = pytest.mark.slow
+
 
 def test_pickles_carry_the_configuration_and_no_token(kind: Any, in_cloud_shell: CloudShellEmulator) -> None:
     credential = kind(timeout=7, retry_total=1, user_agent="me").credential
