@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         if arguments.debug if arguments is not None else "--debug" in words:
+            error.__suppress_context__ = False
             raise
         status = error.status if isinstance(error, CommandError) else 1
         if sys.stderr is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -37,13 +37,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         self.runs_a_command = False
         self.takes_value: dict[str, bool] = {}
+        self._last_words: tuple[str, ...] = ()
         # Given a width, argparse imports nothing to find one.
         narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
         super().__init__(allow_abbrev=False, formatter_class=narrow, **settings)
-        self.register("type", None, _text)
+        self.register("type", None, _not_empty(str))
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """As argparse's, and remembers which options take a value."""
+        """As argparse's, and remembers which options take a value. No value is empty, whatever its type."""
+        if "type" in settings:
+            settings["type"] = _not_empty(settings["type"])
         action = super().add_argument(*names, **settings)
         self.takes_value.update(dict.fromkeys(action.option_strings, action.nargs != 0))
         return action
@@ -56,6 +59,14 @@ class Parser(argparse.ArgumentParser):
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
+
+    def add_last_word(self, words: tuple[str, ...]) -> None:
+        """Take one of these at the end of the line, where another program puts it: ``arguments.last_word``."""
+        self._last_words = words
+
+    def take_last_word(self, words: list[str]) -> str | None:
+        """Remove such a word from the end of the line."""
+        return words.pop() if words and words[-1] in self._last_words else None
 
     def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Our own words, and those of the program to run."""
@@ -124,7 +135,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     program: list[str] = []
     if command.runs_a_command:
         rest, program = command.split(rest)
-    arguments = parser.parse_args(ours, argparse.Namespace(command=names[0]))
+    arguments = parser.parse_args(ours, argparse.Namespace(command=names[0], last_word=command.take_last_word(rest)))
     _, unknown = command.parse_known_args(rest, arguments)
     _refuse_unknown(command, unknown)
     if command.runs_a_command:
@@ -167,11 +178,15 @@ def _refuse_unknown(parser: Parser, words: list[str]) -> None:
         parser.error(f"unknown {'option' if is_option else 'argument'} {word}.{suggestion}")
 
 
-def _text(text: str) -> str:
-    """The type of every value without another."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the value is empty. Is the variable it comes from set?")
-    return text
+def _not_empty(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type, for a value that is not empty."""
+
+    def convert(text: str) -> Any:
+        if not text.strip():
+            raise argparse.ArgumentTypeError("the value is empty. Is the variable it comes from set?")
+        return kind(text)
+
+    return convert
 
 
 def port(text: str) -> int:

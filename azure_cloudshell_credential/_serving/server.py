@@ -76,13 +76,13 @@ class Server:
         ssl_context: ssl.SSLContext | None = None,
         *,
         addresses: Sequence[str] = ("127.0.0.1",),
-        opening: Callable[[socket.socket], None] | None = None,
+        opening: Callable[[socket.socket], None] = lambda connection: None,
         refused: Callable[[int, str], None] = lambda status, reason: None,
     ) -> None:
         self._handle = handle
+        self._opening = opening
         self._ssl_context = ssl_context
         self._addresses = addresses
-        self._opening = opening
         self._refused = refused
         self.listeners: list[socket.socket] = []
         self._changed = Condition()
@@ -239,8 +239,7 @@ class Server:
         try:
             connection.socket.settimeout(_IDLE_SECONDS)
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._opening is not None:
-                self._opening(connection.socket)
+            self._opening(connection.socket)
             if self._ssl_context is not None:
                 connection.socket = self._ssl_context.wrap_socket(connection.socket, server_side=True)
             from .connection import converse
