@@ -408,7 +408,8 @@ def broken(): raise AttributeError("x\\ny")
 # Without any package, so that no module of the current directory is in its way.
 ASKING = """
 import json, os, urllib.request
-request = urllib.request.Request(os.environ["MSI_ENDPOINT"] + "?resource=x", headers={"Metadata": "true"})
+url = os.environ["MSI_ENDPOINT"] + "?resource=https://x.example"
+request = urllib.request.Request(url, headers={"Metadata": "true"})
 print(json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request))["access_token"])
 """
 
@@ -437,8 +438,8 @@ def test_a_credential_of_ones_own(factory: Path) -> None:
         ("no_such_module:make", 1, "Cannot make a credential with no_such_module:make: ModuleNotFoundError: "),
         ("mine:absent", 1, "Cannot make a credential with mine:absent: AttributeError: "),
         ("mine:broken", 1, "Cannot make a credential with mine:broken: AttributeError: x y"),
-        ("mine:nothing", 1, "mine:nothing() did not return a credential"),
-        ("mine:make_async", 1, "mine:make_async() returned an asynchronous credential"),
+        ("mine:nothing", 1, "mine:nothing() does not return what is needed: dict is not a credential"),
+        ("mine:make_async", 1, "AsyncCredential is asynchronous: a synchronous credential is needed here."),
     ],
 )
 def test_a_credential_that_cannot_be_made_is_one_line(
