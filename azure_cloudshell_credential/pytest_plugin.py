@@ -60,16 +60,32 @@ def _start(shell: CloudShellEmulator) -> None:
 @contextmanager
 def _inside(shell: CloudShellEmulator, *programs: str) -> Iterator[CloudShellEmulator]:
     """This process inside an emulated Cloud Shell, without real pauses between retries."""
+    import threading
+
     from ._endpoint import acquisition
     from .emulator._isolation import isolated
 
-    sleeping = acquisition.sleeping
-    acquisition.sleeping = acquisition.skipping
+    class SkippingClock(acquisition.Clock, threading.local):
+        """Each acquisition has a thread of its own, and so its own time."""
+
+        skipped = 0.0
+
+        def time(self) -> float:
+            return super().time() + self.skipped
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.skipped
+
+        def sleep(self, seconds: float) -> None:
+            self.skipped += seconds
+
+    clock = acquisition.clock
+    acquisition.clock = SkippingClock()
     try:
         with isolated(shell, *programs):
             yield shell
     finally:
-        acquisition.sleeping = sleeping
+        acquisition.clock = clock
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from threading import Thread
@@ -9,39 +12,52 @@ from typing import Any
 
 import pytest
 
-from azure_cloudshell_credential._endpoint import acquisition, endpoint_lock
-from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire, skipping
-from azure_cloudshell_credential._endpoint.endpoint_lock import is_asking, one_at_a_time
+from azure_cloudshell_credential._endpoint import acquisition
+from azure_cloudshell_credential._endpoint.acquisition import Clock, RetryPolicy, acquire, is_asking
 from azure_cloudshell_credential._endpoint.failures import Failure
 from azure_cloudshell_credential._endpoint.protocol import NoReply, Reply, Token
 
 from .test_protocol import ARM, NOW, PORTAL, jwt, ok
 
 ODD = Reply(400, {}, b'{"error":{"code":"odd","message":"Something odd."}}')
+PORT = 1
+
+
+class StoppedClock(Clock):
+    """Moves only in pauses."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def time(self) -> float:
+        return NOW + self.now - 1000
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
 
 
 class Script:
     """Answers each question in turn; the last answer goes on for ever."""
 
-    def __init__(self, mocker: Any, policy: RetryPolicy, *answers: Reply | NoReply | None, jitter: int = 127) -> None:
-        self.now = 1000.0
-        mocker.patch.object(acquisition, "monotonic", lambda: self.now)
-        mocker.patch.object(acquisition, "time", lambda: NOW + self.now - 1000)
-        mocker.patch("os.urandom", lambda size: bytes([jitter]))
+    def __init__(self, mocker: Any, policy: RetryPolicy, *answers: Reply | NoReply, jitter: float = 0.5) -> None:
+        clock = StoppedClock()
+        mocker.patch.object(acquisition, "clock", clock)
+        mocker.patch("random.uniform", lambda low, high: low + (high - low) * jitter)
         self.asks: list[float] = []
-        self.pauses: list[float] = []
+        self.pauses = clock.pauses
+        self.told: list[tuple[float, str]] = []
         self.answers = list(answers)
-        self.outcome = acquire(ARM, self.send, policy, self.pause)
+        self.outcome = acquire(ARM, self.send, policy, PORT, lambda *told: self.told.append((told[0], told[1].kind)))
 
-    def send(self, resource: str, seconds: float) -> Reply | NoReply | None:
+    def send(self, resource: str, seconds: float) -> Reply | NoReply:
         assert resource == ARM
         self.asks.append(seconds)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-    def pause(self, seconds: float, failure: Failure) -> float:
-        self.pauses.append(seconds)
-        self.now += seconds
-        return 0.0
 
     @property
     def message(self) -> str:
@@ -88,8 +104,11 @@ def test_retry_total_bounds_every_failure_when_it_is_given(mocker: Any, total: i
 
 def test_by_default_other_failures_are_retried_three_times(mocker: Any) -> None:
     assert len(Script(mocker, RetryPolicy(), ODD).asks) == 4
+
+
+def test_an_error_of_entras_is_not_retried(mocker: Any) -> None:
     transient = Reply(400, {}, b'{"error":{"code":"x","message":"AADSTS90033: A transient error has occurred."}}')
-    assert len(Script(mocker, RetryPolicy(), transient).asks) == 4
+    assert len(Script(mocker, RetryPolicy(), transient).asks) == 1
 
 
 def test_what_is_asked_once_does_not_say_how_often(mocker: Any) -> None:
@@ -100,15 +119,16 @@ def test_a_large_factor_stretches_the_portals_pauses(mocker: Any) -> None:
     assert Script(mocker, RetryPolicy(60, None, 4), PORTAL).pauses == about(4, 10, 20)
 
 
-def test_the_reason_for_a_pause_is_passed_on() -> None:
-    reasons: list[str] = []
+def test_each_pause_is_told_before_it_is_taken(mocker: Any) -> None:
+    script = Script(mocker, RetryPolicy(2), PORTAL)
+    assert script.told == [(pause, "portal") for pause in script.pauses]
+    assert len(script.told) == 2
 
-    def pause(seconds: float, failure: Failure) -> float:
-        reasons.append(failure.kind)
-        return seconds
 
-    acquire(ARM, lambda *_: PORTAL, RetryPolicy(2), pause)
-    assert set(reasons) == {"portal"}
+def test_what_took_less_than_a_second_is_not_told_to_the_millisecond(mocker: Any) -> None:
+    script = Script(mocker, RetryPolicy(30, 1, 0.01), ODD)
+    assert script.message.startswith("The Cloud Shell token endpoint answered 400")
+    assert "(Asked 2 times in under a second.)" in script.message
 
 
 def test_without_back_off_there_is_no_endless_run_of_requests(mocker: Any) -> None:
@@ -117,8 +137,8 @@ def test_without_back_off_there_is_no_endless_run_of_requests(mocker: Any) -> No
     assert script.pauses == []
 
 
-@pytest.mark.parametrize(("jitter", "factor"), [(0, 0.8), (255, 1.2)])
-def test_pauses_vary_by_a_fifth(mocker: Any, jitter: int, factor: float) -> None:
+@pytest.mark.parametrize(("jitter", "factor"), [(0.0, 0.8), (1.0, 1.2)])
+def test_pauses_vary_by_a_fifth(mocker: Any, jitter: float, factor: float) -> None:
     script = Script(mocker, RetryPolicy(30, 3, 0.4), ODD, jitter=jitter)
     assert script.pauses == about(0.4 * factor, 0.8 * factor, 1.6 * factor)
 
@@ -132,7 +152,7 @@ def test_back_off_grows_no_further_than_the_numbers_go(mocker: Any) -> None:
 def test_a_pause_that_would_outlast_the_budget_is_not_taken(mocker: Any) -> None:
     assert Script(mocker, RetryPolicy(1, 5, 0.4), ODD).pauses == about(0.4)
     # A pause that ends on the deadline leaves no time for the question after it.
-    assert Script(mocker, RetryPolicy(0.4, 3, 0.4), ODD, jitter=128).pauses == []
+    assert Script(mocker, RetryPolicy(0.4, 3, 0.4), ODD, jitter=0.51).pauses == []
 
 
 @pytest.mark.parametrize(
@@ -169,15 +189,10 @@ def test_a_mixed_up_token_is_requested_once_more_at_once(mocker: Any) -> None:
     [
         (NoReply("nobody"), "refused", f"The token request for {ARM} failed: nobody."),
         (NoReply("", timed_out=True), "timeout", f"did not answer within 30 seconds when asked for a token for {ARM}."),
-        (
-            None,
-            "busy",
-            f"request for {ARM} was not sent: its deadline of 30 seconds was exceeded while waiting",
-        ),
         (Reply(404, {}, b""), "endpoint", f"answered 404 when asked for a token for {ARM}"),
     ],
 )
-def test_what_is_not_retryable_is_asked_once(mocker: Any, answer: Reply | NoReply | None, kind: str, what: str) -> None:
+def test_what_is_not_retryable_is_asked_once(mocker: Any, answer: Reply | NoReply, kind: str, what: str) -> None:
     script = Script(mocker, RetryPolicy(), answer)
     assert isinstance(script.outcome, Failure)
     assert script.outcome.kind == kind
@@ -192,8 +207,8 @@ def test_one_second_is_one_second(mocker: Any) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 1e-9, 0.0009])
 def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> None:
-    mocker.patch.object(acquisition, "monotonic", lambda: 5.0)
-    outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout))
+    mocker.patch.object(acquisition, "clock", StoppedClock())
+    outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), PORT)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
     assert f"when asked for a token for {ARM}." in outcome.what
@@ -204,37 +219,26 @@ def test_a_budget_is_a_day_at_most() -> None:
     assert RetryPolicy(2**63 - 1).timeout == 86400
 
 
-def test_skipped_pauses_use_the_budget_up() -> None:
-    asks: list[float] = []
-
-    def send(resource: str, seconds: float) -> Reply:
-        asks.append(seconds)
-        return PORTAL
-
-    start = time.monotonic()
-    outcome = acquire(ARM, send, RetryPolicy(30), skipping)
-    assert isinstance(outcome, Failure)
-    assert 6 <= len(asks) <= 8
-    assert time.monotonic() - start < 1
+def test_the_real_clock_waits() -> None:
+    clock = Clock()
+    before, start = clock.time(), clock.monotonic()
+    clock.sleep(0.05)
+    assert 0.05 <= clock.monotonic() - start < 5
+    assert 0 < clock.time() - before < 5
 
 
-def test_the_default_pause_waits(mocker: Any) -> None:
-    slept: list[float] = []
-    mocker.patch.object(acquisition, "sleep", slept.append)
-    acquire(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.4))
-    (seconds,) = slept
-    assert 0.3 < seconds < 0.5
-    assert acquisition.sleeping(7.0, Failure("x", "y", "z")) == 0.0
-    assert slept[1] == 7.0
+def send_within(seconds: float, send: Any, port: int = PORT) -> Token | Failure:
+    return acquire(ARM, send, RetryPolicy(seconds, retry_total=0), port)
 
 
-PORT = 1
+def give(resource: str, seconds: float) -> Reply:
+    return ok(expires_on=int(time.time()) + 3600)
 
 
 def test_requests_to_one_endpoint_never_overlap() -> None:
-    inside = 0
-    most = 0
+    inside = most = 0
     mutex = threading.Lock()
+    outcomes: list[Token | Failure] = []
 
     def send(resource: str, seconds: float) -> Reply:
         nonlocal inside, most
@@ -244,18 +248,41 @@ def test_requests_to_one_endpoint_never_overlap() -> None:
         time.sleep(0.005)
         with mutex:
             inside -= 1
-        return ok()
+        return give(resource, seconds)
 
-    threads = [Thread(target=one_at_a_time(PORT, send), args=("r", 10.0)) for _ in range(20)]
+    threads = [Thread(target=lambda: outcomes.append(send_within(10, send))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert most == 1
+    assert [type(outcome) for outcome in outcomes] == [Token] * 20
 
 
 def test_another_endpoint_is_not_waited_for() -> None:
-    assert one_at_a_time(PORT, lambda *_: one_at_a_time(PORT + 1, lambda *_: ok())("r", 1.0))("r", 1.0) is not None
+    def send(resource: str, seconds: float) -> Reply:
+        assert isinstance(send_within(1, give, PORT + 1), Token)
+        return give(resource, seconds)
+
+    assert isinstance(send_within(1, send), Token)
+
+
+def test_pauses_are_not_waited_for(mocker: Any) -> None:
+    inside = threading.Event()
+    over = threading.Event()
+
+    class PausedClock(Clock):
+        def sleep(self, seconds: float) -> None:
+            inside.set()
+            over.wait(20)
+
+    mocker.patch.object(acquisition, "clock", PausedClock())
+    thread = Thread(target=acquire, args=(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.01), PORT))
+    thread.start()
+    inside.wait(20)
+    assert isinstance(send_within(1, give), Token)
+    over.set()
+    thread.join()
 
 
 def test_waiting_ends_with_the_budget_and_a_lost_request_is_passed() -> None:
@@ -263,22 +290,35 @@ def test_waiting_ends_with_the_budget_and_a_lost_request_is_passed() -> None:
 
     def stuck(resource: str, seconds: float) -> Reply:
         release.wait(20)
-        return ok()
+        return give(resource, seconds)
 
-    lost = Thread(target=one_at_a_time(PORT, stuck), args=("r", 0.2))
+    lost = Thread(target=send_within, args=(0.2, stuck))
     lost.start()
     time.sleep(0.05)
-    send = one_at_a_time(PORT, lambda resource, seconds: Reply(200, {}, str(seconds).encode()))
-    assert send("r", 0.1) is None
+    failure = send_within(0.1, give)
+    assert isinstance(failure, Failure)
+    assert failure.kind == "busy"
+    assert f"request for {ARM} was not sent: its deadline of 0.1 seconds was exceeded while waiting" in failure.what
+    left: list[float] = []
+
+    def send(resource: str, seconds: float) -> Reply:
+        left.append(seconds)
+        return give(resource, seconds)
+
     start = time.monotonic()
-    reply = send("r", 30.0)
-    assert isinstance(reply, Reply)
-    # It waited until the lost one was overdue by a second, and has the rest of its own budget.
-    assert 0.5 < time.monotonic() - start < 5
-    assert float(reply.body) < 30
+    waiting = [Thread(target=send_within, args=(30, send)) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join()
+    # They waited until the lost one was overdue by a second, and have the rest of their own budgets.
+    assert 0.5 < time.monotonic() - start < 10
+    assert len(left) == 5
+    assert max(left) < 30
     release.set()
     lost.join()
-    assert send("r", 1.0) is not None
+    assert isinstance(send_within(1, give), Token)
+    assert acquisition._turns == {}
 
 
 def test_a_sender_that_raises_leaves_the_endpoint_free() -> None:
@@ -287,14 +327,91 @@ def test_a_sender_that_raises_leaves_the_endpoint_free() -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        one_at_a_time(PORT, fail)("r", 1.0)
+        send_within(1, fail)
     assert not is_asking()
-    assert one_at_a_time(PORT, lambda *_: ok())("r", 0.5) is not None
+    assert isinstance(send_within(0.5, give), Token)
+
+
+def test_only_the_thread_that_asks_is_asking() -> None:
+    def send(resource: str, seconds: float) -> Reply:
+        seen: list[bool] = []
+        thread = Thread(target=lambda: seen.append(is_asking()))
+        thread.start()
+        thread.join()
+        assert (is_asking(), seen) == (True, [False])
+        return give(resource, seconds)
+
+    assert isinstance(send_within(1, send), Token)
+
+
+def while_another_has_its_turn(work: Any) -> None:
+    """Run the work while a request of another thread is at the endpoint."""
+    inside, over = threading.Event(), threading.Event()
+
+    def send(resource: str, seconds: float) -> Reply:
+        inside.set()
+        over.wait(20)
+        return give(resource, seconds)
+
+    thread = Thread(target=send_within, args=(20, send))
+    thread.start()
+    inside.wait(20)
+    try:
+        work()
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_while_the_interpreter_shuts_down_nobody_is_waited_for(mocker: Any) -> None:
-    turn = endpoint_lock._take_turn(PORT, 30)
-    mocker.patch("sys.is_finalizing", lambda: True)
-    assert one_at_a_time(PORT, lambda *_: ok())("r", 0.5) is not None
-    assert turn is not None
-    turn.release()
+    def work() -> None:
+        mocker.patch("sys.is_finalizing", lambda: True)
+        assert isinstance(send_within(0.5, give), Token)
+
+    while_another_has_its_turn(work)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_waits_for_no_thread_of_its_parents() -> None:
+    def work() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if isinstance(send_within(0.5, give), Token) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    while_another_has_its_turn(work)
+
+
+GEVENT = """
+import threading, time
+from azure_cloudshell_credential._endpoint import acquisition
+from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire
+from azure_cloudshell_credential._endpoint.protocol import Reply
+
+def send(resource, seconds):
+    time.sleep(0.05)
+    return Reply(200, {}, b'{"access_token":"x","expires_in":3600}')
+
+def get():
+    return acquire("https://vault.azure.net", send, RetryPolicy(5), 1)
+
+# A lock is made before the patch, and one is taken after it.
+print(get())
+PATCH
+outcomes = []
+threads = [threading.Thread(target=lambda: outcomes.append(get())) for _ in range(5)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(outcomes)
+assert len(outcomes) == 5 and all(outcome.expires_on for outcome in outcomes)
+"""
+
+
+@pytest.mark.parametrize(
+    "patch", ["from gevent import monkey; monkey.patch_all()", "import eventlet; eventlet.monkey_patch()"]
+)
+def test_green_threads_that_come_after_the_first_request_wait_for_each_other(patch: str) -> None:
+    program = GEVENT.replace("PATCH", patch)
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The real Azure CLI: as a client of the emulator, and as the next in a chain. ``make az`` installs it."""
+"""The real Azure CLI: as a client of the emulator, and as the next in a chain. ``make clients`` installs it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ SERVICE = "00000000-0000-4000-8000-00000000aaaa"
 TENANT = "11111111-aaaa-4bbb-8ccc-222222222222"
 LOGIN = ("login", "--service-principal", "--username", SERVICE, "--password", "not-checked", "--tenant", TENANT)
 
-pytestmark = pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make az")
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.slow,
+    pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make clients"),
+]
 
 
 @pytest.fixture(autouse=True)

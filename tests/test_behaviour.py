@@ -15,7 +15,7 @@ from azure_cloudshell_credential import AudienceNotSupportedError
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
-from .conftest import ARM, CANARY
+from .conftest import ARM, CANARY, Everything
 from .misbehaving import Behaviour, MisbehavingServer
 
 RESOURCE = "https://management.azure.com"
@@ -236,7 +236,7 @@ def test_an_opaque_token_is_of_the_tenant_that_the_environment_names(
         kind(endpoint=server.endpoint).get_token(ARM, tenant_id="a-tenant")
     monkeypatch.setenv("ACC_TID", "a-tenant")
     assert kind(endpoint=server.endpoint).get_token(ARM, tenant_id="a-tenant").token == CANARY
-    with pytest.raises(CredentialUnavailableError, match="signed in to only a-tenant"):
+    with pytest.raises(CredentialUnavailableError, match="signed in to tenant a-tenant only"):
         kind(endpoint=server.endpoint).get_token(ARM, tenant_id="another-tenant")
 
 
@@ -296,7 +296,47 @@ def test_a_bare_permission_names_the_scope_to_use_and_lets_the_chain_continue(
     assert shell.requests == []
 
 
-def test_a_transient_error_of_entras_is_retried(kind: Any, shell: CloudShellEmulator) -> None:
+def test_an_error_of_entras_is_not_asked_about_again(kind: Any, shell: CloudShellEmulator) -> None:
     shell.script(faults.error(400, "temporarily_unavailable", "AADSTS90033: A transient error has occurred."))
-    assert kind(endpoint=shell.endpoint, retry_backoff_factor=0.01).get_token(ARM).token
-    assert len(shell.requests) == 2
+    with pytest.raises(CredentialUnavailableError, match="AADSTS90033: A transient error has occurred"):
+        kind(endpoint=shell.endpoint, retry_backoff_factor=0.01).get_token(ARM)
+    assert len(shell.requests) == 1
+
+
+def test_a_name_where_a_scope_belongs_is_the_callers_mistake(kind: Any, shell: CloudShellEmulator) -> None:
+    with pytest.raises(ValueError, match=r"'vault' is not a scope: use https://vault\.azure\.net/\.default"):
+        kind(endpoint=shell.endpoint).get_token("vault")
+    assert shell.requests == []
+
+
+def test_outside_cloud_shell_scopes_are_another_credentials_business(kind: Any, fake_az: str) -> None:
+    with pytest.raises(CredentialUnavailableError, match="not Azure Cloud Shell"):
+        kind().get_token("vault")
+
+
+@pytest.mark.parametrize("variable", ["MSI_SECRET", "IDENTITY_ENDPOINT"])
+def test_outside_cloud_shell_the_variable_that_says_so_is_named(
+    kind: Any, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv("MSI_ENDPOINT", "http://127.0.0.1:41234/msi/token")
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(CredentialUnavailableError, match=f"belongs to another service, because {variable} is set too"):
+        kind().get_token(ARM)
+
+
+def test_two_hours_ahead_the_error_names_the_clock(
+    kind: Any, misbehaving: Callable[[Behaviour], MisbehavingServer]
+) -> None:
+    server = misbehaving(peer.reply(body(expires_on=int(time.time()) - 7200 + 3900, expires_in="3900")))
+    with pytest.raises(CredentialUnavailableError, match="Check the clock of this machine: it may be 2 hours ahead"):
+        kind(endpoint=server.endpoint).get_token(ARM)
+
+
+def test_two_hours_behind_the_token_lives_no_longer_than_the_endpoint_says(
+    kind: Any, misbehaving: Callable[[Behaviour], MisbehavingServer], log: Everything
+) -> None:
+    start = int(time.time())
+    server = misbehaving(peer.reply(body(expires_on=start + 7200 + 3899, expires_in="3899")))
+    token = kind(endpoint=server.endpoint).get_token(ARM)
+    assert start + 3899 <= token.expires_on < start + 4499
+    assert any("The clock of this machine seems to be 2 hours behind" in line for line in log.lines)

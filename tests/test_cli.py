@@ -113,7 +113,7 @@ def test_emulate_prints_exports_serves_and_stops_cleanly(number: int) -> None:
 def test_emulate_names_a_port_in_use(shell: CloudShellEmulator) -> None:
     done = run("emulate", "--port", str(shell.port))
     assert done.returncode == 1
-    assert f"Port {shell.port} is in use" in done.stderr
+    assert f"Port {shell.port} is in use." in done.stderr
     assert "--port 0" in done.stderr
 
 

@@ -135,8 +135,8 @@ def test_a_denied_audience_names_the_fallback(shell: CloudShellEmulator) -> None
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "azure-cloudshell: Cloud Shell does not issue tokens for https://containerregistry.azure.net "
-        "(AudienceNotSupported). Run 'az login' and add --fallback. The login that az begins with in Cloud Shell is "
-        "Cloud Shell's own: it is refused the same resources.\n"
+        "(AudienceNotSupported). Sign in with 'az login' (even if 'az account show' names a user: that sign-in is "
+        "Cloud Shell's own) and add --fallback.\n"
     )
 
 
@@ -155,8 +155,7 @@ def test_the_fallback_does_not_ask_cloud_shell_again(shell: CloudShellEmulator, 
     [
         (
             "",
-            "Run 'az login'. The login that az begins with in Cloud Shell is Cloud Shell's own: it is refused the same "
-            "resources.",
+            "Sign in with 'az login' (even if 'az account show' names a user: that sign-in is Cloud Shell's own).",
         ),
         ("prod", "AZURE_TOKEN_CREDENTIALS=prod leaves the Azure CLI out; unset it to use 'az login'."),
         (
@@ -252,7 +251,9 @@ def test_every_advice_to_sign_in_names_the_option_that_uses_it(shell: CloudShell
     assert "or sign in with 'az login' and add --fallback" in run("token").stderr
     assert "Either unset or correct it, or sign in" in run("token", MSI_ENDPOINT="http://x.example/").stderr
     shell.script(*[faults.error(400, "odd", "Odd")] * 4)
-    assert "sign in with 'az login' and add --fallback" in token(shell, "--timeout", "0.3").stderr
+    said = token(shell, "--timeout", "0.3").stderr
+    assert "or sign in with 'az login' (even if 'az account show' names a user" in said
+    assert said.endswith("and add --fallback.\n")
     shell.script(faults.error(400, "x", "AADSTS50057: disabled"))
     assert "--fallback" not in token(shell).stderr
 
@@ -263,7 +264,7 @@ def test_the_tenant_can_be_named(shell: CloudShellEmulator, fake_az: str) -> Non
     other = "99999999-0000-4000-8000-000000000000"
     refused = token(shell, "--tenant", other)
     assert refused.returncode == 1
-    assert f"signed in to only {tenant}" in refused.stderr
+    assert f"signed in to tenant {tenant} only" in refused.stderr
     assert token(shell, "--tenant", other, "--fallback").stdout == f"{fake_az}\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential._endpoint import protocol
-from azure_cloudshell_credential._endpoint.failures import Failure, quoted
+from azure_cloudshell_credential._endpoint.failures import Failure, quoted, redacted
 from azure_cloudshell_credential._endpoint.protocol import (
     NoReply,
     Reply,
     Token,
+    checked_token,
     claims_of,
     form,
     is_bare_permission,
@@ -59,7 +61,7 @@ GUID = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
         ("User.Read", "User.Read"),
         ("https://x.example/y://z/scope", "https://x.example/y://z"),
         ("https://a/b", "https://a"),
-        ("a/b", "a"),
+        ("spn:a/b", "spn:a"),
         ("https://x", "https://x"),
         ("https:///x", "https:///x"),
         ("https://x.example/.default/.default", "https://x.example/.default"),
@@ -79,6 +81,23 @@ def test_a_scope_means_a_resource(scope: str, resource: str) -> None:
         (("a b",), "A scope must be a non-empty string without white space or control characters."),
         ((None,), "A scope must be a non-empty string without white space or control characters."),
         (("/.default",), "The scope '/.default' names no resource."),
+        (("\ud800",), "A scope must be a non-empty string without white space or control characters."),
+        (("vault",), "'vault' is not a scope: use https://vault.azure.net/.default"),
+        (("ARM",), "'ARM' is not a scope: use https://management.azure.com/.default"),
+        (("vault/.default",), "'vault/.default' is not a scope: use https://vault.azure.net/.default"),
+        (
+            ("management.azure.com",),
+            "'management.azure.com' is not a scope: use https://management.azure.com/.default",
+        ),
+        (
+            ("Graph.microsoft.com/.default",),
+            "'Graph.microsoft.com/.default' is not a scope: use https://Graph.microsoft.com/.default",
+        ),
+        (
+            ("contoso.com",),
+            "'contoso.com' is not a scope. A scope is a resource's URI or application ID followed by /.default, such "
+            "as https://vault.azure.net/.default",
+        ),
     ],
 )
 def test_a_wrong_scope_is_explained(scopes: Any, message: str) -> None:
@@ -86,12 +105,18 @@ def test_a_wrong_scope_is_explained(scopes: Any, message: str) -> None:
         scope_to_resource(scopes)
 
 
-@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
-def test_default_is_stripped_and_nothing_else_touched(resource: str) -> None:
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
+def test_default_is_stripped_and_nothing_else_touched(rest: str) -> None:
+    resource = f"https://{rest}"
     assert scope_to_resource((f"{resource}/.default",)) == resource
 
 
-@given(st.one_of(st.text(), st.none(), st.integers(), st.binary()))
+def test_a_token_in_the_place_of_a_scope_is_not_shown() -> None:
+    with pytest.raises(ValueError, match=r"^'\[redacted\]' is not a scope"):
+        scope_to_resource((jwt(aud="x"),))
+
+
+@given(st.one_of(st.text(), st.none(), st.integers(), st.binary(), st.text().map("x:{}".format)))
 def test_a_scope_is_a_resource_or_a_value_error(scope: Any) -> None:
     try:
         resource = scope_to_resource((scope,))
@@ -176,6 +201,65 @@ def test_a_missing_or_nonsensical_expiry_is_no_token(times: dict[str, object]) -
     assert failure.kind == "reply"
 
 
+HOUR = 3600
+
+
+def at_a_clock(ahead: int, life: int = 3900, said: object = 3900) -> Token | Failure:
+    """A new token, read by a clock that is so many seconds ahead."""
+    issued = int(NOW) - ahead
+    return read(ok(expires_on=issued + life, expires_in=said))
+
+
+def test_a_clock_that_is_hours_ahead_is_named_where_the_token_is_of_no_use() -> None:
+    failure = at_a_clock(2 * HOUR)
+    assert isinstance(failure, Failure)
+    assert failure.kind == "reply"
+    assert failure.what == (
+        f"The Cloud Shell token endpoint returned an unusable response for {ARM}: it holds a token that has already "
+        "expired, 55 minutes ago by the clock of this machine, while the endpoint says that it lives for 65 minutes."
+    )
+    assert failure.advice.startswith("Check the clock of this machine: it may be 2 hours ahead. If it is right,")
+
+
+def test_a_clock_that_is_hours_behind_is_named_and_the_tokens_life_counted_from_now() -> None:
+    token = at_a_clock(-2 * HOUR)
+    assert isinstance(token, Token)
+    assert token.expires_on == int(NOW) + 3900
+    assert token.warning == (
+        f"The clock of this machine seems to be 2 hours behind: by it, the token for {ARM} lives for another "
+        "3.08 hours; the endpoint says 65 minutes, which counts."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "life", "said"),
+    [
+        (0, 3900, "3900"),
+        # What the documentation of the virtual machine's endpoint shows.
+        (0, 3900, "3600"),
+        (300, 3900, 3900),
+        (-300, 3900, 3900),
+        # From the endpoint's cache, with the life that it once had: a clock that is ahead looks the same.
+        (1800, 3900, 3900),
+        (0, 60, 3900),
+        (0, 3900, 0),
+        (0, 3900, None),
+    ],
+)
+def test_what_need_not_be_the_clock_is_not_put_down_to_it(ahead: int, life: int, said: object) -> None:
+    token = at_a_clock(ahead, life, said)
+    assert isinstance(token, Token)
+    assert token.warning == ""
+    assert token.expires_on == int(NOW) - ahead + life
+
+
+def test_an_expired_token_with_no_life_left_is_not_put_down_to_the_clock() -> None:
+    for said in (0, None, "250"):
+        failure = read(ok(expires_on=int(NOW) - 10, expires_in=said))
+        assert isinstance(failure, Failure)
+        assert failure.what.endswith("it holds a token that has already expired.")
+
+
 @pytest.mark.parametrize(("life", "refresh_in"), [(7199, None), (7200, 3600), (7201, 3600), (28800, 14400)])
 def test_long_lived_tokens_are_refreshed_at_half_their_life(life: int, refresh_in: int | None) -> None:
     token = read(ok(expires_on=int(NOW) + life))
@@ -210,7 +294,6 @@ def test_an_empty_error_beside_a_token_is_no_error(error: object) -> None:
 
 
 def test_a_hostile_error_costs_no_more_than_its_transfer() -> None:
-    import time
     import tracemalloc
 
     fields = {f"{index}_token": f"secret{index}" for index in range(20_000)}
@@ -295,6 +378,91 @@ def test_the_tenant_is_read_from_the_token() -> None:
         assert token.tenant_id == tenant_id
 
 
+TENANT, USER = "72F988BF-86f1-41af-91ab-2d7cd011db47", "00000000-0000-4000-8000-00000000000A"
+
+
+@pytest.mark.parametrize(
+    ("claims", "identity", "who"),
+    [
+        (
+            {"tid": TENANT, "oid": USER, "upn": "ada@contoso.example"},
+            (TENANT.lower(), USER.lower()),
+            f"ada@contoso.example in tenant {TENANT}",
+        ),
+        ({"tid": TENANT, "oid": USER}, (TENANT.lower(), USER.lower()), f"object {USER} in tenant {TENANT}"),
+        ({"tid": TENANT, "unique_name": "ada"}, None, f"ada in tenant {TENANT}"),
+        ({"oid": USER, "preferred_username": "ada\n\x1b[1m"}, None, "ada [1m"),
+        ({"tid": 7, "oid": [USER]}, None, "an unnamed user"),
+    ],
+)
+def test_a_token_says_whose_it_is(claims: dict[str, object], identity: object, who: str) -> None:
+    token = Token(jwt(**claims), 1)
+    assert (token.identity, token.who) == (identity, who)
+    assert token.object_id == (USER if claims.get("oid") == USER else None)
+
+
+def test_an_opaque_token_is_nobodys_known() -> None:
+    token = Token(CANARY, 1)
+    assert (token.identity, token.tenant_id, token.object_id, token.user) == (None, None, None, None)
+    assert token.who == "an unnamed user"
+
+
+NO_TIME = "a token whose expiry is not a time in seconds"
+
+
+@pytest.mark.parametrize(
+    ("value", "expires_on", "reason"),
+    [
+        (None, NOW + 60, "no access token"),
+        ("", NOW + 60, "no access token"),
+        (b"x", NOW + 60, "no access token"),
+        ("a b", NOW + 60, "an access token that is not printable ASCII"),
+        ("a\nb", NOW + 60, "an access token that is not printable ASCII"),
+        ("tökén", NOW + 60, "an access token that is not printable ASCII"),
+        ("x", None, NO_TIME),
+        ("x", True, NO_TIME),
+        ("x", "1800003600", NO_TIME),
+        ("x", "2030-01-01 00:00:00", NO_TIME),
+        ("x", [], NO_TIME),
+        ("x", -1, NO_TIME),
+        ("x", float("nan"), NO_TIME),
+        ("x", float("inf"), NO_TIME),
+        ("x", float("-inf"), NO_TIME),
+        ("x", (NOW + 60) * 1000, NO_TIME),
+        ("x", 10**400, NO_TIME),
+        ("x", 0, "a token that has already expired"),
+        ("x", NOW, "a token that has already expired"),
+    ],
+)
+def test_what_another_credential_returns_is_checked(value: object, expires_on: object, reason: str) -> None:
+    assert checked_token(value, expires_on, now=NOW) == reason
+
+
+def test_what_another_credential_returns_becomes_whole_seconds() -> None:
+    token = checked_token("x", NOW + 60.9, NOW + 30.9, "pop", now=NOW)
+    assert isinstance(token, Token)
+    assert (token.value, token.expires_on, token.refresh_on, token.token_type) == (
+        "x",
+        int(NOW) + 61,
+        int(NOW) + 31,
+        "pop",
+    )
+    assert {type(token.expires_on), type(token.refresh_on)} == {int}
+
+
+@pytest.mark.parametrize("refresh_on", [None, "soon", float("nan"), True, []])
+def test_a_refresh_time_that_is_none_is_dropped(refresh_on: object) -> None:
+    token = checked_token("x", 253_402_300_799, refresh_on, None)
+    assert isinstance(token, Token)
+    assert (token.refresh_on, token.token_type) == (None, "Bearer")
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()), st.text() | st.none())
+def test_whatever_another_credential_returns_nothing_is_raised(expires_on: object, value: object) -> None:
+    token = checked_token(value, expires_on, expires_on, value)
+    assert isinstance(token, str) or token.expires_on > 0
+
+
 @pytest.mark.parametrize(
     ("status", "content", "kind", "retryable"),
     [
@@ -321,6 +489,27 @@ def test_errors_are_told_apart(status: int, content: object, kind: str, retryabl
     failure = read(Reply(status, {}, b"" if content is None else json.dumps(content).encode()))
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.retryable) == (kind, retryable)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ({"error": {"code": "AudienceNotSupported", "message": "no"}}, "AudienceNotSupported"),
+        (
+            {"error": {"code": "invalid_request", "message": "Timeout waiting for token from portal."}},
+            "invalid_request",
+        ),
+        ({"error": {"code": "odd", "message": "y"}}, "odd"),
+        ({"error": "flat", "error_description": "y"}, "flat"),
+        ({"error": {"code": "a\nb" + "c" * 200, "message": "y"}}, "[redacted]"),
+        ({"error": {"message": "y"}}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_failure_has_the_endpoints_own_code(content: object, code: str) -> None:
+    failure = read(Reply(400, {}, json.dumps(content).encode()))
+    assert isinstance(failure, Failure)
+    assert failure.code == code.replace("[redacted]", "a [redacted]" if "[" in code else "")
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -415,33 +604,14 @@ def test_a_reply_that_is_not_an_object_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "retryable", "advice"),
-    [
-        (90033, True, "temporary"),
-        (50087, True, "temporary"),
-        (50196, False, "too many"),
-        (53003, False, "a device of its own"),
-        (530032, False, "a device of its own"),
-        (50005, False, "a device of its own"),
-        (50076, False, "az login"),
-        (65001, False, "consent"),
-        (50057, False, "administrator"),
-        (500011, False, "spelling"),
-        (700082, False, "reload the portal"),
-        (90072, False, "directory"),
-        (99999999, False, "az login"),
-        # Longer and shorter numbers are other codes.
-        (5003, False, "answer what it asks for"),
-        (530039, False, "answer what it asks for"),
-    ],
+    "message", ["AADSTS50076: words of Entra's.", "AADSTS90033: A transient error.", "interaction_required"]
 )
-def test_each_of_entras_errors_has_its_advice(code: int, retryable: bool, advice: str) -> None:
-    content = {"error": {"code": "invalid_grant", "message": f"AADSTS{code}: words of Entra's."}}
-    failure = read(Reply(400, {}, json.dumps(content).encode()))
+def test_an_error_of_entras_is_passed_on_and_not_retried(message: str) -> None:
+    failure = read(Reply(400, {}, json.dumps({"error": {"code": "invalid_grant", "message": message}}).encode()))
     assert isinstance(failure, Failure)
-    assert (failure.kind, failure.retryable) == ("entra", retryable)
-    assert advice in failure.advice
-    assert f"AADSTS{code}" in failure.what
+    assert (failure.kind, failure.code, failure.retryable) == ("entra", "invalid_grant", False)
+    assert message.removesuffix(".") in failure.what
+    assert "az login" in failure.advice
 
 
 def test_what_entra_said_is_passed_on() -> None:
@@ -480,12 +650,12 @@ def test_the_portals_silence_is_passed_on() -> None:
     ("changes", "reason"),
     [
         ({"access_token": ...}, "it holds no access token"),
-        ({"access_token": "a b"}, "its access token is not printable ASCII"),
+        ({"access_token": "a b"}, "it holds an access token that is not printable ASCII"),
         ({"token_type": "mac"}, "its token is not a bearer token"),
         ({"token_type": 7}, "its token is not a bearer token"),
         ({"expires_on": ...}, "it does not say when the token expires"),
         ({"expires_on": 10**400}, "its token expires more than a year ahead"),
-        ({"expires_on": 1}, "its token has already expired"),
+        ({"expires_on": 1}, "it holds a token that has already expired"),
     ],
 )
 def test_the_reason_why_a_reply_cannot_be_used(changes: dict[str, object], reason: str) -> None:
@@ -614,6 +784,52 @@ def test_what_looks_like_a_token_is_not_quoted() -> None:
     )
 
 
+LONG = "a-name-that-is-as-long-as-names-in-azure-may-be-and-then-some"
+CHALLENGE = base64.b64encode(json.dumps({"access_token": {"nbf": {"essential": True, "value": "1"}}}).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://{LONG}.vault.azure.net/secrets/x",
+        f"https://myaccount.blob.core.windows.net/{LONG}",
+        f"/subscriptions/00000000-0000-4000-8000-000000000000/resourceGroups/{LONG}/providers/Microsoft.Web/sites/x",
+        f"{LONG}.westeurope.azurecontainer.io",
+        f"run az login --claims-challenge {CHALLENGE} and",
+        f'az login --scope x --claims-challenge "{CHALLENGE}"',
+        "AADSTS50076: Trace ID: 00000000-0000-4000-8000-000000000000",
+    ],
+)
+def test_innocent_words_are_not_taken_for_tokens(text: str) -> None:
+    assert quoted(text) == text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        jwt(aud="x") + "signature",
+        "eyJ0eXAiOiJKV1QifQ.e30.x",
+        "0.AXoA" + "Ab1_" * 100 + ".AgABAAEAAAA" + "Xy2-" * 100,
+        "EwBwA8l6BAAU" + "O9ch/hJ+" * 20 + "==",
+        "A1" * 24,
+        "f" * 64,
+    ],
+    ids=["JWT", "short JWT", "refresh token", "base64", "opaque", "hexadecimal"],
+)
+@pytest.mark.parametrize("where", ["{}", "got {} instead", '{{"t":"{}"}}', "token={}", "token: {}.", "Bearer {}, x"])
+def test_tokens_of_every_kind_are_redacted(secret: str, where: str) -> None:
+    shown = quoted(where.format(secret))
+    assert "[redacted]" in shown
+    assert not any(part in shown for part in re.findall(r"[\w+=-]{20,}", secret))
+
+
+def test_a_long_text_is_redacted_in_linear_time() -> None:
+    for text in ("eyJ" * 200_000, "eyJ." * 200_000, "a/" * 300_000, "a." * 300_000, "--claims-challenge a" * 30_000):
+        start = time.process_time()
+        redacted(text)
+        assert time.process_time() - start < 5
+
+
 def test_the_user_of_a_token_is_the_first_name_that_it_has() -> None:
     assert user_in({"upn": "u", "unique_name": "n"}) == "u"
     assert user_in({"upn": "", "unique_name": "n"}) == "n"
@@ -663,14 +879,14 @@ def test_reprs_show_no_body() -> None:
 def test_a_token_is_for_the_tenant_requested_or_there_is_a_failure(
     of_the_token: str | None, requested: str | None, of_the_environment: str | None, fits: bool
 ) -> None:
-    token = Token("x", 1, tenant_id=of_the_token)
+    token = Token(jwt(tid=of_the_token), 1)
     failure = wrong_tenant("https://vault.azure.net", token, requested, of_the_environment)
     if fits:
         assert failure is None
         return
     assert failure is not None
     known = of_the_token or of_the_environment
-    signed_in = f"only {known}." if known else "an unknown tenant (the token has no tid claim)."
+    signed_in = f"tenant {known} only." if known else "an unknown tenant (the token has no tid claim)."
     assert failure.what == (
         f"A token for https://vault.azure.net in tenant {requested} was requested, but Cloud Shell is signed in to "
         f"{signed_in}"

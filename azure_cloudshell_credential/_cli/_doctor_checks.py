@@ -221,7 +221,7 @@ def _run(command: Sequence[str], seconds: float) -> tuple[int | None, bytes]:
 def advise(found: Findings) -> list[str]:
     """What to do, in sentences; the first one says whether there is a token."""
     if found.environment.endpoint is None:
-        reason = failures.not_in_cloud_shell(found.environment.refusal)
+        reason = failures.not_in_cloud_shell(found.environment.refusal, found.environment.other_host)
         has_az = found.az.get("logged_in") and not found.az.get("from_cloud_shell")
         return [reason.what, *_other_sign_in(found)] if has_az else [reason.message]
     if failure := found.probes[0].failure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -41,10 +41,12 @@ class Parser(argparse.ArgumentParser):
         # Given a width, argparse imports nothing to find one.
         narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
         super().__init__(allow_abbrev=False, formatter_class=narrow, **settings)
-        self.register("type", None, _text)
+        self.register("type", None, _not_empty(str))
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """As argparse's, and remembers which options take a value."""
+        """As argparse's, and remembers which options take a value. No value is empty, whatever its type."""
+        if "type" in settings:
+            settings["type"] = _not_empty(settings["type"])
         action = super().add_argument(*names, **settings)
         self.takes_value.update(dict.fromkeys(action.option_strings, action.nargs != 0))
         return action
@@ -176,11 +178,15 @@ def _refuse_unknown(parser: Parser, words: list[str]) -> None:
         parser.error(f"unknown {'option' if is_option else 'argument'} {word}.{suggestion}")
 
 
-def _text(text: str) -> str:
-    """The type of every value without another."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the value is empty. Is the variable it comes from set?")
-    return text
+def _not_empty(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type, for a value that is not empty."""
+
+    def convert(text: str) -> Any:
+        if not text.strip():
+            raise argparse.ArgumentTypeError("the value is empty. Is the variable it comes from set?")
+        return kind(text)
+
+    return convert
 
 
 def port(text: str) -> int:

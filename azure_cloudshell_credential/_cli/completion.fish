@@ -51,7 +51,7 @@ function _shtab_azure_cloudshell_using
 end
 
 set -g _shtab_azure_cloudshell_commands token run serve doctor emulate demo completion
-set -g _shtab_azure_cloudshell_opts_with_value --audience --credential --latency --lifetime --only-audience --output --port --protocol --report --resource --resource-type --scope --shell --subscription --tenant --timeout --user -o
+set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --credential --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --shell --subscription --tenant --timeout --user -o
 
 complete -c azure-cloudshell -e
 complete -c azure-cloudshell -f
@@ -76,16 +76,19 @@ complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run' -s h -l help -d 'show this help message and exit'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run' -l debug -d 'show a traceback for an error'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run' -l credential -x -d 'where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run' -l protocol -xka "cloud-shell app-service imds" -d 'what the program speaks: cloud-shell, app-service, imds; default: cloud-shell, as azure-identity does in every language'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run' -l allow -x -d 'serve tokens for these resources and no other: short names (arm, vault, ...), URIs or application ids'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run' -l verbose -s v -d 'show a line for each token request, on stderr'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run; and test $_shtab_azure_cloudshell_npos -ge 0' -ka "(__fish_complete_command)" -d 'the program and its arguments'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using run; and test $_shtab_azure_cloudshell_npos -ge 0' -ka "(__fish_complete_command)" -d 'the program and its arguments; default: your shell'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a serve -d 'Serve the same tokens to tools with a hard-coded address, until Ctrl-C.'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -s h -l help -d 'show this help message and exit'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l debug -d 'show a traceback for an error'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l credential -x -d 'where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l protocol -xka "cloud-shell app-service imds" -d 'what the program speaks: cloud-shell, app-service, imds; default: cloud-shell, as azure-identity does in every language'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l allow -x -d 'serve tokens for these resources and no other: short names (arm, vault, ...), URIs or application ids'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l port -x -d 'port to listen on; 0 picks a free one (50342)'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l path-secret -d 'put a secret into the URL, so that only programs that know it get tokens'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l listen -x -d 'an IP address of this machine that containers reach; always with a secret in the URL'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l host-name -x -d 'a name by which containers reach that address; may be repeated, the first one is in the URL'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l output -s o -xka "shell env-file" -d 'lines for a shell, or for '"'"'docker run --env-file'"'"'; default: shell'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l shell -xka "bash pwsh fish" -d 'syntax of the lines it prints; default: the calling shell'"'"'s'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a doctor -d 'Find out why something does not work, and what to do.'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -s h -l help -d 'show this help message and exit'

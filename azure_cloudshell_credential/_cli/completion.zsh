@@ -84,9 +84,9 @@ _shtab_azure_cloudshell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--debug[show a traceback for an error]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
-  "--protocol[what the program speaks\: cloud-shell, app-service, imds\; default\: cloud-shell, as azure-identity does in every language]:protocol:(cloud-shell app-service imds)"
+  "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   {--verbose,-v}"[show a line for each token request, on stderr]"
-  "(-)*::the program and its arguments:_normal"
+  "(-)*::the program and its arguments\; default\: your shell:_normal"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -96,9 +96,12 @@ _shtab_azure_cloudshell_serve_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--debug[show a traceback for an error]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
-  "--protocol[what the program speaks\: cloud-shell, app-service, imds\; default\: cloud-shell, as azure-identity does in every language]:protocol:(cloud-shell app-service imds)"
+  "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   "--port[port to listen on\; 0 picks a free one (50342)]:port:"
   "--path-secret[put a secret into the URL, so that only programs that know it get tokens]"
+  "--listen[an IP address of this machine that containers reach\; always with a secret in the URL]:ADDRESS:"
+  "*--host-name[a name by which containers reach that address\; may be repeated, the first one is in the URL]:NAME:"
+  {--output,-o}"[lines for a shell, or for \'docker run --env-file\'\; default\: shell]:output:(shell env-file)"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
 )
 

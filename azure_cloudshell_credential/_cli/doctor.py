@@ -90,10 +90,8 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
     from ._report import make_report
 
     if environment.endpoint is None:
-        print(
-            f"azure-cloudshell: {not_in_cloud_shell(environment.refusal).what} There is nothing to ask.",
-            file=sys.stderr,
-        )
+        reason = not_in_cloud_shell(environment.refusal, environment.other_host).what
+        print(f"azure-cloudshell: {reason} There is nothing to ask.", file=sys.stderr)
     report, works = make_report(environment, arguments.timeout)
     text = json.dumps(report, indent=2) + "\n"
     if arguments.report == "-":

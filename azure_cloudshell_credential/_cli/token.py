@@ -35,7 +35,6 @@ _TRY_AGAIN = {
     "portal": "keep the browser tab with Cloud Shell open and active and add --wait, which keeps trying",
     "timeout": "keep the browser tab with Cloud Shell open and active and try again",
 }
-_OWN_LOGIN = "The login that az begins with in Cloud Shell is Cloud Shell's own: it is refused the same resources."
 
 
 def add_arguments(parser: Parser) -> None:
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output == "git-credential" and not git.wants_password(arguments.last_word):
         return 0
     if environment.endpoint is None:
-        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal)
+        outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal, environment.other_host)
     else:
         outcome = _ask_patiently(environment.endpoint, resource, arguments)
     if isinstance(outcome, Token):
@@ -122,35 +121,34 @@ def ask(
     endpoint: Endpoint,
     resource: str,
     policy: RetryPolicy,
-    pause: Callable[[float, Failure], float] | None = None,
+    on_retry: Callable[[float, Failure], None] | None = None,
 ) -> Token | Failure:
     """Ask the endpoint, over the bare exchange."""
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
         return exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
 
-    return acquisition.acquire(resource, send, policy, pause)
+    return acquisition.acquire(resource, send, policy, endpoint.port, on_retry)
 
 
 def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namespace) -> Token | Failure:
     """Ask, and say on a terminal what is being waited for."""
     with Progress() as progress:
 
-        def pause(seconds: float, failure: Failure) -> float:
+        def say(seconds: float, failure: Failure) -> None:
             who = "the portal" if failure.kind == "portal" else "Cloud Shell"
             progress.show(f"No token from {who} yet; next try in {seconds:.0f} s; Ctrl-C stops.")
-            return acquisition.sleeping(seconds, failure)
 
         if arguments.wait:
             progress.show("Waiting for the Azure portal in your browser; Ctrl-C stops.")
         budget = acquisition.MAX_TIMEOUT if arguments.wait else arguments.timeout or DEFAULT_TIMEOUT
-        return ask(endpoint, resource, RetryPolicy(budget), pause)
+        return ask(endpoint, resource, RetryPolicy(budget), say)
 
 
 def _advice(failure: Failure, environment: Environment, tenant: str | None) -> str:
     """The advice of a failure for somebody at the command line, where another sign-in takes an option."""
     if failure.kind == "audience":
-        return f"Run 'az login' and add --fallback. {_OWN_LOGIN}"
+        return f"{_capital(failures.SIGN_IN)} and add --fallback."
     if failure.kind == "tenant":
         return (
             "Either switch the directory in the portal and restart Cloud Shell, or add --fallback and run "
@@ -160,9 +158,13 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
         return failure.advice
     if failure.kind == "not_cloud_shell":
         first = "unset or correct it" if environment.refusal else "run this in Cloud Shell"
-    else:
-        first = _TRY_AGAIN.get(failure.kind, "try again")
-    return f"Either {first}, or sign in with 'az login' and add --fallback."
+        return f"Either {first}, or sign in with 'az login' and add --fallback."
+    first = _TRY_AGAIN.get(failure.kind, "try again")
+    return f"Either {first}, or {failures.SIGN_IN} and add --fallback."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespace) -> Token:
@@ -200,8 +202,9 @@ def _sign_in(failure: Failure, tenant: str | None) -> str:
     """What to do where no credential has a token: the Azure CLI may not be among those that are tried."""
     if left_out := azure_cli_left_out():
         return f"{left_out}; unset it to use 'az login'."
-    sign_in = f"Run 'az login --tenant {tenant}'." if tenant else "Run 'az login'."
-    return sign_in if failure.kind == "not_cloud_shell" else f"{sign_in} {_OWN_LOGIN}"
+    if tenant:
+        return f"Run 'az login --tenant {tenant}'."
+    return "Sign in with 'az login'." if failure.kind == "not_cloud_shell" else f"{_capital(failures.SIGN_IN)}."
 
 
 def azure_cli_left_out() -> str | None:

@@ -10,8 +10,11 @@ pauses that double. The portal's timeout, which users meet most, is asked again 
 in the field needed up to six attempts with pauses of 5 and 10 seconds. A token for another resource is a mix-up inside
 the endpoint and is asked for again once, at once.
 
-That a process never has two requests at one endpoint is the business of the function that sends, not of the loop
-(``_endpoint_lock``), so that nobody waits for another acquisition's pauses.
+One request at a time: the endpoint has answered concurrent requests with each other's tokens (azure-cli#12297,
+go-azure-helpers#51), so a process never has two requests at one endpoint, whichever credentials, threads and event
+loops they come from. There is a lock around each request, not around the pauses, taken with a timeout, since a hook or
+a transport may never come back. A thread that is inside a request must not wait for another one (a hook, a signal
+handler or a finalizer that asks for a token): ``is_asking`` tells.
 
 Standard library only: this is on the path of the ``token`` command.
 """
@@ -19,15 +22,18 @@ Standard library only: this is on the path of the ``token`` command.
 from __future__ import annotations
 
 import os
+import random
+import sys
+import threading
+import time
 from collections.abc import Callable
-from time import monotonic, sleep, time
 
 from . import failures, protocol
 from .failures import Failure
 from .protocol import NoReply, Reply, Token
 
-Send = Callable[[str, float], "Reply | NoReply | None"]
-"""Sends the request for a resource within so many seconds; None: other requests had the endpoint all that time."""
+Send = Callable[[str, float], "Reply | NoReply"]
+"""Sends the request for a resource within so many seconds."""
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds for one acquisition, retries included. How long the endpoint itself waits for the portal is not known."""
@@ -43,8 +49,31 @@ _PORTAL_PAUSES = (0.4, 1.0, 2.0, 5.0, 10.0)
 
 _JITTER = 0.2
 _MAX_DOUBLINGS = 16
-MIN_REQUEST_SECONDS = 0.001
+_MIN_REQUEST_SECONDS = 0.001
 """With less than this left, a request is not worth starting; and requests refuses a timeout of 0."""
+
+_GRACE = 1.0
+"""Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
+
+
+class Clock:
+    """The time, as acquisitions and caches see it. Looked up anew each time: gevent and eventlet may replace it."""
+
+    def time(self) -> float:
+        """Unix time."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that no change of the clock affects."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+clock = Clock()
+"""Replaced by tests, so that nobody waits between retries."""
 
 
 class RetryPolicy:
@@ -84,10 +113,8 @@ class RetryPolicy:
             is_unlimited = False
         if not is_unlimited and retry >= self._limit:
             return None
-        # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment. (The random
-        # module would cost the command line its import.)
-        jitter = 1 + _JITTER * (os.urandom(1)[0] / 127.5 - 1)
-        return max(failure.retry_after, pause * jitter)
+        # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
+        return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 
     @property
     def _limit(self) -> int:
@@ -95,50 +122,119 @@ class RetryPolicy:
 
 
 def acquire(
-    resource: str, send: Send, policy: RetryPolicy, pause: Callable[[float, Failure], float] | None = None
+    resource: str,
+    send: Send,
+    policy: RetryPolicy,
+    port: int,
+    on_retry: Callable[[float, Failure], None] | None = None,
 ) -> Token | Failure:
     """Ask for a token as often as makes sense within the budget.
 
     :param resource: what to ask for.
     :param send: sends one request.
     :param policy: the budget.
-    :param pause: waits so many seconds after a failure, and returns those of them that are to be taken off the budget
-        although they have not passed. Default: ``sleeping``.
+    :param port: the endpoint's port, which on loopback tells endpoints apart.
+    :param on_retry: told of each pause before it is taken: its seconds, and the failure.
     """
-    start = monotonic()
+    start = clock.monotonic()
     deadline = start + policy.timeout
     attempts = 0
     while True:
-        remaining = deadline - monotonic()
-        if remaining < MIN_REQUEST_SECONDS:
+        remaining = deadline - clock.monotonic()
+        if remaining < _MIN_REQUEST_SECONDS:
             return failures.no_answer(resource, policy.timeout)
-        answer = send(resource, remaining)
+        outcome = _judge(resource, _send_alone(resource, send, remaining, port), policy)
         attempts += 1
-        if answer is None:
-            return failures.busy(resource, policy.timeout)
-        if isinstance(answer, NoReply):
-            if answer.timed_out:
-                return failures.no_answer(resource, policy.timeout)
-            return failures.unreachable(resource, answer.reason)
-        outcome = protocol.read_reply(resource, answer, time())
         if isinstance(outcome, Token):
             return outcome
-        seconds = policy.pause_before_retry(attempts - 1, outcome) if outcome.retryable else None
-        if seconds is None or monotonic() + seconds >= deadline:
+        pause = policy.pause_before_retry(attempts - 1, outcome) if outcome.retryable else None
+        if pause is None or clock.monotonic() + pause >= deadline:
             if attempts > 1:
-                tried = f"{failures.count(attempts, 'time')} in {failures.count(monotonic() - start, 'second')}"
-                outcome.what += f" (Asked {tried}.)"
+                outcome.what += f" (Asked {attempts} times in {failures.elapsed(clock.monotonic() - start)}.)"
             return outcome
-        if seconds:
-            deadline -= (pause or sleeping)(seconds, outcome)
+        if pause:
+            if on_retry is not None:
+                on_retry(pause, outcome)
+            clock.sleep(pause)
 
 
-def sleeping(seconds: float, failure: Failure) -> float:
-    """Wait. The pytest fixture ``cloud_shell`` puts ``skipping`` in its place."""
-    sleep(seconds)
-    return 0.0
+def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -> Token | Failure:
+    if answer is None:
+        return failures.busy(resource, policy.timeout)
+    if isinstance(answer, Reply):
+        return protocol.read_reply(resource, answer, clock.time())
+    if answer.timed_out:
+        return failures.no_answer(resource, policy.timeout)
+    return failures.unreachable(resource, answer.reason)
 
 
-def skipping(seconds: float, failure: Failure) -> float:
-    """Do not wait, and let the budget be used up all the same: for tests, which see every retry and wait for none."""
-    return seconds
+class _Turn:
+    """The right to send to an endpoint, for one request.
+
+    :param overdue_from: when the request is taken for lost.
+    """
+
+    __slots__ = ("lock", "overdue_from")
+
+    def __init__(self, overdue_from: float) -> None:
+        # A lock for each turn, since one from before gevent or eventlet was patched in would stop the whole hub.
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.overdue_from = overdue_from
+
+
+_turns: dict[int, _Turn] = {}
+_asking: set[int] = set()
+
+
+def is_asking() -> bool:
+    """Whether this thread is inside a request to an endpoint, or waiting to send one."""
+    return threading.get_ident() in _asking
+
+
+def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply | None:
+    """Send, when no other request of this process is at the endpoint; None if that was not so in time."""
+    if sys.is_finalizing():
+        # The other threads are gone, one that had its turn among them.
+        return send(resource, seconds)
+    deadline = time.monotonic() + seconds
+    thread = threading.get_ident()
+    turn = None
+    _asking.add(thread)
+    try:
+        turn = _take_turn(port, deadline)
+        remaining = deadline - time.monotonic()
+        return None if turn is None or remaining < _MIN_REQUEST_SECONDS else send(resource, remaining)
+    finally:
+        if turn is not None:
+            _forget(port, turn)
+            turn.lock.release()
+        _asking.discard(thread)
+
+
+def _take_turn(port: int, deadline: float) -> _Turn | None:
+    mine = _Turn(deadline + _GRACE)
+    while (current := _turns.setdefault(port, mine)) is not mine:
+        until = min(deadline, current.overdue_from)
+        if current.lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            current.lock.release()
+        elif until == deadline:
+            return None
+        else:
+            _forget(port, current)
+    return mine
+
+
+def _forget(port: int, turn: _Turn) -> None:
+    if _turns.get(port) is turn:
+        _turns.pop(port, None)
+
+
+def _after_fork() -> None:
+    # The threads that have their turn are not in the child.
+    _turns.clear()
+    _asking.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

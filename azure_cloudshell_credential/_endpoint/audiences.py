@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""An application ID, a tenant or a user; part of a text, so with ``fullmatch`` or ``sub``."""
+
 
 class Audience:
     """One resource under all the names it goes by.
@@ -24,13 +27,7 @@ class Audience:
 
     __slots__ = ("aliases", "identifiers", "name", "workaround")
 
-    def __init__(
-        self,
-        name: str,
-        *identifiers: str,
-        aliases: tuple[str, ...] = (),
-        workaround: str = "",
-    ) -> None:
+    def __init__(self, name: str, *identifiers: str, aliases: tuple[str, ...] = (), workaround: str = "") -> None:
         self.name = name
         self.identifiers = identifiers
         self.aliases = aliases
@@ -54,12 +51,7 @@ KNOWN: tuple[Audience, ...] = (
         "https://management.core.chinacloudapi.cn/",
     ),
     Audience("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", aliases=("aadgraph",)),
-    Audience(
-        "vault",
-        "https://vault.azure.net",
-        "cfa8b339-82a2-471a-a3c9-0fc0be7a4093",
-        aliases=("keyvault",),
-    ),
+    Audience("vault", "https://vault.azure.net", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", aliases=("keyvault",)),
     Audience("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
     Audience("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
     Audience(
@@ -80,30 +72,18 @@ KNOWN: tuple[Audience, ...] = (
         aliases=("oss-rdbms",),
     ),
     Audience("yammer", "https://www.yammer.com"),
-    Audience(
-        "digitaltwins",
-        "https://digitaltwins.azure.net",
-        "0b07f429-9f4b-4714-9392-cc5e8e80c8b0",
-    ),
+    Audience("digitaltwins", "https://digitaltwins.azure.net", "0b07f429-9f4b-4714-9392-cc5e8e80c8b0"),
     Audience("synapse", "https://dev.azuresynapse.net"),
     Audience("sql", "https://database.windows.net", "022907d3-0f1b-48f7-badc-1ba6abab6d66"),
     Audience("quantum", "https://quantum.microsoft.com"),
     Audience("iothub", "https://iothubs.azure.net"),
-    Audience(
-        "databricks",
-        "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
-        "https://azuredatabricks.net/",
-    ),
+    Audience("databricks", "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "https://azuredatabricks.net/"),
     Audience("iot-dps", "https://azure-devices-provisioning.net"),
     Audience("managedhsm", "https://managedhsm.azure.net"),
     Audience("devops", "499b84ac-1321-427f-aa17-267ca6975798"),
     Audience("adu", "https://api.adu.microsoft.com/"),
     Audience("purview", "https://purview.azure.net/"),
-    Audience(
-        "aks",
-        "6dae42f8-4368-4678-94ff-3960e28e3630",
-        "https://aks-aad-server.azure.com",
-    ),
+    Audience("aks", "6dae42f8-4368-4678-94ff-3960e28e3630", "https://aks-aad-server.azure.com"),
     Audience("ai", "https://ai.azure.com"),
     Audience("appservice", "https://appservice.azure.com"),
     Audience(
@@ -183,7 +163,9 @@ def cloud_named(name: str | None) -> Cloud:
     return _CLOUDS.get((name or "").casefold(), PUBLIC_CLOUD)
 
 
-_APPLICATION_ID = r"(?i:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/.*)?)"
+def is_guid(text: str) -> bool:
+    """Whether a text is an application ID or another GUID."""
+    return GUID.fullmatch(text) is not None
 
 
 def _normal(identifier: str) -> str:
@@ -215,7 +197,7 @@ def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
     named = resource_for(text, cloud)
     if named is not None:
         return named
-    if "://" in text or text.startswith("urn:") or re.fullmatch(_APPLICATION_ID, text):
+    if "://" in text or text.startswith("urn:") or is_guid(text.partition("/")[0]):
         return text
     hint = did_you_mean(text, _BY_NAME) or f" The short names are: {', '.join(audience.name for audience in KNOWN)}."
     raise ValueError(

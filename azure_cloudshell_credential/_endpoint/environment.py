@@ -6,7 +6,10 @@ Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the client
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
@@ -15,7 +18,7 @@ _REQUIREMENT = (
     f"must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x or [::1], so that no token request "
     "leaves this machine."
 )
-_PORTS = 65536
+_AUTHORITY = re.compile(r"(localhost|[0-9.]+|\[::1\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
 """Variables whose value marks a Cloud Shell container."""
@@ -49,28 +52,28 @@ class Endpoint:
 
 def _split(url: str) -> tuple[str, int, str] | None:
     """The host, port and target of a plain ``http`` URL of a loopback host; None for anything else."""
-    scheme, separator, rest = url.partition("://")
-    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-    authority, target = rest[:end], rest[end:]
-    host, colon, port = authority.rpartition(":") if not authority.endswith("]") else (authority, "", "")
-    if not colon:
-        host, port = authority, "80"
-    if not separator or scheme.lower() != "http" or not _is_loopback(host):
+    # urlsplit takes out what is not printable, as browsers do.
+    if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
         return None
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < _PORTS):
+    try:
+        parts = urlsplit(url)
+    except ValueError:
         return None
-    if not target.isascii() or not target.isprintable() or " " in target or "#" in target:
+    authority = _AUTHORITY.fullmatch(parts.netloc)
+    if parts.scheme != "http" or authority is None:
         return None
-    return host.strip("[]"), int(port), target if target.startswith("/") else f"/{target}"
+    host, port = authority[1].strip("[]"), int(authority[2] or 80)
+    if not 0 < port < 65536 or not _is_loopback(host):
+        return None
+    return host, port, f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
 
 
 def _is_loopback(host: str) -> bool:
-    if host.lower() in ("localhost", "[::1]"):
-        return True
-    octets = host.split(".")
-    # Without leading zeros: some resolvers take them for octal numbers.
-    are_plain = all(part.isascii() and part.isdigit() and str(int(part[:4])) == part for part in octets)
-    return len(octets) == 4 and are_plain and octets[0] == "127" and all(int(part) < 256 for part in octets)
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # Leading zeros are among what is refused: some resolvers take such numbers for octal ones.
+        return False
 
 
 class Environment:
@@ -78,22 +81,25 @@ class Environment:
 
     :param endpoint: where to ask for tokens; None outside Cloud Shell.
     :param refusal: why there is no endpoint although the environment names one.
+    :param other_host: the variable that makes MSI_ENDPOINT another service's.
     :param tenant_id: the signed-in tenant (``ACC_TID``).
     :param cloud: the name of the cloud (``ACC_CLOUD``).
     """
 
-    __slots__ = ("cloud", "endpoint", "refusal", "tenant_id")
+    __slots__ = ("cloud", "endpoint", "other_host", "refusal", "tenant_id")
 
     def __init__(
         self,
         endpoint: Endpoint | None,
         *,
         refusal: str | None = None,
+        other_host: str | None = None,
         tenant_id: str | None = None,
         cloud: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.refusal = refusal
+        self.other_host = other_host
         self.tenant_id = tenant_id
         self.cloud = cloud
 
@@ -137,4 +143,5 @@ def read_environment(environ: Mapping[str, str], endpoint: str | None = None) ->
             return Environment(None, refusal=refusal, tenant_id=tenant_id, cloud=cloud)
     if is_marked(environ):
         return Environment(Endpoint(DEFAULT_ENDPOINT), tenant_id=tenant_id, cloud=cloud)
-    return Environment(None, tenant_id=tenant_id, cloud=cloud)
+    others = [name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name) and environ.get("MSI_ENDPOINT")]
+    return Environment(None, other_host=others[0] if others else None, tenant_id=tenant_id, cloud=cloud)

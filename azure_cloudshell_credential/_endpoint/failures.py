@@ -9,12 +9,20 @@ line here, on its way into a failure and not later: nothing that is shown can mo
 from __future__ import annotations
 
 import re
+from binascii import b2a_base64
 
-RETRY_OR_LOGIN = "Try again, or sign in with 'az login'."
+_OWN_SIGN_IN = "even if 'az account show' names a user: that sign-in is Cloud Shell's own"
+SIGN_IN = f"sign in with 'az login' ({_OWN_SIGN_IN})"
+"""For the middle of a sentence. Cloud Shell's az starts signed in, by the same endpoint."""
+
+RETRY_OR_SIGN_IN = f"Try again, or {SIGN_IN}."
 _KEEP_THE_TAB = (
     "Keep the browser tab with Cloud Shell open and active, check that the portal is in the right directory, "
-    "and try again, or sign in with 'az login'."
+    f"and try again, or {SIGN_IN}."
 )
+
+TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
+"""The kinds of failures that say nothing about the next request."""
 
 
 class Failure:
@@ -22,9 +30,10 @@ class Failure:
 
     :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
         ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
-        ``pop``, ``error`` or ``chain``.
-    :param what: what happened, a sentence.
-    :param advice: what to do next, a sentence.
+        ``pop``, ``error``, ``identity`` or ``chain``.
+    :param what: what happened, a sentence without advice.
+    :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
+    :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
     :param resource: the resource requested.
     :param retryable: whether asking again may help.
     :param retry_after: how many seconds the endpoint wants to be left alone.
@@ -32,7 +41,17 @@ class Failure:
     :param attempts: for ``chain``, each credential's name and what it said.
     """
 
-    __slots__ = ("advice", "attempts", "kind", "resource", "retry_after", "retryable", "supported_audiences", "what")
+    __slots__ = (
+        "advice",
+        "attempts",
+        "code",
+        "kind",
+        "resource",
+        "retry_after",
+        "retryable",
+        "supported_audiences",
+        "what",
+    )
 
     def __init__(
         self,
@@ -40,6 +59,7 @@ class Failure:
         what: str,
         advice: str,
         *,
+        code: str = "",
         resource: str = "",
         retryable: bool = False,
         retry_after: float = 0.0,
@@ -49,6 +69,7 @@ class Failure:
         self.kind = kind
         self.what = printable(what)
         self.advice = printable(advice)
+        self.code = code
         self.resource = resource
         self.retryable = retryable
         self.retry_after = retry_after
@@ -64,13 +85,20 @@ class Failure:
         return f"Failure({self.kind!r}, {self.message!r})"
 
 
-def not_in_cloud_shell(refusal: str | None) -> Failure:
-    """No endpoint: the environment does not look like Cloud Shell, or names an endpoint that is not Cloud Shell's."""
+def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Failure:
+    """No endpoint: the environment does not look like Cloud Shell, or names an endpoint that is not Cloud Shell's.
+
+    :param refusal: why the environment's endpoint is not used.
+    :param other_host: the variable that makes the environment's endpoint another service's.
+    """
     if refusal:
         return Failure("not_cloud_shell", refusal, "Unset or correct it, or sign in with 'az login'.")
+    reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
+    if other_host:
+        reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
     return Failure(
         "not_cloud_shell",
-        "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set.",
+        f"This is not Azure Cloud Shell: {reason}.",
         "Sign in with 'az login', or run this in Cloud Shell.",
     )
 
@@ -90,7 +118,7 @@ def unreachable(resource: str, reason: str) -> Failure:
     return Failure(
         "refused",
         f"The token request for {resource} failed: {reason}.",
-        "Restart Cloud Shell, or sign in with 'az login'.",
+        f"Restart Cloud Shell, or {SIGN_IN}.",
         resource=resource,
     )
 
@@ -101,7 +129,7 @@ def busy(resource: str, seconds: float) -> Failure:
         "busy",
         f"The token request for {resource} was not sent: its deadline of {count(seconds, 'second')} was exceeded while "
         "waiting for this process's other token requests. They are sent one at a time.",
-        RETRY_OR_LOGIN,
+        RETRY_OR_SIGN_IN,
         resource=resource,
     )
 
@@ -139,12 +167,13 @@ def circuit_open(resource: str, ago: float, rest: float) -> Failure:
     )
 
 
-def portal_timeout(resource: str, said: str, *, retry_after: float = 0.0) -> Failure:
+def portal_timeout(resource: str, code: str, said: str, *, retry_after: float = 0.0) -> Failure:
     """The endpoint answered, but the browser behind it did not."""
     return Failure(
         "portal",
         f"Cloud Shell did not get a token for {resource} from the Azure portal in your browser: {said}",
         _KEEP_THE_TAB,
+        code=code,
         resource=resource,
         retryable=True,
         retry_after=retry_after,
@@ -157,30 +186,36 @@ def audience_not_supported(resource: str, supported: tuple[str, ...]) -> Failure
     return Failure(
         "audience",
         f"Cloud Shell does not issue tokens for {resource} (AudienceNotSupported).{listing}",
-        "Sign in with 'az login': DefaultCloudShellCredential, or a chain with AzureCliCredential behind this "
-        "credential, then uses that sign-in. For a program you cannot change, put 'azure-cloudshell run --' before it.",
+        f"Sign in with 'az login' ({_OWN_SIGN_IN} and is refused the same resources). DefaultCloudShellCredential, or "
+        "a chain with AzureCliCredential behind this credential, then uses that sign-in. For a program you cannot "
+        "change, put 'azure-cloudshell run --' before it.",
+        code="AudienceNotSupported",
         resource=resource,
         supported_audiences=supported,
     )
 
 
-def entra_refused(resource: str, said: str, advice: str, *, retryable: bool = False) -> Failure:
-    """Microsoft Entra ID itself refused: ``_entra`` knows the advice for each of its codes."""
+def entra_refused(resource: str, code: str, said: str) -> Failure:
+    """Microsoft Entra ID itself refused. Nobody has reported which of its errors come through the endpoint."""
     return Failure(
         "entra",
         f"Microsoft Entra ID did not issue a token for {resource}: {said}",
-        advice,
+        "Sign in again: either reload the portal and restart Cloud Shell, or run 'az login'. If that is refused too, "
+        "ask your administrator.",
+        code=code,
         resource=resource,
-        retryable=retryable,
     )
 
 
-def endpoint_error(resource: str, status: int, said: str, *, retryable: bool, retry_after: float = 0.0) -> Failure:
+def endpoint_error(
+    resource: str, status: int, said: str, *, code: str = "", retryable: bool, retry_after: float = 0.0
+) -> Failure:
     """Any other error status."""
     return Failure(
         "endpoint",
         f"The Cloud Shell token endpoint answered {status} when asked for a token for {resource}: {said}",
-        RETRY_OR_LOGIN,
+        RETRY_OR_SIGN_IN,
+        code=code,
         resource=resource,
         retryable=retryable,
         retry_after=retry_after,
@@ -193,18 +228,45 @@ def redirected(resource: str, status: int) -> Failure:
         "endpoint",
         f"The Cloud Shell token endpoint answered {status}, a redirect, when asked for a token for {resource}; "
         "redirects are never followed.",
-        "Check that MSI_ENDPOINT is Cloud Shell's own, or sign in with 'az login'.",
+        f"Check that MSI_ENDPOINT is Cloud Shell's own, or {SIGN_IN}.",
         resource=resource,
     )
 
 
-def unusable_reply(resource: str, reason: str) -> Failure:
+def unusable_reply(resource: str, reason: str, advice: str = RETRY_OR_SIGN_IN) -> Failure:
     """A reply without a usable token; the reason never quotes it."""
     return Failure(
         "reply",
         f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}.",
-        RETRY_OR_LOGIN,
+        advice,
         resource=resource,
+    )
+
+
+def expired_by_our_clock(resource: str, by_clock: int, stated: int) -> Failure:
+    """A token that has expired by this machine's clock, and has not by the endpoint's.
+
+    :param by_clock: the seconds since it expired by this machine's clock.
+    :param stated: the seconds that it lives by the endpoint's word.
+    """
+    return unusable_reply(
+        resource,
+        f"it holds a token that has already expired, {_duration(by_clock)} ago by the clock of this machine, while the "
+        f"endpoint says that it lives for {_duration(stated)}",
+        f"Check the clock of this machine: it may be {_duration(by_clock + stated)} ahead. If it is right, try again, "
+        f"or {SIGN_IN}.",
+    )
+
+
+def clock_is_behind(resource: str, by_clock: int, stated: int) -> str:
+    """The line for the log where a token lives longer by this machine's clock than the endpoint says.
+
+    :param by_clock: the seconds that it lives by this machine's clock.
+    :param stated: the seconds that it lives by the endpoint's word, which are counted from now.
+    """
+    return (
+        f"The clock of this machine seems to be {_duration(by_clock - stated)} behind: by it, the token for {resource} "
+        f"lives for another {_duration(by_clock)}; the endpoint says {_duration(stated)}, which counts."
     )
 
 
@@ -213,7 +275,7 @@ def wrong_resource(resource: str, received: str) -> Failure:
     return Failure(
         "wrong_resource",
         f"The Cloud Shell token endpoint answered a request for {resource} with a token for {quoted(received, 200)}.",
-        RETRY_OR_LOGIN,
+        RETRY_OR_SIGN_IN,
         resource=resource,
         retryable=True,
     )
@@ -221,25 +283,28 @@ def wrong_resource(resource: str, received: str) -> Failure:
 
 def claims_not_supported(resource: str, claims: str) -> Failure:
     """A claims challenge: the endpoint has no parameter for it."""
-    from base64 import b64encode
-
-    # az takes the challenge the way services send it, base64-encoded.
-    encoded = b64encode(claims.encode()).decode()
     return Failure(
         "claims",
         f"Cloud Shell cannot satisfy the claims challenge for {resource}: the endpoint does not accept claims.",
-        f"Run az login --claims-challenge {encoded}",
+        claims_advice(claims),
         resource=resource,
     )
 
 
+def claims_advice(claims: str, tenant_id: str | None = None) -> str:
+    """The command that satisfies a claims challenge, ready to paste."""
+    # az takes the challenge the way services send it, base64-encoded.
+    encoded = b2a_base64(claims.encode(), newline=False).decode()
+    return f"Run az login --claims-challenge {encoded}" + (f" --tenant {tenant_id}" if tenant_id else "")
+
+
 def other_tenant(resource: str, requested: str, actual: str | None) -> Failure:
     """A tenant other than the one the user is signed in to."""
-    signed_in = f"only {quoted(actual, 100)}" if actual else "an unknown tenant (the token has no tid claim)"
+    signed_in = f"tenant {quoted(actual, 100)} only" if actual else "an unknown tenant (the token has no tid claim)"
     return Failure(
         "tenant",
         f"A token for {resource} in tenant {requested} was requested, but Cloud Shell is signed in to {signed_in}.",
-        f"Switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}",
+        f"Either switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}",
         resource=resource,
     )
 
@@ -264,10 +329,43 @@ def broken_off(resource: str, error: str) -> Failure:
     )
 
 
-def nobody_has_a_token(scope: str, attempts: tuple[tuple[str, str], ...]) -> Failure:
+def not_run(resource: str) -> Failure:
+    """The thread of the acquisition did not get to run."""
+    return Failure(
+        "busy",
+        f"The token request for {resource} was not sent: its thread has not been run.",
+        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start.",
+        resource=resource,
+    )
+
+
+def refused_token_again(resource: str, claims: str) -> Failure:
+    """The answer to a claims challenge was the token that the service had refused."""
+    return Failure(
+        "claims",
+        f"The service refused the token for {resource} with a claims challenge, and there is no other token for it.",
+        claims_advice(claims),
+        resource=resource,
+    )
+
+
+def another_identity(resource: str, failure: Failure, mine: str, other: str) -> Failure:
+    """Cloud Shell has answered before and fails now, and another credential's token is another user's."""
+    return Failure(
+        "identity",
+        f"{failure.what} Another credential has a token for {resource}, but as {other}, and so far this program has "
+        f"run as {mine}.",
+        f"Either try again, or use that credential alone to run as {other}.",
+        resource=resource,
+        code=failure.code,
+    )
+
+
+def nobody_has_a_token(resource: str, attempts: tuple[tuple[str, str], ...], advice: str, code: str = "") -> Failure:
     """The whole chain was tried; said once, in one paragraph."""
     said = " ".join(f"{name}: {sentence(text)}" for name, text in attempts)
-    return Failure("chain", f"No credential has a token for {scope}. {said}", "", resource=scope, attempts=attempts)
+    what = f"No credential has a token for {resource}. {said}".rstrip()
+    return Failure("chain", what, advice, resource=resource, attempts=attempts, code=code)
 
 
 def count(number: float, unit: str) -> str:
@@ -276,8 +374,28 @@ def count(number: float, unit: str) -> str:
     return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
 
 
-# A pattern, compiled when there is something to redact: compiling costs the command line a millisecond.
-_TOKEN_LIKE = r"(?a:eyJ[\w-]*(?:\.[\w-]*){0,4}|[\w+=~-]{48,})"  # noqa: S105 - a pattern
+def elapsed(seconds: float) -> str:
+    """How long something took."""
+    return count(seconds, "second") if seconds >= 1 else "under a second"
+
+
+def _duration(seconds: int) -> str:
+    """So many seconds, in minutes or hours."""
+    minutes = round(seconds / 60)
+    return count(minutes, "minute") if minutes < 120 else count(seconds / 3600, "hour")
+
+
+# What looks like a token: a JWT, base64 longer than any name in Azure, or a shorter piece of it that is a word of its
+# own. Not the label of a host name nor the segment of a path, and not the challenge in a command to paste.
+_TOKEN_LIKE = re.compile(
+    r"""
+    (?P<command>--claims-challenge\ ["']?[\w+/=-]+(?![\w+/=.-]))
+    | (?<![\w-])eyJ[\w-]*\.[\w-]+(?:\.[\w-]*){0,3}
+    | [\w+=~-]{128,}
+    | (?<![\w+/=~.-])[\w+=~-][\w+/=~-]{47,}(?![\w+/=~-]|\.\w)
+    """,
+    re.ASCII | re.VERBOSE,
+)
 
 
 def printable(text: str) -> str:
@@ -289,7 +407,7 @@ def printable(text: str) -> str:
 
 def redacted(text: str) -> str:
     """The text without anything that looks like a token."""
-    return re.sub(_TOKEN_LIKE, "[redacted]", text)
+    return _TOKEN_LIKE.sub(lambda match: match["command"] or "[redacted]", text)
 
 
 def quoted(text: str, limit: int = 400) -> str:

@@ -7,19 +7,16 @@ or a ``Failure`` out.
 
 from __future__ import annotations
 
-import json
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
+from time import time
+from urllib.parse import quote
 
-from . import audiences, entra, failures
+from . import audiences, failures
 from .failures import Failure
-
-# typing's own would cost the command line its import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from .untrusted_json import read_json
 
 HEADERS: Mapping[str, str] = {
     "Metadata": "true",
@@ -33,17 +30,22 @@ HEADERS: Mapping[str, str] = {
 HALF_LIFE_FROM = 7200
 """Tokens that live this many seconds or longer are refreshed at half their life, as azure-identity does."""
 
-_MAX_LIFETIME = 366 * 24 * 3600
-"""An expiry further ahead than this is nonsense: a time in milliseconds, most likely."""
+CLOCK_TOLERANCE = 300
+"""Seconds by which ``expires_on`` and ``expires_in`` may differ before it is put down to this machine's clock."""
 
-# Patterns, compiled where they are needed: compiling all of them would cost the command line milliseconds.
-_SCOPE = r"[^\s\x00-\x1f\x7f-\x9f]+"
+_MAX_LIFETIME = 366 * 24 * 3600
+"""An expiry of Cloud Shell's further ahead than this is nonsense: a time in milliseconds, most likely."""
+
+_YEAR_10000 = 253_402_300_800
+"""Unix time that no calendar has a date for."""
+
+_SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 # Graph's permissions: Resource.Operation, Resource.Operation.Constraint.
-_PERMISSION = r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3}"
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_PERMISSION = re.compile(r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3}")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_ENTRA = re.compile(r"AADSTS[0-9]|interaction_required")
 _RETRYABLE_STATUSES = (400, 429)
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _MAX_MESSAGE = 16_000
 """How much of an error's text is looked at. The longest known, with 25 audiences, has less than 1,000 characters."""
@@ -84,28 +86,56 @@ class NoReply:
 class Token:
     """An access token. Its repr does not show it.
 
-    :param value: the token itself.
+    :param value: the token itself. Who and what it is for is read from its claims, which nobody has verified.
     :param expires_on: when it expires, in Unix time.
     :param refresh_on: when to ask for a new one, in Unix time; None leaves it to the last minutes.
-    :param tenant_id: the tenant it was issued by, None if the token does not say.
     :param token_type: how it is presented to a service.
+    :param warning: what the log is to say about it.
     """
 
-    __slots__ = ("expires_on", "refresh_on", "tenant_id", "token_type", "value")
+    __slots__ = (
+        "audience",
+        "expires_on",
+        "object_id",
+        "refresh_on",
+        "tenant_id",
+        "token_type",
+        "user",
+        "value",
+        "warning",
+    )
 
     def __init__(
         self,
         value: str,
         expires_on: int,
         refresh_on: int | None = None,
-        tenant_id: str | None = None,
         token_type: str = "Bearer",  # noqa: S107 - the kind of token, not one
+        warning: str = "",
     ) -> None:
         self.value = value
         self.expires_on = expires_on
         self.refresh_on = refresh_on
-        self.tenant_id = tenant_id
         self.token_type = token_type
+        self.warning = warning
+        claims = claims_of(value)
+        self.audience = _text_in(claims, "aud")
+        self.tenant_id = _text_in(claims, "tid")
+        self.object_id = _text_in(claims, "oid")
+        self.user = user_in(claims)
+
+    @property
+    def identity(self) -> tuple[str, str] | None:
+        """Whose token it is: its ``tid`` and ``oid``; None where it does not say, as an opaque token."""
+        if self.tenant_id is None or self.object_id is None:
+            return None
+        return self.tenant_id.casefold(), self.object_id.casefold()
+
+    @property
+    def who(self) -> str:
+        """Whose token it is, for a message."""
+        user = self.user or (f"object {failures.quoted(self.object_id, 100)}" if self.object_id else "an unnamed user")
+        return f"{user} in tenant {failures.quoted(self.tenant_id, 100)}" if self.tenant_id else user
 
     def __repr__(self) -> str:
         return f"Token(expires_on={self.expires_on}, tenant_id={self.tenant_id!r})"
@@ -116,20 +146,26 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
 
     ``/.default`` is stripped and nothing else of the URI touched, so that ``https://management.azure.com//.default``
     asks for ``https://management.azure.com/``. A delegated scope (``https://graph.microsoft.com/User.Read``) asks
-    for its resource. A bare resource, a URI or an application id, passes through.
+    for its resource. A bare resource, a URI or an application id, passes through, and so does a bare permission.
 
-    :raises ValueError: unless there is exactly one scope, a non-empty string without white space.
+    :raises ValueError: unless there is exactly one scope, and it is one.
     """
     if len(scopes) != 1:
         raise ValueError("Cloud Shell issues a token for exactly one scope per request.")
     scope = scopes[0]
-    if not isinstance(scope, str) or not re.fullmatch(_SCOPE, scope):
+    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise ValueError("A scope must be a non-empty string without white space or control characters.")
+    resource = _resource_of(scope)
+    if not resource:
+        raise ValueError("The scope '/.default' names no resource.")
+    if not (_URI.fullmatch(resource) or audiences.is_guid(resource) or is_bare_permission(resource)):
+        raise ValueError(_no_scope(scope, resource))
+    return resource
+
+
+def _resource_of(scope: str) -> str:
     if scope.endswith("/.default"):
-        resource = scope.removesuffix("/.default")
-        if not resource:
-            raise ValueError("The scope '/.default' names no resource.")
-        return resource
+        return scope.removesuffix("/.default")
     if audiences.lookup(scope) is not None:
         return scope
     # The slashes of "https://" separate nothing: only one after them separates a permission from its resource.
@@ -139,16 +175,28 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
     return scope[:slash] if has_permission else scope
 
 
+def _no_scope(scope: str, name: str) -> str:
+    """What to say of a name where a scope belongs: a short name, or a resource without its scheme."""
+    uri = f"https://{name}"
+    meant = audiences.resource_for(name) or (uri if audiences.lookup(uri) is not None else None)
+    # Somebody may have passed a token.
+    shown = f"'{failures.quoted(scope, 100)}' is not a scope"
+    if meant is not None:
+        return f"{shown}: use {meant.rstrip('/')}/.default"
+    return (
+        f"{shown}. A scope is a resource's URI or application ID followed by /.default, such as "
+        "https://vault.azure.net/.default"
+    )
+
+
 def is_bare_permission(scope: str) -> bool:
     """Whether a scope is a permission without a resource, such as ``User.Read``."""
-    return re.fullmatch(_PERMISSION, scope) is not None
+    return _PERMISSION.fullmatch(scope) is not None
 
 
 def form(resource: str) -> bytes:
     """The body of the request, URL-encoded."""
-    # urllib.parse would take the command line longer to import.
-    encoded = (chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in resource.encode())
-    return ("resource=" + "".join(encoded)).encode()
+    return f"resource={quote(resource, safe='')}".encode()
 
 
 def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
@@ -176,28 +224,25 @@ def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
     return _read_token(resource, content, now)
 
 
-def _parse(reply: Reply) -> tuple[dict[str, Any] | None, str]:
+def _parse(reply: Reply) -> tuple[dict[str, object] | None, str]:
     """The JSON object in the body, or None and what is there instead. Content-Type is ignored."""
     if reply.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         return None, "it is compressed, which was not asked for"
     if not reply.body.strip():
         return None, "it is empty"
-    try:
-        # Not by the codec "utf-8-sig": looking that up imports a module, in the thread of an acquisition, and a process
-        # that forks meanwhile leaves the child with an import lock that nobody will release.
-        content = json.loads(reply.body.removeprefix(_BYTE_ORDER_MARK).decode())
-    except (ValueError, RecursionError):
+    content = read_json(reply.body)
+    if content is None:
         return None, f"its {len(reply.body)} bytes are not JSON"
     if not isinstance(content, dict):
         return None, f"it is a JSON {type(content).__name__}, not an object"
     return content, ""
 
 
-def _error_in(content: dict[str, Any]) -> tuple[str, str]:
+def _error_in(content: Mapping[str, object]) -> tuple[str, str]:
     """The code and message of an error, nested as the endpoint sends it or flat as OAuth does, without any token."""
     error = content.get("error")
     if isinstance(error, dict):
-        fields = {**content, **error}
+        fields: Mapping[str, object] = {**content, **error}
         code, message = error.get("code"), error.get("message")
     else:
         fields = content
@@ -230,13 +275,14 @@ def _classify_error(resource: str, reply: Reply, code: str, message: str, now: f
         supported = [failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
         return failures.audience_not_supported(resource, tuple(supported))
     said = failures.sentence(failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
-    if (advised := entra.advise(f"{code} {message}")) is not None:
-        retryable, advice = advised
-        return failures.entra_refused(resource, said, advice, retryable=retryable)
+    code = failures.quoted(code, 100)
+    if _ENTRA.search(f"{code} {message}"):
+        return failures.entra_refused(resource, code, said)
+    retry_after = _retry_after(reply, now)
     if message.startswith("Timeout waiting for token from portal"):
-        return failures.portal_timeout(resource, said, retry_after=_retry_after(reply, now))
+        return failures.portal_timeout(resource, code, said, retry_after=retry_after)
     return failures.endpoint_error(
-        resource, reply.status, said, retryable=_is_retryable(reply.status), retry_after=_retry_after(reply, now)
+        resource, reply.status, said, code=code, retryable=_is_retryable(reply.status), retry_after=retry_after
     )
 
 
@@ -247,7 +293,7 @@ def _is_retryable(status: int) -> bool:
 def _retry_after(reply: Reply, now: float) -> float:
     """The seconds that ``Retry-After`` asks for, 0 without a usable one."""
     value = reply.headers.get("retry-after", "").strip()
-    if re.fullmatch(_NUMBER, value):
+    if _NUMBER.fullmatch(value):
         return float(value)
     if not value:
         return 0.0
@@ -259,57 +305,92 @@ def _retry_after(reply: Reply, now: float) -> float:
         return 0.0
 
 
-def _read_token(resource: str, content: dict[str, Any], now: float) -> Token | Failure:
-    value = content.get("access_token")
-    if not isinstance(value, str) or not value:
-        return failures.unusable_reply(resource, "it holds no access token")
-    if not (value.isascii() and value.isprintable() and " " not in value):
-        return failures.unusable_reply(resource, "its access token is not printable ASCII")
-    token_type = content.get("token_type", "Bearer")
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        return failures.unusable_reply(resource, "its token is not a bearer token")
-    expires_on = _expiry(content, now)
-    if expires_on is None:
+def _read_token(resource: str, content: Mapping[str, object], now: float) -> Token | Failure:
+    expires_on = _seconds(content.get("expires_on"))
+    expires_in = _seconds(content.get("expires_in"))
+    # A reply in which either is malformed is not believed at all.
+    if _MALFORMED in (expires_on, expires_in) or (expires_on is None and expires_in is None):
         return failures.unusable_reply(resource, "it does not say when the token expires")
-    if expires_on > now + _MAX_LIFETIME:
+    moment = int(now)
+    stated = moment + (expires_in or 0) if expires_on is None else expires_on
+    if stated > now + _MAX_LIFETIME:
         return failures.unusable_reply(resource, "its token expires more than a year ahead")
-    if expires_on <= int(now):
-        return failures.unusable_reply(resource, "its token has already expired")
-    claims = claims_of(value)
-    received = claims.get("aud")
-    if isinstance(received, str) and audiences.are_different(resource, received):
-        return failures.wrong_resource(resource, received)
-    tenant_id = claims.get("tid")
-    return Token(
-        value,
-        expires_on,
-        _refresh_time(content, expires_on, int(now)),
-        tenant_id if isinstance(tenant_id, str) and tenant_id else None,
-    )
+    life, warning = stated - moment, ""
+    # An expires_in of 0 beside an expires_on says nothing. One that is larger than what is left is either the whole
+    # life of a token that the endpoint had in its cache, or the clock of this machine is ahead: they cannot be told
+    # apart, and the clock is named only if the token is of no use.
+    if expires_in:
+        if life <= 0 and expires_in - life > CLOCK_TOLERANCE:
+            return failures.expired_by_our_clock(resource, -life, expires_in)
+        if life - expires_in > CLOCK_TOLERANCE:
+            warning = failures.clock_is_behind(resource, life, expires_in)
+            stated = moment + expires_in
+    if str(content.get("token_type", "Bearer")).lower() != "bearer":
+        return failures.unusable_reply(resource, "its token is not a bearer token")
+    token = checked_token(content.get("access_token"), stated, _refresh_time(content, stated, moment), now=now)
+    if isinstance(token, str):
+        return failures.unusable_reply(resource, f"it holds {token}")
+    if token.audience is not None and audiences.are_different(resource, token.audience):
+        return failures.wrong_resource(resource, token.audience)
+    token.warning = warning
+    return token
 
 
-def _expiry(content: dict[str, Any], now: float) -> int | None:
-    """When the token expires, in Unix time: ``expires_on``, else ``expires_in``, each a number or a string.
+def checked_token(
+    value: object,
+    expires_on: object,
+    refresh_on: object = None,
+    token_type: object = "Bearer",  # noqa: S107 - the kind of token, not one
+    *,
+    now: float | None = None,
+) -> Token | str:
+    """What a credential has returned, checked: its token in one line, its expiry in whole seconds.
 
-    A reply in which either is malformed is not believed at all. Where both are well formed ``expires_on`` decides: a
-    cached token's ``expires_in`` may still be its whole life.
+    :param value: the token.
+    :param expires_on: when it expires, in Unix time. A fraction of a second is dropped.
+    :param refresh_on: when to ask for a new one, in Unix time; anything else than a time is dropped.
+    :param token_type: how it is presented to a service.
+    :param now: in Unix time; the present by default.
+    :return: the token; or what there is instead, as in "it returned no access token".
     """
-    expires_on, on_is_sound = _seconds(content, "expires_on")
-    expires_in, in_is_sound = _seconds(content, "expires_in")
-    if not on_is_sound or not in_is_sound:
+    if not isinstance(value, str) or not value:
+        return "no access token"
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        return "an access token that is not printable ASCII"
+    expiry = _whole_seconds(expires_on)
+    if expiry is None or expiry >= _YEAR_10000:
+        return "a token whose expiry is not a time in seconds"
+    if expiry <= int(time() if now is None else now):
+        return "a token that has already expired"
+    kind = token_type if isinstance(token_type, str) and token_type.isalnum() else "Bearer"
+    return Token(value, expiry, _whole_seconds(refresh_on), kind)
+
+
+def _whole_seconds(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if expires_on is not None:
-        return expires_on
-    return None if expires_in is None else int(now) + expires_in
+    return int(value) if 0 <= value < float("inf") else None
 
 
-def _refresh_time(content: dict[str, Any], expires_on: int, now: int) -> int | None:
+_MALFORMED = -1
+
+
+def _seconds(value: object) -> int | None:
+    """A number or a string of it as whole seconds; None where there is none; ``_MALFORMED`` for anything else."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(float(value))
+    whole = _whole_seconds(value)
+    return _MALFORMED if whole is None else whole
+
+
+def _refresh_time(content: Mapping[str, object], expires_on: int, now: int) -> int | None:
     """When to ask for a new token, in Unix time: what the reply says, else half life for long-lived tokens.
 
     As azure-identity computes it, which reads ``refresh_in``.
     """
-    refresh_on, _ = _seconds(content, "refresh_on")
-    refresh_in, _ = _seconds(content, "refresh_in")
+    refresh_on, refresh_in = _seconds(content.get("refresh_on")), _seconds(content.get("refresh_in"))
     if refresh_on is None and refresh_in is not None:
         refresh_on = now + refresh_in
     if refresh_on is not None and now < refresh_on < expires_on:
@@ -318,47 +399,37 @@ def _refresh_time(content: dict[str, Any], expires_on: int, now: int) -> int | N
     return now + life // 2 if life >= HALF_LIFE_FROM else None
 
 
-def _seconds(content: dict[str, Any], name: str) -> tuple[int | None, bool]:
-    """A field as whole seconds, None where there is none; and False if it holds anything else than seconds."""
-    value = content.get(name)
-    if value is None or value == "":
-        return None, True
-    if isinstance(value, str) and re.fullmatch(_NUMBER, value):
-        return int(float(value)), True
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return int(value), True
-    return None, False
-
-
-def claims_of(token: str) -> dict[str, Any]:
+def claims_of(token: str) -> dict[str, object]:
     """The claims in a token, not verified; empty when it is not a JWT.
 
     The endpoint's tokens are opaque to their bearer by contract; this serves to name the user and to notice a
-    token for another resource or tenant, never to decide whether it is valid.
+    token for another resource, tenant or user, never to decide whether it is valid.
     """
     parts = token.split(".")
     if len(parts) < 2:
         return {}
     try:
-        payload = a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "==")
-        claims = json.loads(payload.decode("utf-8"))
-    except (Base64Error, ValueError, RecursionError):
+        claims = read_json(a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "=="))
+    except (Base64Error, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}
 
 
-def shown_claim(claims: Mapping[str, Any], *names: str) -> str | None:
+def _text_in(claims: Mapping[str, object], *names: str) -> str | None:
+    """The first of some claims that the token has."""
+    values = (claims.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def shown_claim(claims: Mapping[str, object], *names: str) -> str | None:
     """The first of some claims that the token has, fit to be shown: nobody has verified what it holds."""
-    for name in names:
-        value = claims.get(name)
-        if isinstance(value, str) and value:
-            return failures.quoted(value, 200)
-    return None
+    value = _text_in(claims, *names)
+    return None if value is None else failures.quoted(value, 200)
 
 
-def user_in(claims: Mapping[str, Any]) -> str | None:
+def user_in(claims: Mapping[str, object]) -> str | None:
     """The user that a token's claims name, None if they name nobody."""
-    return shown_claim(claims, "upn", "unique_name")
+    return shown_claim(claims, "upn", "unique_name", "preferred_username")
 
 
 def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_to: str | None) -> Failure | None:

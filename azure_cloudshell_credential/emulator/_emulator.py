@@ -19,12 +19,11 @@ from threading import Lock
 from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
-from .._azure.credential import read_environment_again
+from .._azure.sources import forget_all_tokens, reset_all
 from .._endpoint import audiences, failures, services
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
 from .._serving.token_protocols import APP_SERVICE_PATH, IMDS_PATH, AppServiceProtocol, ImdsProtocol, TokenProtocol
-from .._tokens import cache
 from . import _azure_cli, _tokens, _variables, assumptions
 from ._cloud_shell import AssumedProtocol
 from ._identity import MARK, Identity
@@ -166,7 +165,7 @@ class CloudShellEmulator(Served):
             self._failing: ScriptedReply | None = None
             self._cache: dict[str, _Issued] = {}
             self._revoked_before = 0
-        _reset_caches()
+        reset_all()
 
     def _drain(self) -> None:
         """Wait until nobody waits for an answer of before: an acquisition that goes on would be the next test's."""
@@ -221,13 +220,13 @@ class CloudShellEmulator(Served):
         try:
             with _variables.changed({**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment}):
                 self._times_entered += 1
-                read_environment_again()
+                reset_all()
                 try:
                     yield
                 finally:
                     self._times_entered -= 1
         finally:
-            read_environment_again()
+            reset_all()
 
     @property
     def openid_configuration_url(self) -> str:
@@ -269,8 +268,6 @@ class CloudShellEmulator(Served):
         with self._mutex:
             if self.audiences is not None:
                 self.audiences.extend(allowed)
-        # The credentials of this process need not wait until they would ask again by themselves.
-        cache.forget_all_refusals()
 
     def az_login(self, *, user: str | None = None, tenant: str | None = None, seconds: float = 0.0) -> None:
         """Sign somebody in to the az that the fixtures and ``emulate --az-login`` put on PATH.
@@ -334,7 +331,7 @@ class CloudShellEmulator(Served):
     def expire_tokens(self) -> None:
         """As ``revoke_tokens``, and let the credentials of this process notice: they ask for new tokens."""
         self.revoke_tokens()
-        cache.forget_all_tokens()
+        forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token with these claims is past its life."""
@@ -474,8 +471,3 @@ def identifiers_of(name: str) -> tuple[str, ...]:
         hint = audiences.did_you_mean(name, names) or f" Give a URI, an id or one of: {', '.join(sorted(names))}."
         raise ValueError(f"{name!r} is not an audience.{hint}")
     return (resource,)
-
-
-def _reset_caches() -> None:
-    cache.forget_all_tokens()
-    cache.forget_all_refusals()
