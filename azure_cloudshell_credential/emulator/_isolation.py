@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from .._serving.proxies import without_proxy
+from .._tokens.in_flight import THREAD_NAME
 from ._azure_cli import SUBSCRIPTION_ID
 from ._emulator import CloudShellEmulator
 
@@ -16,6 +19,8 @@ _OF_THE_DEVELOPER = (
     "AZURE_TOKEN_CREDENTIALS",
 )
 """Variables that would have a test depend on the machine it runs on."""
+
+_SECONDS = 10.0
 
 
 @contextmanager
@@ -39,6 +44,18 @@ def isolated(shell: CloudShellEmulator, *programs: str) -> Iterator[None]:
                 **without_proxy(os.environ),
             }
             with shell.as_environment(changes):
-                yield
+                try:
+                    yield
+                finally:
+                    shell.reset()
+                    _wait_for_acquisitions()
     finally:
         shell.reset()
+
+
+def _wait_for_acquisitions() -> None:
+    """Let what a test has left in flight end here: a chain that goes on would come to the developer's own az."""
+    deadline = monotonic() + _SECONDS
+    for thread in threading.enumerate():
+        if thread.name == THREAD_NAME:
+            thread.join(max(0.0, deadline - monotonic()))
