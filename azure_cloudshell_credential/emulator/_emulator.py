@@ -210,13 +210,16 @@ class CloudShellEmulator(Served):
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"{self.origin}{_NO_IMDS_PREFIX}"}
 
     @contextmanager
-    def as_environment(self) -> Iterator[None]:
+    def as_environment(self, more: Mapping[str, str | None] | None = None) -> Iterator[None]:
         """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards.
 
         Credentials that were made before, without an endpoint of their own, are led to it too.
+
+        :param more: further variables; None removes one.
         """
         try:
-            with _variables.changed({**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment}):
+            variables = {**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment, **(more or {})}
+            with _variables.changed(variables):
                 self._times_entered += 1
                 reset_all()
                 try:
