@@ -62,5 +62,14 @@ def test_what_it_lacks_it_says_how_to_get(pyz: Path, words: str) -> None:
     done = run(pyz, *words.split())
     assert done.returncode == 1
     assert done.stderr.startswith("azure-cloudshell: ")
-    assert "pip install" in done.stderr
+    # By the names of packages, and not of modules.
+    assert "azure." not in done.stderr
+    extra = "[demo]" if words.startswith(("emulate", "demo")) else ""
+    assert done.stderr.replace("'", "").endswith(f"pip install azure-cloudshell-credential{extra}\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["help", "help token", "run --help", "doctor --help", "version"])
+def test_it_explains_itself(pyz: Path, words: str) -> None:
+    done = run(pyz, *words.split())
+    assert (done.returncode, done.stderr) == (0, "")
