@@ -1,16 +1,18 @@
 # Needs Python 3.10 or later with pip, and nothing else: each target installs what it uses into .venv.
+# LOCKED=1 installs the versions in .ci/requirements.txt, whose hashes pip checks. Without it, the newest that fit.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
+SECONDS ?= 600
 
-# An environment names its folder in many places.
+# An environment names its folder in many places: it is made anew when the checkout has moved.
 ifneq ($(wildcard .venv/.pip),)
-ifneq ($(shell cat .venv/.pip),$(shell pwd))
-$(info The checkout has moved: making its environments anew.)
-$(shell rm -rf .venv .az)
+ifneq ($(shell cat .venv/.pip),$(CURDIR))
+MOVED := moved
 endif
 endif
 
-.PHONY: help demo test node az coverage faults soak fuzz bench audit lint pictures wheel docs generated zipapp lowest clean
+.PHONY: help demo test lint docs bench soak faults clients wheel generated clean moved
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,107 +20,75 @@ help: ## List the targets.
 demo: .venv/.demo ## Run the main job: list virtual machines; elsewhere, those of a made-up company.
 	@$(BIN)/azure-cloudshell demo
 
-test: .venv/.test ## Run the tests.
-	$(BIN)/python -m pytest
+test: .venv/.test ## Run the tests, about a minute. With the slow ones, two to three: make test ALL=1
+	$(BIN)/python -m pytest --quiet -n 4 $(if $(ALL),,-m "not slow")
 
-node: .node/.installed ## Install what the tests with clients and services from npm need; make test then runs them.
+lint: .venv/.test ## Check format, style, types and workflows.
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright tests/typing_assignments.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes azure_cloudshell_credential --ignoreexternal
+	$(BIN)/zizmor --offline --quiet .
 
-az: .venv/.test .az/.installed ## Run the tests that need the Azure CLI, which this installs.
-	$(BIN)/python -m pytest tests/test_azure_cli.py
-
-coverage: .venv/.test ## Run the tests and show which lines and branches they reach.
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --quiet
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
-
-faults: .venv/.test ## Run the whole fault matrix.
-	$(BIN)/python -W error -m tests.fault_matrix
-	$(BIN)/python -m tests.test_exchange_oracle 600000
-
-SECONDS ?= 600
-soak: .venv/.test ## Callers of every kind, who go away at random, for SECONDS.
-	$(BIN)/python -m tests.soak --seconds $(SECONDS)
-
-fuzz: .venv/.test ## Fuzz what reads the endpoint's bytes for SECONDS, with atheris.
-	$(BIN)/pip install --quiet atheris
-	$(BIN)/python tests/fuzz/fuzz_reply.py -max_total_time=$(SECONDS) -dict=tests/fuzz/dictionary $$(mktemp -d) tests/fuzz/corpus
+docs: .venv/.docs ## Build the documentation with its API reference into site/.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/.test ## Measure ratios side by side; writes benchmarks/results.txt and chart.svg.
 	PATH="$$PATH:$(CURDIR)/.az/bin" $(BIN)/python -m benchmarks
 
-audit: .venv/.test ## Look for insecure code, and for known vulnerabilities in what the package depends on.
-	$(BIN)/bandit --quiet --recursive azure_cloudshell_credential --configfile pyproject.toml
-	$(BIN)/python tests/audit.py
+soak: .venv/.test ## Callers of every kind, who go away at random, for SECONDS (600).
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
-lint: .venv/.test ## Check format, style and types.
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes azure_cloudshell_credential --ignoreexternal
+faults: .venv/.test ## Run the whole fault matrix, about ten minutes.
+	$(BIN)/python -W error -m tests.fault_matrix
 
-wheel: .venv/.test ## Build the package, and run the main job from the wheel in an environment of its own.
-	rm -rf dist .venv/wheel
-	$(BIN)/python -m build --quiet
-	$(BIN)/twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist/*.whl
-	! $(BIN)/python -c 'import glob, zipfile; wheel = zipfile.ZipFile(*glob.glob("dist/*.whl")); \
-	print(*(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA")))' \
-	| grep -nE '\]\((docs|examples|benchmarks|[A-Z]+\.md)'
-	$(PYTHON) -m venv .venv/wheel
-	.venv/wheel/bin/pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[demo]"
-	.venv/wheel/bin/azure-cloudshell demo
+clients: .venv/.test .node/.installed .az/.installed ## Install the Azure CLI and the clients from npm, and run the tests that need them.
+	$(BIN)/python -m pytest --quiet -n 4 -m clients
 
-docs: .venv/.test ## Build the documentation with its API reference into site/.
-	$(BIN)/pip install --quiet --group docs
-	$(BIN)/mkdocs build --strict --quiet
+wheel: .venv/.test ## Build what a release holds, check it, and run the main job from the wheel.
+	$(BIN)/python release/check.py
 
-pictures: .venv/.test ## Record the pictures in the README from a real run.
-	$(BIN)/python docs/pictures/make.py >/dev/null
-
-ZIPAPP ?= build/azure-cloudshell.pyz
-zipapp: ## Write build/azure-cloudshell.pyz: the commands that need no package, in one file.
-	mkdir -p $(dir $(ZIPAPP))zipapp
-	cp -R azure_cloudshell_credential $(dir $(ZIPAPP))zipapp
-	find $(dir $(ZIPAPP))zipapp -name __pycache__ -exec rm -rf {} +
-	echo 'import azure_cloudshell_credential.__main__' >$(dir $(ZIPAPP))zipapp/__main__.py
-	$(PYTHON) -m zipapp $(dir $(ZIPAPP))zipapp --compress --python '/usr/bin/env python3' --output $(ZIPAPP)
-	rm -rf $(dir $(ZIPAPP))zipapp
-
-generated: .venv/.test ## Write the pages and completions that are made from the code.
+generated: .venv/.test ## Write the pages, completions, pictures and lists that are made from the code.
 	$(BIN)/python docs/generate.py
-
-lowest: ## Run the tests with the oldest versions that pyproject.toml allows.
-	$(PYTHON) -m venv .venv/lowest
-	.venv/lowest/bin/pip install --quiet --disable-pip-version-check uv
-	.venv/lowest/bin/uv pip compile --quiet --python .venv/lowest/bin/python --resolution lowest-direct --all-extras pyproject.toml --output-file .venv/lowest.txt
-	.venv/lowest/bin/uv pip install --quiet --python .venv/lowest/bin/python --requirement .venv/lowest.txt --group test --editable .
-	.venv/lowest/bin/python -m pytest
+	$(BIN)/python docs/pictures/make.py >/dev/null
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .node .az build dist site .mypy_cache .ruff_cache .hypothesis .coverage
+
+moved:
+	@echo "The checkout has moved: making its environments anew."
 
 .node/.installed: tests/node/package.json
 	@mkdir -p .node && cp tests/node/package.json .node/
 	npm install --prefix .node --silent --no-audit --no-fund
 	@touch $@
 
-.az/.installed:
-	$(PYTHON) -m venv .az
+.az/.installed: .venv/.pip
+	$(PYTHON) -m venv --clear .az
 	.az/bin/pip install --quiet --disable-pip-version-check azure-cli==2.91.0
 	@touch $@
 
-.venv/.pip:
+.venv/.pip: $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "This needs Python 3.10 or later, and \
 	$(PYTHON) is %d.%d. If there is another: make PYTHON=python3.13" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	@pwd >$@
+	$(if $(LOCKED),,$(PIP_INSTALL) --upgrade pip)
+	@echo '$(CURDIR)' >$@
 
 .venv/.demo: .venv/.pip pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[demo]'
+	$(PIP_INSTALL) --editable '.[demo]'
 	@touch $@
 
-.venv/.test: .venv/.pip pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[demo]' --group test --group lint
+.venv/.test: .venv/.pip pyproject.toml $(if $(LOCKED),.ci/requirements.txt)
+ifdef LOCKED
+	$(PIP_INSTALL) --require-hashes --requirement .ci/requirements.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+else
+	$(PIP_INSTALL) --editable '.[demo]' --group test --group lint --group release
+endif
+	@touch $@
+
+.venv/.docs: .venv/.test
+	$(if $(LOCKED),,$(PIP_INSTALL) --group docs)
 	@touch $@

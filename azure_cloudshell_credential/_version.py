@@ -1,3 +1,3 @@
 """The version, in its one place."""
 
-__version__ = "1.0.0"
+__version__ = "0.9.0"

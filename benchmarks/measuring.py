@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 SCOPE = "https://management.azure.com/.default"
-INVERTED = "azure-identity / ours"
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,9 @@ class Row:
 
     share: float | None = None
     """For the chart: what we take, as a share of what we are compared with."""
+
+    label: tuple[str, str] = ("", "")
+    """For the chart: what was measured, and what it was compared with."""
 
     @property
     def mark(self) -> str:

@@ -70,30 +70,31 @@ def processes(rounds: int) -> list[Row]:
         rounds, *(process(sys.executable, "-c", FIRST.format(*which)) for which in (OURS, THEIRS))
     )
     value, spread = ratio(ours_s, theirs_s)
-    rows = [Row("first token in a process: ours / azure-identity", spread, "at most 0.5", value <= 0.5, value)]
+    label = ("First token in a Python process", "azure-identity's time")
+    rows = [Row("first token in a process: ours / azure-identity", spread, "at most 0.55", value <= 0.55, value, label)]
 
     value = statistics.median(printed(IMPORT) for _ in range(rounds)) * 1000
     rows.append(Row("import, after azure.mgmt.compute", f"{value:.1f} ms", "under 5 ms", value < 5))
 
-    what = "azure-cloudshell token / the documented curl recipe"
-    rows.append(_command_to(rounds, what, 1.0, "curl", process("bash", "-c", RECIPE)))
+    rows.append(_command_to(rounds, "token", 1.3, "the documented curl recipe", process("bash", "-c", RECIPE)))
     with TemporaryDirectory() as folder:
         (Path(folder) / "azureProfile.json").write_text(json.dumps(PROFILE), encoding="utf-8")
         # Without telemetry, and without the index of its help, which it would download the first time.
         offline = {"AZURE_CORE_COLLECT_TELEMETRY": "no", "HTTPS_PROXY": "http://127.0.0.1:9"}
         show = process("az", "account", "show", AZURE_CONFIG_DIR=folder, **offline)
-        rows.append(_command_to(rounds, "azure-cloudshell token / az account show", 0.2, "az", show))
-        what = "azure-cloudshell run -- true / az account show"
-        rows.append(_command_to(rounds, what, 0.5, "az", show, "run", "--", "true"))
+        rows.append(_command_to(rounds, "token", 0.2, "az account show", show))
+        rows.append(_command_to(rounds, "run -- true", 0.4, "az account show", show))
     return rows
 
 
-def _command_to(rounds: int, what: str, bar: float, program: str, other: Callable[[], Any], *words: str) -> Row:
+def _command_to(rounds: int, words: str, bar: float, other: str, run_other: Callable[[], Any]) -> Row:
+    what, reached = f"azure-cloudshell {words} / {other}", f"at most {bar}"
+    program = "az" if other.startswith("az ") else "curl"
     if shutil.which(program) is None:
-        return Row(what, f"{program} is not installed", f"at most {bar}", None)
-    other()
-    value, spread = ratio(*interleaved(rounds, process(COMMAND, *(words or ("token",))), other))
-    return Row(what, spread, f"at most {bar}", value <= bar, value)
+        return Row(what, f"{program} is not installed", reached, None)
+    run_other()
+    value, spread = ratio(*interleaved(rounds, process(COMMAND, *words.split()), run_other))
+    return Row(what, spread, reached, value <= bar, value, (f"azure-cloudshell {words}", f"{other}'s time"))
 
 
 def memory() -> list[Row]:

@@ -4,6 +4,7 @@
 - docs/services.md, from the table in ``services.json``
 - the completions for bash, zsh and fish, with shtab
 - tests/public_api.txt: every public name with its parameters
+- release/sbom.cdx.json, from pyproject.toml
 
 ``python docs/generate.py merge REPORT … --host HOST --source URL`` first adds to the table what reports of
 ``azure-cloudshell doctor --report`` say. A test compares the files with what this would write.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib import import_module
@@ -28,6 +30,10 @@ from azure_cloudshell_credential._endpoint import audiences, services
 from azure_cloudshell_credential._endpoint.services import Observation
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))
+
+from release import sbom  # noqa: E402 (found only now)
+
 PACKAGE = ROOT / "azure_cloudshell_credential"
 TABLE = PACKAGE / "_endpoint" / "services.json"
 PUBLIC_MODULES = (
@@ -35,9 +41,8 @@ PUBLIC_MODULES = (
     "azure_cloudshell_credential.aio",
     "azure_cloudshell_credential.broker",
     "azure_cloudshell_credential.emulator",
-    "azure_cloudshell_credential.emulator.anywhere",
+    "azure_cloudshell_credential.emulator.assumptions",
     "azure_cloudshell_credential.emulator.faults",
-    "azure_cloudshell_credential.emulator.resource_manager",
 )
 COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}
 PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}
@@ -170,7 +175,7 @@ def completion(shell: str) -> str:
                 # So that the words of the program are not completed as ours.
                 action.nargs = argparse.REMAINDER
                 action.complete = COMMANDS  # type: ignore[attr-defined]
-    text: str = shtab.complete(parser, shell=shell, preamble=PREAMBLE)
+    text: str = shtab.complete(parser, shell=shell, preamble=PREAMBLE)  # type: ignore[arg-type] # one for each shell
     if shell == "zsh":
         # What follows "--" is another command with arguments of its own.
         text = text.replace("_arguments -C -s ", "_arguments -C -S -s ")
@@ -252,6 +257,7 @@ def generated() -> dict[Path, str]:
         ROOT / "docs" / "command-line.md": command_line(),
         ROOT / "docs" / "services.md": services_page(),
         ROOT / "tests" / "public_api.txt": public_api(),
+        sbom.FILE: sbom.sbom(),
         **completions,
     }
 

@@ -18,9 +18,9 @@ NODE_MODULES = Path(__file__).parent.parent / ".node" / "node_modules"
 def needs(package: str) -> Path:
     """The folder of a package from npm, or a skip that says why."""
     if shutil.which("node") is None:
-        pytest.skip("needs Node.js and npm, then: make node")
+        pytest.skip("needs Node.js and npm, then: make clients")
     if not (NODE_MODULES / package).is_dir():
-        pytest.skip(f"needs {package} from npm: make node")
+        pytest.skip(f"needs {package} from npm: make clients")
     return NODE_MODULES / package
 
 

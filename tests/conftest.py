@@ -9,6 +9,7 @@ import pickle
 import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,7 @@ import trio
 from hypothesis import HealthCheck, settings
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._azure import credential, errors
+from azure_cloudshell_credential._azure import cloud_shell, errors
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
@@ -49,9 +50,16 @@ SECRET = re.compile(rf"eyJ[\w-]{{8,}}\.[\w-]{{8,}}|{CANARY}")
 
 _VARIABLES = re.compile(
     r"(ACC|AZD|AZURE|IDENTITY|IMDS|MSI)_.*|AZUREPS_HOST_ENVIRONMENT|POWERSHELL_DISTRIBUTION_CHANNEL|.*_PROXY|"
-    r"REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_FILE",
+    r"REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_FILE|NODE_EXTRA_CA_CERTS|NODE_USE_ENV_PROXY",
     re.IGNORECASE,
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for Azurite needs what ``make clients`` installs."""
+    for item in items:
+        if "azurite" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.clients)
 
 
 @pytest.fixture(autouse=True)
@@ -83,19 +91,17 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     logs_requests = crc32(request.node.nodeid.encode()) % 2 == 0
     credentials: list[Any] = []
     made: list[Exception] = []
-    configure, as_exception = credential.CredentialBase._configure, errors.as_exception
+    configure, as_exception = cloud_shell.CloudShellSource._configure, errors.as_exception
 
-    def configure_and_keep(self: Any, options: dict[str, Any]) -> None:
+    def configure_and_keep(self: Any, environment: Any, options: dict[str, Any]) -> None:
         credentials.append(self)
-        configure(self, options)
-        if logs_requests:
-            self._options = {"logging_enable": True, **self._options}
+        configure(self, environment, {"logging_enable": True, **options} if logs_requests else options)
 
     def make_and_keep(failure: Any) -> Any:
         made.append(as_exception(failure))
         return made[-1]
 
-    monkeypatch.setattr(credential.CredentialBase, "_configure", configure_and_keep)
+    monkeypatch.setattr(cloud_shell.CloudShellSource, "_configure", configure_and_keep)
     monkeypatch.setattr(errors, "as_exception", make_and_keep)
     everything = Everything()
     root = logging.getLogger()
@@ -142,10 +148,16 @@ def in_cloud_shell(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
 @pytest.fixture
 def on_the_default_port() -> Iterator[CloudShellEmulator]:
     """An emulator where tools with the address built in look for it."""
-    try:
-        shell = CloudShellEmulator(port=50342).start()
-    except OSError:
-        pytest.skip("port 50342 is in use")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            shell = CloudShellEmulator(port=50342).start()
+            break
+        except OSError:
+            # Another worker's test has it.
+            if time.monotonic() > deadline:
+                pytest.skip("port 50342 is in use")
+            time.sleep(0.1)
     yield shell
     shell.stop()
 

@@ -1,10 +1,10 @@
 """Callers of every kind on short-lived tokens, who go away at random, while the endpoint fails at random.
 
-``make soak`` runs it for minutes, the test suite for seconds. One process runs the endpoint; its children run callers:
-threads, event loops of asyncio and trio whose tasks are cancelled after a random number of steps or whose loops are
-closed halfway, a main thread interrupted by signals, forks, synchronous calls on the threads of event loops, finalizers
-and signal handlers that ask for tokens; and gevent, eventlet and uvloop in children of their own. All the while a
-caller who has just arrived asks for a token and must not wait longer than the endpoint takes, plus half a second.
+``make soak`` runs it for ten minutes. One process runs the endpoint; its children run callers: threads, event loops of
+asyncio and trio whose tasks are cancelled after a random number of steps or whose loops are closed halfway, a main
+thread interrupted by a few signals a second, forks, synchronous calls on the threads of event loops, finalizers and
+signal handlers that ask for tokens; and gevent, eventlet and uvloop in children of their own. All the while a caller
+who has just arrived asks for a token and must not wait longer than the endpoint takes, plus a second.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential._endpoint.protocol import claims_of
-from azure_cloudshell_credential._tokens import cache
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 
 RESOURCES = ("https://management.azure.com", "https://vault.azure.net", "https://storage.azure.com")
 LIFETIME = 3
 MAX_LATENCY = 0.03
 SLOW = 0.1
-MARGIN = 0.5
+MARGIN = 1.0
 """Seconds that a caller who has just arrived may wait beyond what the endpoint takes."""
 
-LOST = 3.0
-"""Seconds after which it counts as lost, whatever the machine was doing."""
+SIGNAL_PAUSE = (0.1, 0.6)
+"""Seconds between two signals: nobody presses Ctrl-C more often."""
 
 OPTIONS: dict[str, Any] = {"retry_backoff_factor": 0.01, "timeout": 2.0}
 KINDS = ("callers", "gevent", "eventlet", "uvloop")
@@ -66,8 +65,6 @@ class Callers:
         self.counts: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self.slowest = 0.0
-        # The circuit breaker would make most of the run idle.
-        cache.CIRCUIT_BREAKER_SECONDS = 0  # type: ignore[misc, assignment, unused-ignore]
         self.sync = CloudShellCredential(**OPTIONS)
         self.asynchronous = AsyncCloudShellCredential(**OPTIONS)
 
@@ -116,11 +113,14 @@ class Callers:
             self.get()
             time.sleep(random.random() / 50)
 
-    def forgetting(self) -> None:
-        """Nobody can live off the cache for long."""
+    def renewing(self) -> None:
+        """New credentials, whose caches are empty: nobody can live off a cache for long."""
         while not self.is_over():
             time.sleep(random.random() / 10)
-            random.choice((self.sync, self.asynchronous))._cache.forget_tokens()
+            if random.random() < 0.5:
+                self.sync = CloudShellCredential(**OPTIONS)
+            else:
+                self.asynchronous = AsyncCloudShellCredential(**OPTIONS)
 
     def loops(self) -> None:
         """Event loops whose tasks are cancelled, that are closed halfway, and on whose thread synchronous code runs."""
@@ -220,22 +220,28 @@ class Callers:
             self.slowest = max(self.slowest, elapsed)
 
     def signals(self) -> None:
-        """The main thread, interrupted at random moments by a handler that raises, or asks for a token itself."""
+        """The main thread, interrupted at random moments by a handler that raises, or asks for a token itself.
+
+        A few times a second: what is promised is that a user's Ctrl-C harms nobody.
+        """
 
         def handle(*_: object) -> None:
+            if self.is_over():
+                return
             self.counts["signals"] += 1
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(*SIGNAL_PAUSE))
             if random.random() < 0.5:
                 raise Interrupted
             self.get()
 
         signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, SIGNAL_PAUSE[0])
         while not self.is_over():
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.random() / random.choice((20, 200, 2000)))
-                self.get()
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interrupted:
-                pass
+            # Two signals are never so close that the second would come before this is entered again.
+            with suppress(Interrupted):
+                while not self.is_over():
+                    self.get()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
     def run(self, *jobs: Callable[[], None], main: Callable[[], None]) -> dict[str, Any]:
@@ -289,15 +295,15 @@ def callers(kind: str, seconds: float) -> dict[str, Any]:
     here = Callers(seconds)
     if kind == "callers":
         jobs = [here.threads] * 4 + [here.loops] * 2
-        jobs += [here.trio_runs, here.forks, here.finalizers, here.forgetting, here.newcomer]
+        jobs += [here.trio_runs, here.forks, here.finalizers, here.renewing, here.newcomer]
         return here.run(*jobs, main=here.signals)
     if kind == "uvloop":
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        return here.run(here.loops, here.forgetting, here.newcomer, main=here.loops)
+        return here.run(here.loops, here.renewing, here.newcomer, main=here.loops)
     # Their threads are greenlets.
-    return here.run(*[here.threads] * 8, here.forgetting, here.newcomer, main=here.threads)
+    return here.run(*[here.threads] * 8, here.renewing, here.newcomer, main=here.threads)
 
 
 class Endpoint:
@@ -388,10 +394,11 @@ def judge(kind: str, counts: dict[str, Any], seconds: float) -> list[str]:
     wrong += [f"{counts[name]} {name}" for name in ("expired tokens", "tokens for another resource") if counts[name]]
     if counts["most requests at once"] > (2 if kind == "callers" else 1):
         wrong.append("two requests of a process were at the endpoint at once")
-    if counts["slowest newcomer"] > LOST:
-        wrong.append(f"a newcomer waited for {counts['slowest newcomer']} seconds")
-    if counts["slow newcomers"] > 0.02 * counts["newcomers"]:
-        wrong.append(f"{counts['slow newcomers']} of {counts['newcomers']} newcomers waited too long")
+    if counts["slow newcomers"]:
+        slowest = counts["slowest newcomer"]
+        wrong.append(
+            f"{counts['slow newcomers']} of {counts['newcomers']} newcomers waited too long, up to {slowest} s"
+        )
     if counts["open files grown by"] > 20:
         wrong.append("open files grow")
     if counts["kilobytes grown by"] > 50_000 + seconds * 50:
@@ -401,7 +408,7 @@ def judge(kind: str, counts: dict[str, Any], seconds: float) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--seconds", type=float, default=600.0)
     found, wrong = run(parser.parse_args().seconds)
     for kind, counts in found.items():
         print(kind)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
+import threading
 import time
 from threading import Event
 from typing import Any
@@ -12,45 +15,31 @@ import pytest
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
-from azure_cloudshell_credential._endpoint import acquisition, failures
+from azure_cloudshell_credential._azure import sources
+from azure_cloudshell_credential._endpoint import failures
 from azure_cloudshell_credential._endpoint.failures import Failure
 from azure_cloudshell_credential._endpoint.protocol import Token
-from azure_cloudshell_credential._tokens import cache
+from azure_cloudshell_credential._tokens import in_flight as in_flight_module
 from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
 from azure_cloudshell_credential._tokens.in_flight import InFlight
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
+from .clocks import ShiftedClock, StoppedClock, wait_until
 from .conftest import ARM, VAULT, Everything
 from .test_protocol import jwt
 
 
-class Clock:
-    """The wall clock and the monotonic clock; the emulator keeps the real ones."""
-
-    def __init__(self, mocker: Any) -> None:
-        from time import monotonic, time
-
-        self.wall = 0.0
-        self.monotonic = 0.0
-        for module in (cache, acquisition):
-            mocker.patch.object(module, "time", lambda: time() + self.wall)
-            mocker.patch.object(module, "monotonic", lambda: monotonic() + self.monotonic)
-        mocker.patch("azure_cloudshell_credential.emulator._emulator.time", lambda: time() + self.wall)
-
-    def advance(self, seconds: float) -> None:
-        self.wall += seconds
-        self.monotonic += seconds
-
-    def advance_to(self, wall: float) -> None:
-        self.advance(wall - time.time() - self.wall)
+def settled(credential: Any) -> bool:
+    """Whether no acquisition of a credential's is in flight."""
+    return not getattr(credential, "credential", credential)._source.cache._in_flight
 
 
 @pytest.fixture
-def clock(mocker: Any) -> Clock:
-    return Clock(mocker)
+def clock(mocker: Any) -> ShiftedClock:
+    return ShiftedClock(mocker)
 
 
-def test_a_fresh_token_is_handed_out_without_asking(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_fresh_token_is_handed_out_without_asking(kind: Any, shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = kind(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     # Counted from the token's own expiry, a whole second: what the test itself has taken so far does not matter.
@@ -62,48 +51,67 @@ def test_a_fresh_token_is_handed_out_without_asking(kind: Any, shell: CloudShell
     assert len(shell.requests) == 1
 
 
-def test_a_stale_token_is_requested_every_30_seconds(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_stale_token_is_requested_every_30_seconds(kind: Any, shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = kind(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     clock.advance(3900 - 299)
     for _ in range(5):
         # The endpoint caches until expiry: the same token comes back.
         assert credential.get_token(ARM) == first
+    wait_until(lambda: settled(credential))
     assert len(shell.requests) == 2
     clock.advance(29)
     credential.get_token(ARM)
+    assert settled(credential)
     assert len(shell.requests) == 2
     clock.advance(2)
     shell.revoke_tokens()
-    assert credential.get_token(ARM) != first
+    wait_until(lambda: credential.get_token(ARM) != first)
     assert len(shell.requests) == 3
 
 
-def test_each_resource_is_refreshed_on_its_own(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_the_caller_who_starts_a_refresh_does_not_wait_for_it(
+    kind: Any, shell: CloudShellEmulator, clock: ShiftedClock
+) -> None:
+    credential = kind(endpoint=shell.endpoint, timeout=20)
+    first = credential.get_token(ARM)
+    clock.advance(3900 - 200)
+    shell.script(faults.hang(1))
+    start = time.monotonic()
+    assert credential.get_token(ARM) == first
+    assert time.monotonic() - start < 0.9
+    wait_until(lambda: settled(credential))
+    assert len(shell.requests) == 2
+
+
+def test_each_resource_is_refreshed_on_its_own(shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
     credential.get_token(ARM)
     credential.get_token(VAULT)
     clock.advance(3900 - 299)
     credential.get_token(ARM)
     credential.get_token(VAULT)
-    assert [asked.resource for asked in shell.requests[2:]] == [
+    wait_until(lambda: settled(credential))
+    assert {asked.resource for asked in shell.requests[2:]} == {
         "https://management.azure.com",
         "https://vault.azure.net",
-    ]
+    }
 
 
 def test_a_failed_refresh_keeps_the_token_and_is_logged(
-    kind: Any, shell: CloudShellEmulator, clock: Clock, log: Everything
+    kind: Any, shell: CloudShellEmulator, clock: ShiftedClock, log: Everything
 ) -> None:
     credential = kind(endpoint=shell.endpoint, retry_total=0)
     first = credential.get_token(ARM)
     clock.advance(3900 - 299)
     shell.script(faults.server_error(500))
     assert credential.get_token(ARM) == first
+    wait_until(lambda: settled(credential))
+    assert credential.get_token(ARM) == first
     assert any("Refresh failed; keeping the current token until it expires" in line for line in log.lines)
 
 
-def test_after_expiry_a_failure_is_raised(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
+def test_after_expiry_a_failure_is_raised(kind: Any, shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = kind(endpoint=shell.endpoint, retry_total=0)
     credential.get_token(ARM)
     clock.advance(3900)
@@ -113,7 +121,9 @@ def test_after_expiry_a_failure_is_raised(kind: Any, shell: CloudShellEmulator, 
     assert credential.get_token(ARM).token
 
 
-def test_long_lived_tokens_are_refreshed_at_half_life(kind: Any, shell: CloudShellEmulator, clock: Clock) -> None:
+def test_long_lived_tokens_are_refreshed_at_half_life(
+    kind: Any, shell: CloudShellEmulator, clock: ShiftedClock
+) -> None:
     shell.lifetime = 28800
     credential = kind(endpoint=shell.endpoint)
     info = credential.get_token_info(ARM)
@@ -123,14 +133,16 @@ def test_long_lived_tokens_are_refreshed_at_half_life(kind: Any, shell: CloudShe
     assert len(shell.requests) == 1
     clock.advance(2)
     credential.get_token(ARM)
+    wait_until(lambda: settled(credential))
     assert len(shell.requests) == 2
     # The same token has come back, with a new time to refresh it.
     clock.advance(31)
     credential.get_token(ARM)
+    assert settled(credential)
     assert len(shell.requests) == 2
 
 
-def test_a_token_with_less_than_the_margin_left_is_handed_out(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_token_with_less_than_the_margin_left_is_handed_out(shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     shell.lifetime = 60
     credential = CloudShellCredential(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
@@ -140,18 +152,18 @@ def test_a_token_with_less_than_the_margin_left_is_handed_out(shell: CloudShellE
 
 @pytest.mark.parametrize("jump", [-7200, -86400 * 365])
 def test_a_clock_set_back_does_not_keep_an_old_token_fresh(
-    kind: Any, shell: CloudShellEmulator, clock: Clock, jump: float
+    kind: Any, shell: CloudShellEmulator, clock: ShiftedClock, jump: float
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     clock.advance(3901)
     clock.wall += jump
     shell.revoke_tokens()
-    assert credential.get_token(ARM) != first
+    wait_until(lambda: credential.get_token(ARM) != first)
 
 
 def test_what_the_endpoint_hands_out_is_judged_by_the_wall_clock_alone(
-    kind: Any, shell: CloudShellEmulator, clock: Clock
+    kind: Any, shell: CloudShellEmulator, clock: ShiftedClock
 ) -> None:
     # The clock is 40 minutes ahead when the token comes, and is put right.
     shell.script(ScriptedReply(200, json.dumps({"access_token": "x", "expires_on": str(int(time.time()) + 3600)})))
@@ -163,21 +175,23 @@ def test_what_the_endpoint_hands_out_is_judged_by_the_wall_clock_alone(
     clock.advance(1300)
     shell.script(ScriptedReply(200, json.dumps({"access_token": "x", "expires_on": str(int(first.expires_on))})))
     assert credential.get_token(ARM) == first
+    wait_until(lambda: settled(credential))
     assert len(shell.requests) == 2
     clock.advance(1000)
     assert credential.get_token(ARM) == first
+    assert settled(credential)
     assert len(shell.requests) == 2
 
 
-def test_a_clock_set_back_does_not_make_a_stale_token_fresh(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_clock_set_back_does_not_make_a_stale_token_fresh(shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
     credential.get_token(ARM)
-    clock.monotonic += 3900 - 299
+    clock.ticks += 3900 - 299
     credential.get_token(ARM)
-    assert len(shell.requests) == 2
+    wait_until(lambda: len(shell.requests) == 2)
 
 
-def test_a_clock_set_forward_ends_a_token(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_clock_set_forward_ends_a_token(shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     clock.wall += 3901
@@ -185,7 +199,7 @@ def test_a_clock_set_forward_ends_a_token(shell: CloudShellEmulator, clock: Cloc
 
 
 def test_after_a_timeout_the_endpoint_is_left_alone_for_30_seconds(
-    kind: Any, shell: CloudShellEmulator, clock: Clock
+    kind: Any, shell: CloudShellEmulator, clock: ShiftedClock
 ) -> None:
     shell.script(faults.hang())
     credential = kind(endpoint=shell.endpoint, timeout=0.2)
@@ -199,12 +213,13 @@ def test_after_a_timeout_the_endpoint_is_left_alone_for_30_seconds(
     assert credential.get_token(ARM).token
 
 
-def test_a_stale_token_outlives_an_endpoint_that_hangs(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_stale_token_outlives_an_endpoint_that_hangs(shell: CloudShellEmulator, clock: ShiftedClock) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint, timeout=0.2)
     first = credential.get_token(ARM)
     clock.advance(3900 - 299)
     shell.script(faults.hang())
     assert credential.get_token(ARM) == first
+    wait_until(lambda: settled(credential))
     assert credential.get_token(ARM) == first
     assert len(shell.requests) == 2
 
@@ -232,8 +247,7 @@ def test_the_fast_path_claims_nothing_and_logs_nothing(
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
     credential.get_token(ARM)
-    cache = credential.credential._cache
-    mocker.patch.object(cache, "claim", None)
+    mocker.patch.object(credential.credential._source, "claim", None)
     before = [line for line in log.lines if "cloudshell" in line]
     credential.get_token(ARM)
     credential.get_token_info(ARM)
@@ -253,28 +267,25 @@ def test_the_log_names_the_resource(shell: CloudShellEmulator, log: Everything) 
     assert logging.getLogger("azure_cloudshell_credential").level == logging.NOTSET
 
 
-def test_a_refused_audience_is_not_asked_for_again_for_ten_minutes(
-    kind: Any, shell: CloudShellEmulator, clock: Clock
-) -> None:
+def test_a_refused_audience_is_asked_for_again_the_next_time(kind: Any, shell: CloudShellEmulator) -> None:
     shell.audiences = ["https://vault.azure.net"]
     credential = kind(endpoint=shell.endpoint)
-    for _ in range(5):
+    for _ in range(2):
         with pytest.raises(AudienceNotSupportedError, match="does not issue tokens"):
             credential.get_token(ARM)
     assert credential.get_token(VAULT).token
-    assert len(shell.requests) == 2
-    clock.advance(601)
-    with pytest.raises(AudienceNotSupportedError):
-        credential.get_token(ARM)
     assert len(shell.requests) == 3
 
 
-def test_a_refusal_ends_with_a_token(shell: CloudShellEmulator, clock: Clock) -> None:
+def test_a_refusal_while_the_token_is_valid_is_a_refresh_that_failed(
+    shell: CloudShellEmulator, clock: ShiftedClock
+) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
     first = credential.get_token(ARM)
     shell.deny(ARM)
     clock.advance(3900 - 200)
-    # Refused while the current token is valid: that is a refresh that failed.
+    assert credential.get_token(ARM) == first
+    wait_until(lambda: settled(credential))
     assert credential.get_token(ARM) == first
     shell.allow(ARM)
     clock.advance(300)
@@ -288,16 +299,6 @@ def test_what_the_emulator_allows_again_can_be_had_at_once(kind: Any, shell: Clo
         credential.get_token(ARM)
     shell.allow("https://management.azure.com")
     assert credential.get_token(ARM).token
-
-
-class StoppedClock:
-    """Both clocks, stopped."""
-
-    def __init__(self, mocker: Any) -> None:
-        self.wall = 1_800_000_000.0
-        self.monotonic = 500.0
-        mocker.patch.object(cache, "time", lambda: self.wall)
-        mocker.patch.object(cache, "monotonic", lambda: self.monotonic)
 
 
 @pytest.fixture
@@ -322,7 +323,7 @@ def test_the_wall_clock_ends_a_token_and_either_clock_its_freshness(
 ) -> None:
     cached = CachedToken(Token("x", 1_800_003_600))
     stopped.wall += wall
-    stopped.monotonic += monotonic
+    stopped.ticks += monotonic
     assert (cached.is_fresh(), cached.is_valid()) == (is_fresh, is_valid)
 
 
@@ -332,18 +333,28 @@ def test_a_refresh_time_is_kept_on_both_clocks(stopped: StoppedClock) -> None:
 
 
 class Acquired:
-    """An acquisition that ends when the test says so, and never runs by itself."""
+    """Acquisitions that end when the test says so, and never run by themselves."""
 
-    def __init__(self, cache: TokenCache, mocker: Any) -> None:
-        self.cache = cache
-        mocker.patch.object(InFlight, "start", lambda in_flight: None)
+    def __init__(self) -> None:
+        self.started: list[InFlight] = []
+        self.cache = TokenCache(30, self.start)
+
+    def start(self, in_flight: InFlight, *, in_background: bool = False) -> None:
+        self.started.append(in_flight)
 
     def claim(self, resource: str = "r", **options: Any) -> CachedToken | Failure | InFlight:
-        return self.cache.claim(resource, lambda: pytest.fail("acquired"), **options)
+        return self.cache.claim(resource, lambda: pytest.fail("acquired"), resource, **options)
 
-    def begin(self, resource: str = "r") -> InFlight:
-        in_flight = self.claim(resource)
+    def begin(self, resource: str = "r", **options: Any) -> InFlight:
+        in_flight = self.claim(resource, **options)
         assert isinstance(in_flight, InFlight)
+        return in_flight
+
+    def refresh(self, resource: str = "r") -> InFlight:
+        """The attempt to replace a stale token that a claim starts in the background."""
+        before = len(self.started)
+        assert isinstance(self.claim(resource), CachedToken)
+        (in_flight,) = self.started[before:]
         return in_flight
 
 
@@ -352,30 +363,29 @@ def token(value: str = "x", expires_on: int = 1_800_003_600, tenant_id: str | No
 
 
 @pytest.fixture
-def acquired(mocker: Any, stopped: StoppedClock) -> Acquired:
-    return Acquired(TokenCache(30), mocker)
+def acquired(stopped: StoppedClock) -> Acquired:
+    return Acquired()
 
 
 def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock, acquired: Acquired) -> None:
     cache = acquired.cache
-    acquired.begin().end(token(tenant_id="tenant"))
+    acquired.begin().end(token())
+    cached = acquired.claim()
+    assert isinstance(cached, CachedToken)
     assert cache.fresh((ARM,)) is None
-    cache.remember((ARM,), "r")
-    cache.remember((VAULT,), "never asked for")
-    cached = cache.fresh((ARM,))
-    assert cached is not None
-    assert cache.fresh((ARM,), "tenant") is cached
-    assert cache.fresh((ARM,), "another") is None
+    cache.remember((ARM,), "r", cached)
+    cache.remember((VAULT,), "never asked for", cached)
+    assert cache.fresh((ARM,)) is cached
     assert cache.fresh((VAULT,)) is None
     assert cache.fresh([ARM]) is None  # type: ignore[arg-type] # what cannot be a key is no error here
     stopped.wall += 3300
     assert cache.fresh((ARM,)) is None
     stopped.wall -= 3300
-    stopped.monotonic += 3300
+    stopped.ticks += 3300
     assert cache.fresh((ARM,)) is None
 
 
-def test_one_acquisition_for_all_who_ask_meanwhile(stopped: StoppedClock, acquired: Acquired) -> None:
+def test_one_acquisition_for_all_who_ask_meanwhile(acquired: Acquired) -> None:
     in_flight = acquired.begin()
     assert acquired.claim() is in_flight
     assert acquired.begin("another") is not in_flight
@@ -389,108 +399,176 @@ def test_one_acquisition_for_all_who_ask_meanwhile(stopped: StoppedClock, acquir
     assert acquired.claim() is cached
 
 
-def test_a_stale_token_is_refreshed_by_one_and_kept_by_the_others(stopped: StoppedClock, acquired: Acquired) -> None:
+def test_a_stale_token_is_replaced_in_the_background(stopped: StoppedClock, acquired: Acquired) -> None:
     acquired.begin().end(token())
     cached = acquired.claim()
-    stopped.wall += 3301
-    stopped.monotonic += 3301
-    refresh = acquired.begin()
+    stopped.advance(3301)
+    refresh = acquired.refresh()
     assert acquired.claim() is cached
-    stopped.monotonic += 40
-    # Past the delay, but the refresh is still under way.
+    stopped.ticks += 40
+    # Past the delay, but the refresh is still in flight.
     assert acquired.claim() is cached
-    refresh.end(failures.unreachable("r", "refused"))
+    assert len(acquired.started) == 2
+    refresh.end(token("new"))
+    assert acquired.claim() is refresh.outcome() is not cached
+
+
+@pytest.mark.parametrize("outcome", [KeyError("a hook's"), failures.unreachable("r", "refused")], ids=type)
+def test_a_failed_refresh_is_tried_again_after_30_seconds(
+    stopped: StoppedClock, acquired: Acquired, outcome: Any
+) -> None:
+    acquired.begin().end(token())
+    cached = acquired.claim()
+    stopped.advance(3301)
+    refresh = acquired.refresh()
+    refresh.end(outcome)
     assert refresh.outcome() is cached
-    stopped.monotonic += 29.9
-    assert isinstance(acquired.claim(), InFlight)
-
-
-def test_a_failed_refresh_is_tried_again_after_30_seconds(stopped: StoppedClock, acquired: Acquired) -> None:
-    acquired.begin().end(token())
-    cached = acquired.claim()
-    stopped.wall += 3301
-    stopped.monotonic += 3301
-    acquired.begin().end(KeyError("a hook's"))
-    stopped.monotonic += 29.9
+    stopped.ticks += 29.9
     assert acquired.claim() is cached
-    stopped.monotonic += 0.1
-    assert isinstance(acquired.claim(), InFlight)
+    assert len(acquired.started) == 2
+    stopped.ticks += 0.1
+    acquired.refresh()
 
 
-def test_the_circuit_opens_and_closes(stopped: StoppedClock, acquired: Acquired) -> None:
-    acquired.begin().end(failures.no_answer("r", 30))
-    stopped.monotonic += 10
-    failure = acquired.claim("other")
-    assert isinstance(failure, Failure)
-    assert failure.message.startswith(
-        "The Cloud Shell token endpoint timed out 10 seconds ago; requests are suspended for another 20 seconds, "
-        "this one for other included."
-    )
-    stopped.monotonic += 19.9
-    assert isinstance(acquired.claim("other"), Failure)
-    stopped.monotonic += 0.1
-    other, again = acquired.begin("other"), acquired.begin()
-    # Another timeout while the circuit is open does not keep it open for longer.
-    other.end(failures.no_answer("other", 30))
-    stopped.monotonic += 5
-    again.end(failures.no_answer("r", 30))
-    stopped.monotonic += 25
-    third, fourth = acquired.begin("third"), acquired.begin("fourth")
-    third.end(failures.no_answer("third", 30))
-    assert isinstance(acquired.claim("new"), Failure)
-    # A token closes it.
-    fourth.end(token())
-    assert isinstance(acquired.claim("new"), InFlight)
+def test_a_refresh_that_ended_between_two_looks_is_not_repeated(stopped: StoppedClock) -> None:
+    is_interrupted = False
+
+    class Interrupted(TokenCache):
+        def _new(self, *arguments: Any) -> InFlight:
+            nonlocal is_interrupted
+            mine = super()._new(*arguments)
+            if is_interrupted:
+                # Another caller comes first, and the attempt of that one ends.
+                is_interrupted = False
+                self.claim("r", token, "r")
+                started.pop().end(failures.unreachable("r", "refused"))
+            return mine
+
+    started: list[InFlight] = []
+    cache = Interrupted(30, lambda in_flight, **_: started.append(in_flight))
+    cache.claim("r", token, "r")
+    started.pop().end(token())
+    stopped.advance(3301)
+    is_interrupted = True
+    assert isinstance(cache.claim("r", token, "r"), CachedToken)
+    assert not is_interrupted
+    assert started == []
 
 
-def test_an_acquisition_that_ended_between_two_looks_is_not_repeated(
-    stopped: StoppedClock, acquired: Acquired, mocker: Any
-) -> None:
-    first = acquired.begin()
-    cache = acquired.cache
-    make = cache._new
+def test_a_token_that_came_between_two_looks_is_returned_to_all(stopped: StoppedClock) -> None:
+    started: list[InFlight] = []
 
-    def end_the_first_meanwhile(*arguments: Any) -> Any:
-        first.end(token())
-        return make(*arguments)
+    class Interrupted(TokenCache):
+        def _new(self, *arguments: Any) -> InFlight:
+            mine = super()._new(*arguments)
+            if len(started) == 1:
+                started.pop().end(token("newer"))
+            return mine
 
-    cache._in_flight.clear()
-    mocker.patch.object(cache, "_new", end_the_first_meanwhile)
-    cached = acquired.claim()
-    assert isinstance(cached, CachedToken)
-    assert cache._in_flight == {}
+    cache = Interrupted(30, lambda in_flight, **_: started.append(in_flight))
+    first = cache.claim("r", token, "r")
+    assert isinstance(first, InFlight)
+    cache.forget_acquisitions()
+    cache._in_flight["r", None] = first
+    # It ends after this caller has seen that there is no token, and before it looks for an acquisition.
+    found = cache.claim("r", token, "r")
+    assert isinstance(found, CachedToken)
+    assert found.token.value == "newer"
+    assert cache.claim("r", lambda: pytest.fail("asked"), "r") is found
 
 
-def test_a_claims_challenge_is_always_asked_for_and_replaces_the_token(
-    stopped: StoppedClock, acquired: Acquired
-) -> None:
-    acquired.begin().end(token())
-    flights = [acquired.claim(must_ask=True) for _ in range(2)]
-    assert isinstance(flights[0], InFlight)
-    assert isinstance(flights[1], InFlight)
-    assert flights[0] is not flights[1]
-    flights[0].end(token("better"))
-    cached = acquired.claim()
-    assert isinstance(cached, CachedToken)
-    assert cached.token.value == "better"
+class TestClaims:
+    def test_only_a_new_token_answers_a_challenge(self, acquired: Acquired) -> None:
+        acquired.begin().end(token())
+        old = acquired.claim()
+        in_flight = acquired.begin(claims="{}")
+        in_flight.end(failures.unreachable("r", "refused"))
+        assert isinstance(in_flight.outcome(), Failure)
+        # For another service it may be good enough.
+        assert acquired.claim() is old
+
+    def test_the_refused_token_is_no_answer_either(self, acquired: Acquired) -> None:
+        acquired.begin().end(token())
+        in_flight = acquired.begin(claims='{"access_token":{}}')
+        in_flight.end(token())
+        failure = in_flight.outcome()
+        assert isinstance(failure, Failure)
+        assert failure.kind == "claims"
+        assert failure.advice == "Run az login --claims-challenge eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="
+
+    def test_one_acquisition_for_all_who_bring_the_same_challenge(self, acquired: Acquired) -> None:
+        in_flight = acquired.begin(claims="{}")
+        assert acquired.claim(claims="{}") is in_flight
+        assert acquired.claim(claims='{"another":{}}') is not in_flight
+        assert acquired.claim() is not in_flight
+
+    def test_what_satisfies_it_replaces_the_token(self, acquired: Acquired) -> None:
+        acquired.begin().end(token())
+        old = acquired.claim()
+        assert isinstance(old, CachedToken)
+        acquired.cache.remember((ARM,), "r", old)
+        acquired.begin(claims="{}").end(token("better"))
+        cached = acquired.claim()
+        assert isinstance(cached, CachedToken)
+        assert cached.token.value == "better"
+        # Nor does the fast path return the refused one any more.
+        assert acquired.cache.fresh((ARM,)) is None
+
+    def test_a_plain_refresh_that_ends_later_does_not_replace_it(
+        self, stopped: StoppedClock, acquired: Acquired
+    ) -> None:
+        acquired.begin().end(token())
+        stopped.advance(3301)
+        refresh = acquired.refresh()
+        acquired.begin(claims="{}").end(token("better", 1_800_009_000))
+        better = acquired.claim()
+        refresh.end(token("older", 1_800_009_000))
+        assert refresh.outcome() is better
+        assert acquired.claim() is better
+
+    def test_a_plain_refresh_that_starts_later_does(self, stopped: StoppedClock, acquired: Acquired) -> None:
+        acquired.begin(claims="{}").end(token("better"))
+        stopped.advance(3301)
+        acquired.refresh().end(token("newest", 1_800_009_000))
+        cached = acquired.claim()
+        assert isinstance(cached, CachedToken)
+        assert cached.token.value == "newest"
 
 
 def test_an_acquisition_ends_in_a_cache_that_was_emptied(stopped: StoppedClock, acquired: Acquired) -> None:
-    acquired.begin().end(token("old"))
-    acquired.cache.remember((ARM,), "r")
-    stopped.wall += 3301
-    stopped.monotonic += 3301
     late = acquired.begin()
-    acquired.cache.forget_tokens()
+    acquired.cache.forget()
     late.end(token("late"))
-    # Those who waited have it; nobody who comes later has.
+    # It goes to those who waited, and to nobody who comes later.
     assert isinstance(late.outcome(), CachedToken)
+    acquired.cache.remember((ARM,), "r", late.outcome())
     assert acquired.cache.fresh((ARM,)) is None
     assert isinstance(acquired.claim(), InFlight)
 
 
+def test_a_token_that_a_service_no_longer_takes_is_dropped(acquired: Acquired) -> None:
+    acquired.begin().end(token("gone"))
+    acquired.begin("other").end(token("kept"))
+    acquired.cache.drop("gone")
+    assert isinstance(acquired.claim("other"), CachedToken)
+    assert isinstance(acquired.claim(), InFlight)
+
+
+def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClock, acquired: Acquired) -> None:
+    cache = acquired.cache
+    for number in range(100):
+        acquired.begin(f"r{number}").end(token())
+        cached = acquired.claim(f"r{number}")
+        assert isinstance(cached, CachedToken)
+        cache.remember((f"r{number}",), f"r{number}", cached)
+        acquired.begin(f"failed {number}").end(failures.unreachable("r", "refused"))
+    stopped.advance(3601)
+    acquired.begin().end(token(expires_on=1_900_000_000))
+    assert [len(held) for held in (cache._tokens, cache._by_request, cache._in_flight)] == [1, 0, 0]
+
+
 def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock, acquired: Acquired) -> None:
-    stopped.monotonic = 0.0
+    stopped.ticks = 0.0
     assert isinstance(acquired.claim(), InFlight)
 
 
@@ -498,24 +576,31 @@ def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudSh
     credentials = [CloudShellCredential(endpoint=shell.endpoint) for _ in range(3)]
     for credential in credentials:
         credential.get_token(ARM)
-    cache.forget_all_tokens()
+    sources.forget_all_tokens()
     for credential in credentials:
         credential.get_token(ARM)
     assert len(shell.requests) == 6
 
 
-def test_a_fork_keeps_tokens_and_drops_acquisitions(stopped: StoppedClock, acquired: Acquired) -> None:
+def test_a_fork_keeps_tokens_and_drops_acquisitions(acquired: Acquired) -> None:
     acquired.begin("held").end(token())
     in_flight = acquired.begin()
-    cache._after_fork()
+    acquired.cache.forget_acquisitions()
     assert isinstance(acquired.claim("held"), CachedToken)
     assert acquired.begin() is not in_flight
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_a_copy_of_a_cache_holds_no_token(acquired: Acquired, copied: Any) -> None:
+    acquired.begin().end(token("secret"))
+    acquired.begin("in flight")
+    another = copied(acquired.cache)
+    assert isinstance(another.claim("r", lambda: token(expires_on=9_000_000_000), "r"), InFlight)
+    assert b"secret" not in pickle.dumps(acquired.cache)
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration])
-def test_what_would_end_a_thread_becomes_a_failure(
-    stopped: StoppedClock, acquired: Acquired, error: type[BaseException]
-) -> None:
+def test_what_would_end_a_thread_becomes_a_failure(acquired: Acquired, error: type[BaseException]) -> None:
     in_flight = acquired.begin()
     in_flight.end(error())
     failure = in_flight.outcome()
@@ -524,13 +609,40 @@ def test_what_would_end_a_thread_becomes_a_failure(
     assert failure.what == (f"The token request for r was broken off: a hook or the transport raised {error.__name__}.")
 
 
-def test_any_other_exception_is_passed_on(stopped: StoppedClock, acquired: Acquired) -> None:
+def test_any_other_exception_is_passed_on_to_each_as_its_own(acquired: Acquired) -> None:
     in_flight, error = acquired.begin(), KeyError("a hook's")
     in_flight.end(error)
-    with pytest.raises(KeyError) as raised:
-        in_flight.outcome()
-    assert raised.value is error
+    raised = []
+    for _ in range(3):
+        with pytest.raises(KeyError, match="a hook's") as caught:
+            in_flight.outcome()
+        raised.append(caught.value)
+    assert len({id(each) for each in (*raised, error)}) == 4
     assert acquired.begin() is not in_flight
+
+
+def test_an_exception_that_cannot_be_copied_is_passed_on_too(acquired: Acquired) -> None:
+    class NeedsTwoError(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(one)
+
+    in_flight = acquired.begin()
+    in_flight.end(NeedsTwoError("one", "two"))
+    with pytest.raises(NeedsTwoError, match="one"):
+        in_flight.outcome()
+
+
+def test_nonsense_in_place_of_an_outcome_is_a_failure(acquired: Acquired) -> None:
+    in_flight = acquired.begin()
+    in_flight.end("nonsense")
+    assert isinstance(in_flight.outcome(), Failure)
+
+
+def test_an_error_in_the_bookkeeping_ends_the_acquisition(acquired: Acquired) -> None:
+    in_flight = acquired.begin()
+    in_flight.end(Token("x", None))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        in_flight.outcome()
 
 
 @pytest.mark.parametrize(
@@ -545,31 +657,11 @@ def test_a_failed_refresh_is_logged_once_in_these_words(
     stopped: StoppedClock, acquired: Acquired, caplog: pytest.LogCaptureFixture, outcome: Any, said: str
 ) -> None:
     acquired.begin().end(token())
-    stopped.wall += 3301
-    stopped.monotonic += 3301
-    acquired.begin().end(outcome)
+    stopped.advance(3301)
+    acquired.refresh().end(outcome)
     (record,) = [record for record in caplog.records if record.name == "azure_cloudshell_credential._tokens.cache"]
     assert record.levelname == "WARNING"
     assert record.getMessage() == f"Refresh failed; keeping the current token until it expires: {said}"
-
-
-def test_those_who_found_an_acquisition_that_was_not_needed_have_the_token_too(
-    stopped: StoppedClock, acquired: Acquired, mocker: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    cache, made = acquired.cache, []
-    make = cache._new
-
-    def make_and_end_another(entry: Any, *arguments: Any) -> Any:
-        made.append(make(entry, *arguments))
-        entry.cached = CachedToken(token("newer"))
-        return made[0]
-
-    mocker.patch.object(cache, "_new", make_and_end_another)
-    claimed = acquired.claim()
-    assert isinstance(claimed, CachedToken)
-    assert made[0].outcome().token.value == "newer"
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert cache._in_flight == {}
 
 
 def run_to_its_end(claimed: object) -> Any:
@@ -578,17 +670,38 @@ def run_to_its_end(claimed: object) -> Any:
     return claimed.outcome()
 
 
-def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait() -> None:
+def valid_token(value: str = "x") -> Token:
+    return token(value, int(time.time()) + 3600)
+
+
+def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_one_thread() -> None:
     release = Event()
     cache = TokenCache(0.1)
+    threads = threading.active_count()
+
+    def acquire() -> Token:
+        release.wait(20)
+        return valid_token("late")
+
     try:
-        failure = run_to_its_end(cache.claim("r", lambda: (release.wait(20) and token()) or token()))
+        for _ in range(5):
+            failure = run_to_its_end(cache.claim("r", acquire, "r"))
+            assert isinstance(failure, Failure)
+            assert failure.what == (
+                "The Cloud Shell token endpoint did not answer within 0.1 seconds when asked for a token for r."
+            )
+        assert threading.active_count() == threads + 1
     finally:
         release.set()
-    assert isinstance(failure, Failure)
-    assert failure.what == (
-        "The Cloud Shell token endpoint did not answer within 0.1 seconds when asked for a token for r."
-    )
+    # What it brings after all is kept.
+    wait_until(lambda: isinstance(cache.claim("r", acquire, "r"), CachedToken))
+
+
+def test_a_thread_that_does_not_run_is_not_the_fault_of_the_endpoint(mocker: Any) -> None:
+    mocker.patch.object(in_flight_module, "_START_SECONDS", 0.1)
+    cache = TokenCache(0.1, lambda in_flight, **_: None)
+    failure = run_to_its_end(cache.claim("r", valid_token, "r"))
+    assert failure.what == "The token request for r was not sent: its thread has not been run."
 
 
 def test_whoever_acquires_cannot_wait_for_it() -> None:
@@ -596,66 +709,54 @@ def test_whoever_acquires_cannot_wait_for_it() -> None:
     nested: list[Any] = []
 
     def acquire() -> Token:
-        nested.append(cache.claim("r", acquire))
-        return token("x", int(time.time()) + 3600)
+        nested.append(cache.claim("r", acquire, "r"))
+        return valid_token()
 
-    assert isinstance(run_to_its_end(cache.claim("r", acquire)), CachedToken)
+    assert isinstance(run_to_its_end(cache.claim("r", acquire, "r")), CachedToken)
     (failure,) = nested
     assert failure.kind == "nested"
     assert failure.what.startswith("A token for r was requested from inside another token request")
 
 
-def test_a_claims_challenge_is_asked_for_by_the_caller_own_question() -> None:
-    cache = TokenCache(None)
-    expires = int(time.time()) + 3600
-    run_to_its_end(cache.claim("r", lambda: token("first", expires)))
-    better = run_to_its_end(cache.claim("r", lambda: token("better", expires), must_ask=True))
-    assert better.token.value == "better"
-    assert cache.claim("r", lambda: pytest.fail("asked")) is better
-    failure = run_to_its_end(cache.claim("s", lambda: (_ for _ in ()).throw(SystemExit), must_ask=True))
-    assert failure.what.startswith("The token request for s was broken off")
-
-
 def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
     cache = TokenCache(10)
     release = Event()
-    lost = cache.claim("r", lambda: (release.wait(20) and token()) or token())
+    lost = cache.claim("r", lambda: (release.wait(20) and valid_token()) or valid_token(), "r")
     mocker.patch("sys.is_finalizing", lambda: True)
     try:
-        found = cache.claim("r", lambda: token("mine", int(time.time()) + 3600))
+        found = cache.claim("r", lambda: valid_token("mine"), "r")
         assert found is not lost
         assert isinstance(found, InFlight)
         assert found.is_done()
         assert found.outcome().token.value == "mine"
-        cache.forget_tokens()
-        # What a signal handler raises there is the caller's own.
-        with pytest.raises(SystemExit):
-            cache.claim("r", lambda: (_ for _ in ()).throw(SystemExit))
-        broken = cache.claim("r", lambda: next(iter([])))
-        assert isinstance(broken, InFlight)
-        assert broken.outcome().what.startswith("The token request for r was broken off")
     finally:
         release.set()
 
 
+def test_where_no_thread_can_be_started_the_caller_asks_and_nobody_refreshes(mocker: Any) -> None:
+    cache = TokenCache(10)
+    mocker.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
+    found = cache.claim("r", lambda: token("mine", int(time.time()) + 60), "r")
+    assert isinstance(found, InFlight)
+    assert found.is_done()
+    stale = cache.claim("r", lambda: pytest.fail("asked"), "r")
+    assert isinstance(stale, CachedToken)
+    assert cache.claim("r", lambda: pytest.fail("asked"), "r") is stale
+
+
 def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none() -> None:
     cache = TokenCache(5)
-    refused = cache.claim("r", lambda: pytest.fail("asked"), may_wait=False)
+    refused = cache.claim("r", lambda: pytest.fail("asked"), "r", may_wait=False)
     assert isinstance(refused, Failure)
     assert refused.kind == "nested"
     assert refused.what.startswith("A token for r was requested")
-    stale = run_to_its_end(cache.claim("r", lambda: token("stale", int(time.time()) + 60)))
-    cache._entries["r"].refresh_from = 0.0
-    assert cache.claim("r", lambda: pytest.fail("asked"), may_wait=False) is stale
+    stale = run_to_its_end(cache.claim("r", lambda: token("stale", int(time.time()) + 60), "r"))
+    assert cache.claim("r", lambda: pytest.fail("asked"), "r", may_wait=False) is stale
 
 
-def test_while_one_is_under_way_no_other_is_made() -> None:
-    cache = TokenCache(5)
-    release = Event()
-    first = cache.claim("r", lambda: (release.wait(20) and token()) or token())
-    made: list[Any] = []
-    new = cache._new
-    cache._new = lambda *given: made.append(new(*given)) or made[-1]  # type: ignore[method-assign,func-returns-value]
-    assert cache.claim("r", token) is first
-    assert made == []
-    release.set()
+def test_waiters_that_go_away_are_forgotten(acquired: Acquired) -> None:
+    in_flight = acquired.begin()
+    for _ in range(100):
+        in_flight.subscribe(wake := lambda: None)
+        in_flight.unsubscribe(wake)
+    assert in_flight._wakes == set()

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from azure_cloudshell_credential._endpoint import failures
+from azure_cloudshell_credential._endpoint import acquisition, failures
 from azure_cloudshell_credential._endpoint.failures import Failure
 from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._tokens import cache
@@ -37,25 +37,26 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.wall = START
-        self.monotonic = 1000.0
-        self.patches: list[Any] = [
-            mock.patch.object(cache, "time", lambda: self.wall),
-            mock.patch.object(cache, "monotonic", lambda: self.monotonic),
-            mock.patch.object(InFlight, "start", lambda in_flight: None),
-        ]
-        for patch in self.patches:
-            patch.start()
+        self.ticks = 1000.0
+        self.patch = mock.patch.object(acquisition, "clock", self)
+        self.patch.start()
         self.serial = 0
+        self.started: list[InFlight] = []
         self.under_way: dict[str, InFlight] = {}
         self.attempts: dict[str, float] = {}
 
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.ticks
+
     def teardown(self) -> None:
-        for patch in self.patches:
-            patch.stop()
+        self.patch.stop()
 
     @initialize()
     def start(self) -> None:
-        self.cache = TokenCache(30)
+        self.cache = TokenCache(30, lambda in_flight, **_: self.started.append(in_flight))
 
     def check(self, resource: str, cached: CachedToken) -> None:
         assert cached.token.value.startswith(f"{resource} ")
@@ -63,25 +64,32 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=claims, resource=RESOURCES)
     def claim(self, resource: str) -> Claimed | None:
-        before = self.cache._entries.get(resource)
-        held = before.valid() if before else None
-        outcome = self.cache.claim(resource, lambda: failures.unreachable(resource, "never run"))
+        held = self.held(resource)
+        before = len(self.started)
+        outcome = self.cache.claim(resource, lambda: failures.unreachable(resource, "never run"), resource)
+        started = self.started[before:]
         if isinstance(outcome, CachedToken):
             self.check(resource, outcome)
-            return None
-        if isinstance(outcome, Failure):
-            assert held is None, "a failure although there is a valid token"
-            return None
-        if outcome is self.under_way.get(resource):
-            assert held is None, "made to wait although there is a valid token"
-            return None
-        assert resource not in self.under_way, "two acquisitions for one resource"
-        if held is not None:
+            if not started:
+                return None
+            assert held is outcome
             assert not held.is_fresh()
-            assert self.monotonic - self.attempts[resource] >= cache.REFRESH_RETRY_DELAY, "refreshed too often"
-        self.attempts[resource] = self.monotonic
-        self.under_way[resource] = outcome
-        return Claimed(resource, outcome)
+            assert self.ticks - self.attempts[resource] >= cache.REFRESH_RETRY_DELAY, "refreshed too often"
+        else:
+            assert isinstance(outcome, InFlight)
+            assert held is None, "made to wait although there is a valid token"
+            if outcome is self.under_way.get(resource):
+                assert not started
+                return None
+        (in_flight,) = started
+        assert resource not in self.under_way, "two acquisitions for one resource"
+        self.attempts[resource] = self.ticks
+        self.under_way[resource] = in_flight
+        return Claimed(resource, in_flight)
+
+    def held(self, resource: str) -> CachedToken | None:
+        cached = self.cache._tokens.get(resource)
+        return cached if cached is not None and cached.is_valid() else None
 
     def ended(self, claimed: Claimed | None) -> bool:
         if claimed is None or self.under_way.get(claimed.resource) is not claimed.in_flight:
@@ -97,15 +105,16 @@ class Model(RuleBasedStateMachine):
         now = int(self.wall)
         value = f"{claimed.resource} {self.serial}"
         claimed.in_flight.end(Token(value, now + life, now + life // 2 if half else None))
-        assert claimed.in_flight.outcome().token.value == value
-        self.cache.remember((claimed.resource,), claimed.resource)
+        self.attempts[claimed.resource] = self.ticks
+        outcome = claimed.in_flight.outcome()
+        assert outcome.token.value == value
+        self.cache.remember((claimed.resource,), claimed.resource, outcome)
 
     @rule(claimed=consumes(claims), kind=st.sampled_from(["timeout", "refused", "audience", "raised", "exits"]))
     def end_without(self, claimed: Claimed | None, kind: str) -> None:
         if claimed is None or not self.ended(claimed):
             return
-        entry = self.cache._entries.get(claimed.resource)
-        held = entry.valid() if entry else None
+        held = self.held(claimed.resource)
         outcomes: dict[str, Any] = {
             "timeout": failures.no_answer("r", 30),
             "refused": failures.unreachable("r", "refused"),
@@ -124,7 +133,7 @@ class Model(RuleBasedStateMachine):
     @rule(seconds=st.one_of(st.integers(0, 60), st.integers(0, 10_000)))
     def time_passes(self, seconds: int) -> None:
         self.wall += seconds
-        self.monotonic += seconds
+        self.ticks += seconds
 
     @rule(seconds=st.integers(-100_000, 100_000))
     def the_wall_clock_jumps(self, seconds: int) -> None:
@@ -132,20 +141,16 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def the_process_forks(self) -> None:
-        self.cache.after_fork()
+        self.cache.forget_acquisitions()
         self.under_way.clear()
 
     @rule()
     def tokens_are_forgotten(self) -> None:
-        self.cache.forget_tokens()
+        self.cache.forget()
         # What is under way belongs to those who wait for it, and to nobody who comes later.
         self.under_way.clear()
         for resource in NAMES:
             assert self.cache.fresh((resource,)) is None
-
-    @rule()
-    def refusals_are_forgotten(self) -> None:
-        self.cache.forget_refusals()
 
     @invariant()
     def the_fast_path_hands_out_valid_tokens_only(self) -> None:

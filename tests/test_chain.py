@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,16 @@ import pytest
 import trio
 from azure.core.credentials import AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import ChainedTokenCredential
+from azure.identity import ChainedTokenCredential, DefaultAzureCredential
 
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
-from azure_cloudshell_credential._azure import default_chain
+from azure_cloudshell_credential._azure import explanation
 from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.aio import DefaultCloudShellCredential as AsyncDefaultCloudShellCredential
-from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 
 from . import misbehaving as peer
-from .conftest import ARM, Everything, in_threads
+from .conftest import ARM, VAULT, Everything, in_threads
 from .misbehaving import Behaviour, MisbehavingServer
 
 # Nothing here may ask Windows, a browser or the developer's own logins.
@@ -138,7 +140,7 @@ class TestSteps:
 
     def test_keywords_are_passed_on(self, make: Any, in_cloud_shell: CloudShellEmulator) -> None:
         credential = make(timeout=7, process_timeout=3, authority="login.microsoftonline.us")
-        assert credential.credentials[1]._policy.timeout == 7
+        assert credential.credentials[1]._source._policy.timeout == 7
         cli = credential.credentials[-1].credentials[inner(credential).index("AzureCliCredential")]
         assert cli._process_timeout == 3
 
@@ -212,15 +214,10 @@ def test_when_nothing_works_it_says_why_once_in_one_paragraph(
     with pytest.raises(ClientAuthenticationError) as raised:
         token(exclude_managed_identity_credential=True)
     message = raised.value.message
-    assert message.startswith(
-        f"No credential has a token for {ARM}. CloudShellCredential: This is not Azure Cloud Shell"
+    assert message == (
+        f"No credential has a token for {ARM}. AzureCliCredential: Azure CLI not found on path. Install the Azure CLI "
+        "and sign in with 'az login'."
     )
-    assert "AzureCliCredential: Azure CLI not found on path." in message
-    assert message.isprintable()
-    for said in ("CloudShellCredential: ", "EnvironmentCredential: ", "AzureCliCredential: "):
-        assert message.count(said) == 1
-    assert "aka.ms" not in message
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_azure_identitys_own_chains_still_log_their_failures(log: Everything) -> None:
@@ -285,20 +282,20 @@ class TestCache:
         credential = DefaultCloudShellCredential(**QUIET)
         first = credential.get_token(ARM)
         # az itself refuses a challenge; a credential behind Cloud Shell that satisfies it:
-        better = AccessTokenInfo("better", int(time.time()) + 3600)
-        asked = mocker.patch.object(ChainedTokenCredential, "get_token_info", return_value=better)
-        for _ in range(2):
-            assert credential.get_token(ARM, claims="{}").token == "better"
-        assert asked.call_count == 2
+        expires = int(time.time()) + 3600
+        answers = [AccessTokenInfo("better", expires), AccessTokenInfo("best", expires)]
+        asked = mocker.patch.object(DefaultAzureCredential, "get_token_info", side_effect=answers)
+        assert credential.get_token(ARM, claims="{}").token == "better"
+        assert credential.get_token(ARM, claims="{}").token == "best"
         assert asked.call_args.kwargs["options"] == {"claims": "{}"}
         # It has replaced the one that was not good enough.
-        assert credential.get_token(ARM).token == "better" != first.token
+        assert credential.get_token(ARM).token == "best" != first.token
         assert asked.call_count == 2
 
     def test_the_kind_and_the_refresh_time_of_a_token_are_kept(self, mocker: Any) -> None:
         expires = int(time.time()) + 3600
         info = AccessTokenInfo("x", expires, token_type="pop", refresh_on=expires - 1800)
-        mocker.patch.object(ChainedTokenCredential, "get_token_info", return_value=info)
+        mocker.patch.object(DefaultAzureCredential, "get_token_info", return_value=info)
         options: Any = {"pop": {"nonce": "n"}}
         kept = DefaultCloudShellCredential(**QUIET).get_token_info(ARM, options=options)
         assert (kept.token_type, kept.refresh_on) == ("pop", expires - 1800)
@@ -309,31 +306,246 @@ class TestCache:
         for _ in range(2):
             with pytest.raises(ClientAuthenticationError, match="AudienceNotSupported"):
                 credential.get_token(ACR)
-        # Cloud Shell's own refusal is: the endpoint is asked once.
-        assert len(in_cloud_shell.requests) == 1
+        assert len(in_cloud_shell.requests) == 2
 
     def test_without_a_scope(self) -> None:
         with pytest.raises(ValueError, match="requires a scope"):
             DefaultCloudShellCredential(**QUIET).get_token()
 
 
-def test_what_a_credential_says_is_read_from_the_lists_of_azure_identity() -> None:
+def test_what_a_credential_says_is_read_from_the_list_of_azure_identity() -> None:
     message = (
-        "ChainedTokenCredential failed to retrieve a token from the included credentials.\nAttempted credentials:\n"
-        "\tEnvironmentCredential: EnvironmentCredential authentication unavailable. Not configured.\n"
+        "DefaultAzureCredential failed to retrieve a token from the included credentials.\nAttempted credentials:\n"
+        "\tManagedIdentityCredential: ManagedIdentityCredential authentication unavailable. Identity not found.\n"
         "Visit https://x y\n"
-        "\tCloudShellCredential: No.\n"
-        "\tDefaultAzureCredential: DefaultAzureCredential failed to retrieve a token x\nAttempted credentials:\n"
         "\tAzureCliCredential: ERROR: first line\nsecond line eyJhbGciOiJub25lIn0.eyJhIjoxfQ.\n"
         "To mitigate this issue, please refer to x\nTo mitigate this issue, please refer to x."
     )
-    failure = default_chain.explain("s", ClientAuthenticationError(message=message))
-    assert failure.attempts == (
-        ("CloudShellCredential", "No."),
-        ("EnvironmentCredential", "Not configured."),
+    assert explanation.reasons_in("DefaultAzureCredential", ClientAuthenticationError(message=message)) == [
+        ("ManagedIdentityCredential", "Identity not found."),
         ("AzureCliCredential", "ERROR: first line second line [redacted]"),
+    ]
+    assert explanation.reasons_in("Odd", ClientAuthenticationError(message="odd")) == [("Odd", "odd")]
+
+
+class Peer:
+    """A credential that is not ours, with what it answers."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def get_token_info(self, *scopes: str, options: Any = None) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def get_token(self, *scopes: str, **options: Any) -> Any:
+        return self.get_token_info(*scopes)
+
+
+def jwt_of(user: str, tenant: str, object_id: str) -> str:
+    claims = {"upn": user, "tid": tenant, "oid": object_id}
+    return f"eyJ9.{b64encode(json.dumps(claims).encode()).decode()}.{user}"
+
+
+def answers_of(first: Any, *others: Any) -> Any:
+    """A default chain whose last step is a credential with this answer."""
+    credential = DefaultCloudShellCredential(**QUIET)
+    chain = credential._source
+    chain.credentials = (*chain.credentials[:-1], Peer(first), *map(Peer, others))
+    return credential
+
+
+def info(value: str, expires_on: Any = None) -> AccessTokenInfo:
+    return AccessTokenInfo(value, int(time.time()) + 3600 if expires_on is None else expires_on)
+
+
+BOB = jwt_of("bob@fabrikam.example", "99999999-aaaa-4bbb-8ccc-222222222222", "bob")
+ADA = jwt_of(Identity().user, Identity().tenant_id.upper(), Identity().object_id)
+
+TRANSIENT = {
+    "portal": faults.portal_timeout(),
+    "hang": faults.hang(),
+    "drop": faults.drop(),
+    "5xx": faults.server_error(503),
+    "garbage": faults.garbage(),
+    "expired": faults.expired_token(),
+    "wrong resource": faults.wrong_resource(),
+}
+
+
+class TestIdentities:
+    @pytest.mark.parametrize("fault", TRANSIENT)
+    def test_when_cloud_shell_merely_fails_another_user_does_not_take_over(
+        self, in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        credential = DefaultCloudShellCredential(timeout=0.5, retry_total=0, **QUIET)
+        chain = credential._source
+        chain.credentials = (*chain.credentials[:-1], Peer(info(BOB)))
+        credential.get_token(ARM)
+        with in_cloud_shell.failing(TRANSIENT[fault]):
+            with pytest.raises(ClientAuthenticationError) as raised:
+                credential.get_token(VAULT)
+            assert "but as bob@fabrikam.example in tenant 99999999" in raised.value.message
+            assert f"this program has run as {Identity().user}" in raised.value.message
+            # A caller who asks for a tenant knows what he wants.
+            assert credential.get_token(VAULT, tenant_id="99999999-aaaa-4bbb-8ccc-222222222222").token == BOB
+
+    @pytest.mark.parametrize("value", [ADA, "opaque"])
+    def test_the_same_user_or_an_unknown_one_does(self, in_cloud_shell: CloudShellEmulator, value: str) -> None:
+        credential = answers_of(info(value))
+        credential.get_token(ARM)
+        with in_cloud_shell.failing(faults.drop()):
+            assert credential.get_token(VAULT).token == value
+
+    def test_before_cloud_shell_has_answered_anybody_may(self, in_cloud_shell: CloudShellEmulator) -> None:
+        with in_cloud_shell.failing(faults.drop()):
+            assert answers_of(info(BOB)).get_token(ARM).token == BOB
+
+    @pytest.mark.parametrize("first", [ARM, ACR])
+    def test_another_user_for_what_cloud_shell_does_not_support_is_said_once(
+        self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture, first: str
+    ) -> None:
+        credential = answers_of(info(BOB))
+        for scope in (first, ACR, ARM, "https://search.azure.com/.default"):
+            credential.get_token(scope)
+        (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert warning.getMessage() == (
+            f"Cloud Shell is signed in as {Identity().user} in tenant {Identity().tenant_id}. Resources that it does "
+            "not support are accessed as bob@fabrikam.example in tenant 99999999-aaaa-4bbb-8ccc-222222222222."
+        )
+
+    def test_the_same_user_is_no_reason_for_a_warning(
+        self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        credential = answers_of(info(ADA))
+        for scope in (ARM, ACR):
+            credential.get_token(scope)
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+    def test_on_an_event_loop_too(self, in_cloud_shell: CloudShellEmulator) -> None:
+        async def main() -> None:
+            credential = AsyncDefaultCloudShellCredential(**QUIET)
+            chain = credential._source
+            chain.credentials = (*chain.credentials[:-1], Peer(info(BOB)))
+            await credential.get_token(ARM)
+            with in_cloud_shell.failing(faults.drop()), pytest.raises(ClientAuthenticationError, match="but as bob@"):
+                await credential.get_token(VAULT)
+
+        asyncio.run(main())
+
+
+class TestWhatOthersReturn:
+    @pytest.mark.parametrize(
+        "expires_on", [None, "2030-01-01 00:00:00", "1795000000", float("nan"), float("inf"), True, -1]
     )
-    assert (
-        default_chain.explain("s", ClientAuthenticationError(message="odd")).what
-        == "No credential has a token for s. Error: odd."
-    )
+    def test_nonsense_is_a_failure_and_no_wait_without_end(self, expires_on: Any) -> None:
+        answer = info("x")
+        answer = AccessTokenInfo("x", expires_on)
+        with pytest.raises(ClientAuthenticationError, match="Peer: it returned"):
+            answers_of(answer).get_token(ARM)
+
+    @pytest.mark.parametrize("value", [None, "", "two lines\n", "t\u00f6ken", 7])
+    def test_so_is_what_is_no_token(self, value: Any) -> None:
+        with pytest.raises(ClientAuthenticationError, match="Peer: it returned"):
+            answers_of(AccessTokenInfo(value, int(time.time()) + 3600)).get_token(ARM)
+
+    def test_a_fraction_of_a_second_is_rounded_down(self) -> None:
+        expires = int(time.time()) + 3600
+        assert answers_of(info("x", expires + 0.45)).get_token(ARM).expires_on == expires
+
+    def test_any_exception_reaches_everybody_who_waits_as_its_own(self) -> None:
+        credential = answers_of(ZeroDivisionError("odd"))
+
+        def ask(_: int) -> Exception:
+            with pytest.raises(ZeroDivisionError, match="odd") as raised:
+                credential.get_token(ARM)
+            return raised.value
+
+        raised = in_threads(16, ask)
+        assert len({id(error) for error in raised}) == 16
+
+
+class TestClaims:
+    CLAIMS = '{"access_token":{}}'
+    ENCODED = "eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="
+
+    def test_a_challenge_is_never_answered_with_the_token_that_was_challenged(
+        self, in_cloud_shell: CloudShellEmulator, kind_of_chain: Any
+    ) -> None:
+        credential = kind_of_chain(**QUIET)
+        credential.get_token(ARM)
+        for ask in (
+            lambda: credential.get_token(ARM, claims=self.CLAIMS),
+            lambda: credential.get_token_info(ARM, options={"claims": self.CLAIMS, "enable_cae": True}),
+        ):
+            with pytest.raises(ClientAuthenticationError) as raised:
+                ask()
+            # The command can be pasted.
+            assert f"az login --claims-challenge {self.ENCODED}" in raised.value.message
+            assert "redacted" not in raised.value.message
+
+    def test_nor_by_azs_own_words(self, in_cloud_shell: CloudShellEmulator, fake_az: str) -> None:
+        credential = DefaultCloudShellCredential(**QUIET)
+        with pytest.raises(ClientAuthenticationError) as raised:
+            credential.get_token(ARM, claims=self.CLAIMS)
+        assert raised.value.message.count("--claims-challenge") == 1
+        assert f"--claims-challenge {self.ENCODED}" in raised.value.message
+
+    def test_64_threads_with_one_challenge_are_one_acquisition(self, in_cloud_shell: CloudShellEmulator) -> None:
+        asked: list[Any] = []
+
+        class Slow(Peer):
+            def get_token_info(self, *scopes: str, options: Any = None) -> Any:
+                asked.append(options)
+                time.sleep(0.3)
+                return super().get_token_info(*scopes)
+
+        credential = DefaultCloudShellCredential(**QUIET)
+        credential._source.credentials = (Slow(info("satisfying")),)
+        tokens = in_threads(64, lambda _: credential.get_token(ARM, claims=self.CLAIMS).token)
+        assert set(tokens) == {"satisfying"}
+        assert len(asked) == 1
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind_of_chain(request: pytest.FixtureRequest) -> Any:
+    if request.param == "sync":
+        return DefaultCloudShellCredential
+
+    class Waited:
+        def __init__(self, **options: Any) -> None:
+            self.credential = AsyncDefaultCloudShellCredential(**options)
+
+        def get_token(self, *scopes: str, **options: Any) -> Any:
+            return asyncio.run(self.credential.get_token(*scopes, **options))
+
+        def get_token_info(self, *scopes: str, **options: Any) -> Any:
+            return asyncio.run(self.credential.get_token_info(*scopes, **options))
+
+    return Waited
+
+
+def test_a_cold_chain_starts_one_thread(in_cloud_shell: CloudShellEmulator, mocker: Any) -> None:
+    started = mocker.spy(threading.Thread, "start")
+    DefaultCloudShellCredential(**QUIET).get_token(ARM)
+    named = [call.args[0] for call in started.call_args_list if call.args[0].name == "azure-cloudshell-credential"]
+    assert len(named) == 1
+
+
+@pytest.mark.parametrize("name", ["vault", "management.azure.com"])
+def test_a_name_where_a_scope_belongs_is_said_before_anybody_is_asked(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' is not a scope: use https://"):
+        DefaultCloudShellCredential(**QUIET).get_token(name)
+
+
+def test_a_slow_az_is_said_to_be_slow(
+    in_cloud_shell: CloudShellEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "az").write_text("#!/bin/sh\nsleep 30\n")
+    (folder / "az").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(ClientAuthenticationError, match="the Azure CLI took too long to answer"):
+        DefaultCloudShellCredential(process_timeout=1, **QUIET).get_token(ACR)

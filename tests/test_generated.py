@@ -18,10 +18,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from azure_cloudshell_credential._endpoint import services
 from azure_cloudshell_credential._endpoint.services import Observation
 from azure_cloudshell_credential.emulator import CloudShellEmulator
+from release.sbom import read_pyproject
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +47,22 @@ def test_what_is_generated_is_current(generate: ModuleType) -> None:
     outdated = [file.name for file, text in generate.generated().items() if file.read_text(encoding="utf-8") != text]
     assert outdated == [], "run: make generated"
     assert generate.TABLE.read_text(encoding="utf-8") == generate.written(services.observations())
+
+
+def test_what_ci_installs_is_what_the_project_asks_for() -> None:
+    """Where a requirement is new or has moved past its pin: .ci/lock."""
+    project = read_pyproject()
+    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for group in (project["project"]["optional-dependencies"], project["dependency-groups"]):
+        asked += [each for requirements in group.values() for each in requirements]
+    pinned: dict[str, list[str]] = {}
+    for line in (ROOT / ".ci" / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"([\w.-]+)==([\w.]+)", line):
+            pinned.setdefault(match[1], []).append(match[2])
+    for requirement in map(Requirement, asked):
+        if requirement.name != "azure-cloudshell-credential":
+            versions = pinned.get(canonicalize_name(requirement.name), [])
+            assert any(map(requirement.specifier.contains, versions)), f"{requirement}, pinned to {versions}: .ci/lock"
 
 
 def test_every_public_name_is_in_the_reference(generate: ModuleType) -> None:

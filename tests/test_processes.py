@@ -18,6 +18,8 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
 from .conftest import ARM, SECRET
 
+pytestmark = pytest.mark.slow
+
 
 def test_pickles_carry_the_configuration_and_no_token(kind: Any, in_cloud_shell: CloudShellEmulator) -> None:
     credential = kind(timeout=7, retry_total=1, user_agent="me").credential
@@ -29,7 +31,7 @@ def test_pickles_carry_the_configuration_and_no_token(kind: Any, in_cloud_shell:
     os.environ.pop("MSI_ENDPOINT")
     twin = pickle.loads(pickled)
     assert twin.endpoint == credential.endpoint
-    assert (twin._policy.timeout, twin._policy.retry_total) == (7, 1)
+    assert (twin._source._policy.timeout, twin._source._policy.retry_total) == (7, 1)
     mocked.credential = twin
     assert kind.get_token(mocked, ARM).token
     assert "me azsdk-python" in in_cloud_shell.requests[0].headers["user-agent"]

@@ -14,6 +14,8 @@ import pytest
 from azure_cloudshell_credential import CloudShellCredential, pytest_plugin
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+pytestmark = pytest.mark.slow
+
 DOWNSTREAM = Path(__file__).parent / "downstream"
 
 

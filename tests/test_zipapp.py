@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,15 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator
 ROOT = Path(__file__).parent.parent
 
 
+def write(file: Path, **environment: str) -> Path:
+    command = [sys.executable, str(ROOT / "release" / "one_file.py"), str(file)]
+    subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=60)
+    return file
+
+
 @pytest.fixture(scope="module")
 def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
-    file = tmp_path_factory.mktemp("zipapp") / "azure-cloudshell.pyz"
-    command = ["make", "zipapp", f"PYTHON={sys.executable}", f"ZIPAPP={file}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    return file
+    return write(tmp_path_factory.mktemp("one file") / "azure-cloudshell.pyz")
 
 
 def run(pyz: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -73,3 +75,23 @@ def test_what_it_lacks_it_says_how_to_get(pyz: Path, words: str) -> None:
 def test_it_explains_itself(pyz: Path, words: str) -> None:
     done = run(pyz, *words.split())
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_same_sources_give_the_same_bytes(pyz: Path, tmp_path: Path) -> None:
+    assert write(tmp_path / "again.pyz").read_bytes() == pyz.read_bytes()
+    with zipfile.ZipFile(pyz) as archive:
+        entries = archive.infolist()
+    assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
+    # Neither the time of a file, nor its permissions, nor what compresses it on this machine.
+    assert {(entry.date_time, entry.external_attr, entry.compress_type) for entry in entries} == {
+        ((2020, 2, 2, 0, 0, 0), 0o100644 << 16, zipfile.ZIP_STORED)
+    }
+    dated = write(tmp_path / "dated.pyz", SOURCE_DATE_EPOCH="1700000000")
+    with zipfile.ZipFile(dated) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(2023, 11, 14, 22, 13, 20)}
+
+
+def test_it_can_be_run_as_a_program(pyz: Path, shell: CloudShellEmulator) -> None:
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **shell.environment}
+    done = subprocess.run([str(pyz), "token"], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.count(".") == 2

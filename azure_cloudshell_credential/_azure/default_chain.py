@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any
 
-from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
-from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import ChainedTokenCredential, DefaultAzureCredential, EnvironmentCredential
+from azure.core.credentials import AccessTokenInfo
+from azure.core.exceptions import AzureError
+from azure.identity import CredentialUnavailableError, DefaultAzureCredential, EnvironmentCredential
 
-from .._endpoint import failures
+from .._endpoint import acquisition, protocol
 from .._endpoint.environment import managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
 from .._tokens.cache import CachedToken
 from .._tokens.in_flight import InFlight
-from .caching import CachedTokens
-from .credential import CloudShellCredential, as_info, token_or_fail
+from . import explanation
+from .credential import CloudShellCredential, SyncCredential
+from .explanation import Reason
+from .identities import Identities
+from .sources import TokenRequest, TokenSource
+
+PROCESS_TIMEOUT = 30
+"""Seconds for az, azd and PowerShell, each. azure-identity's 10 are too few for az in a small container."""
+
+_BUDGET = 600.0
+"""Seconds for a walk through a chain. How long each credential takes is its own business, but not without end."""
 
 # What AZURE_TOKEN_CREDENTIALS may say for a step to be in the chain; see azure-identity's documentation of it. Cloud
 # Shell is a managed identity to azure-identity, and its user's own login to everyone else.
@@ -26,7 +35,191 @@ _ENVIRONMENT_WHEN = ("", "prod", "environmentcredential")
 _CLOUD_SHELL_WHEN = ("", "prod", "dev", "managedidentitycredential")
 
 
-class DefaultCloudShellCredential(ChainedTokenCredential):
+EVERY_STEP = {
+    f"exclude_{step}_credential": False
+    for step in (
+        "environment",
+        "cloud_shell",
+        "workload_identity",
+        "managed_identity",
+        "shared_token_cache",
+        "visual_studio_code",
+        "cli",
+        "powershell",
+        "developer_cli",
+        "broker",
+    )
+}
+"""Keyword arguments for a chain that AZURE_TOKEN_CREDENTIALS does not narrow."""
+
+
+class Chain(TokenSource):
+    """Credentials in an order: the first token is taken.
+
+    :param credentials: the credentials.
+    """
+
+    def __init__(self, credentials: Iterable[Any]) -> None:
+        super().__init__(_BUDGET)
+        self.credentials = tuple(credentials)
+        self._identities = Identities()
+
+    def open(self) -> None:
+        """Open the transport of each credential."""
+        for credential in self.credentials:
+            credential.__enter__()
+
+    def close(self) -> None:
+        """Close the transport of each credential."""
+        for credential in self.credentials:
+            credential.__exit__()
+
+    def claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
+        """The token, the failure, or an acquisition to wait for."""
+        if not request.claims and (cached := self.cache.fresh(request.key)) is not None:
+            return cached
+        if not request.scopes:
+            raise ValueError("get_token requires a scope.")
+        if len(request.scopes) == 1:
+            protocol.scope_to_resource(request.scopes)
+        return self.cache.claim(
+            request.key,
+            lambda: self._acquire(request),
+            " ".join(request.scopes),
+            claims=request.claims,
+            may_wait=not acquisition.is_asking(),
+        )
+
+    def granted(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
+        """The token; raises the exception for a failure."""
+        cached = super().granted(request, outcome)
+        self.cache.remember(request.key, request.key, cached)
+        return cached
+
+    def _acquire(self, request: TokenRequest) -> Token | Failure:
+        """Ask one credential after the other. Runs in the thread of an acquisition."""
+        resource = " ".join(request.scopes)
+        cloud_shells: Failure | None = None
+        reasons: list[Reason] = []
+        for credential in self.credentials:
+            if isinstance(credential, CloudShellCredential):
+                outcome = credential._source.ask(request)
+                if isinstance(outcome, Token):
+                    self._identities.answered(outcome)
+                    return outcome
+                cloud_shells = outcome
+                continue
+            if isinstance(credential, EnvironmentCredential) and not _names_a_service_principal(os.environ):
+                # It would log a warning at each request.
+                reasons.append(Reason(type(credential).__name__, "the environment variables are not fully configured"))
+                continue
+            answer, is_final = _ask(credential, request)
+            if isinstance(answer, Token):
+                is_compared = request.tenant_id is None
+                return self._identities.judge(resource, cloud_shells, answer, is_compared=is_compared) or answer
+            reasons += answer
+            if is_final:
+                break
+        return explanation.nobody_has_a_token(request, cloud_shells, reasons)
+
+
+def _names_a_service_principal(environ: Mapping[str, str]) -> bool:
+    """Whether the variables that EnvironmentCredential reads are set."""
+    secrets = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_PASSWORD")
+    return "AZURE_CLIENT_ID" in environ and any(name in environ for name in secrets)
+
+
+def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], bool]:
+    """Ask a credential that is not ours.
+
+    :return: its token, checked, or why it has none; and whether the chain ends with it: a credential that is configured
+        and fails is not to be replaced by another one, as in azure-identity.
+    """
+    name = type(credential).__name__
+    try:
+        if hasattr(credential, "get_token_info"):
+            info: AccessTokenInfo = credential.get_token_info(*request.scopes, options=dict(request.options))
+        else:
+            token = credential.get_token(*request.scopes, **request.options)
+            info = AccessTokenInfo(token.token, token.expires_on)
+    except AzureError as error:
+        return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
+    checked = protocol.checked_token(info.token, info.expires_on, info.refresh_on, info.token_type)
+    return ([Reason(name, f"it returned {checked}")], True) if isinstance(checked, str) else (checked, True)
+
+
+class DefaultChain(Chain):
+    """The chain of ``DefaultCloudShellCredential``.
+
+    :param options: its keyword arguments.
+    :raises ValueError: if no step is left, or for a value that one of the steps refuses.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        super().__init__(_steps(options, os.environ))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._options
+
+    def __setstate__(self, options: dict[str, Any]) -> None:
+        self.__init__(options)  # type: ignore[misc]  # made anew, in the environment that it is unpickled in
+
+    def reset(self) -> None:
+        """Begin anew, in the environment as it is now."""
+        super().reset()
+        self.credentials = tuple(_steps(self._options, os.environ))
+        self._identities = Identities()
+
+
+def _steps(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[Any]:
+    """The credentials of the default chain, in order."""
+    chosen = environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
+    without_cloud_shell = options.get("exclude_cloud_shell_credential")
+    if without_cloud_shell is None:
+        without_cloud_shell = chosen not in _CLOUD_SHELL_WHEN
+    without_environment = options.get("exclude_environment_credential")
+    if without_environment is None:
+        without_environment = chosen not in _ENVIRONMENT_WHEN
+    others = {name: options[name] for name in options.keys() - {"endpoint", "exclude_cloud_shell_credential"}}
+    steps: list[Any] = [] if without_environment else [EnvironmentCredential(**others)]
+    if not without_cloud_shell:
+        steps.append(CloudShellCredential(endpoint=options.get("endpoint"), **others))
+    rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
+    if managed_identity_is_cloud_shell(environ):
+        # It would ask Cloud Shell's endpoint again, and stop the chain.
+        rest["exclude_managed_identity_credential"] = True
+    try:
+        steps.append(DefaultAzureCredential(**rest))
+    except ValueError as error:
+        # Exclusions may have emptied the rest, which is a fault only if nothing else is left either.
+        if not steps or "at least one credential" not in str(error):
+            raise
+    return steps
+
+
+def check_is_synchronous(credential: object) -> None:
+    """Check that something is a synchronous credential.
+
+    :raises TypeError: if it is not.
+    """
+    method = getattr(credential, "get_token", None) or getattr(credential, "get_token_info", None)
+    if not callable(method):
+        raise TypeError(f"{type(credential).__name__} is not a credential: it has no get_token method.")
+    if iscoroutinefunction(method):
+        raise TypeError(f"{type(credential).__name__} is asynchronous: a synchronous credential is needed here.")
+
+
+def source_of(credential: Any) -> TokenSource:
+    """The tokens of any synchronous credential, cached and acquired once for all who wait.
+
+    :raises TypeError: for what is no synchronous credential.
+    """
+    check_is_synchronous(credential)
+    return credential._source if isinstance(credential, SyncCredential) else Chain([credential])
+
+
+class DefaultCloudShellCredential(SyncCredential):
     """A ``DefaultAzureCredential`` that works in Cloud Shell: one line for a script that runs there and anywhere else.
 
     For example:
@@ -38,143 +231,27 @@ class DefaultCloudShellCredential(ChainedTokenCredential):
     Azure PowerShell, Azure Developer CLI, ...). Where the managed identity step would ask Cloud Shell's endpoint once
     more, it is left out: an error there would end the chain before the Azure CLI is reached.
 
-    Tokens are cached in memory, by scope and tenant, whichever credential they are from; a claims challenge is always
-    asked for. All keyword arguments of ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted.
+    A token of another user is never returned unnoticed. If Cloud Shell does not support a resource and another
+    credential, signed in as somebody else, does, a warning names both. If Cloud Shell has issued tokens before and
+    fails this time, such a token is refused.
 
-    :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default False.
+    Tokens are cached in memory, by scope and tenant, whichever credential they are from. All keyword arguments of
+    ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted; ``process_timeout`` is 30 seconds by
+    default.
+
+    :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default: whether ``AZURE_TOKEN_CREDENTIALS``
+        leaves it out.
     :raises ValueError: if no step is left, or for a value that one of the steps refuses.
     """
 
     __module__ = "azure_cloudshell_credential"
 
-    def __init__(self, *, exclude_cloud_shell_credential: bool = False, **kwargs: Any) -> None:
-        super().__init__(*_steps(kwargs, exclude_cloud_shell=exclude_cloud_shell_credential))
-        self._tokens = CachedTokens(self._ask, explain)
+    _source: DefaultChain
 
-    def get_token(
-        self,
-        *scopes: str,
-        claims: str | None = None,
-        tenant_id: str | None = None,
-        enable_cae: bool = False,
-        **kwargs: Any,
-    ) -> AccessToken:
-        """Get an access token for a scope. Azure SDK clients call this method.
+    def __init__(self, *, exclude_cloud_shell_credential: bool | None = None, **kwargs: Any) -> None:
+        self._source = DefaultChain({**kwargs, "exclude_cloud_shell_credential": exclude_cloud_shell_credential})
 
-        :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword str claims: a claims challenge, which the credentials behind Cloud Shell may be able to satisfy.
-        :keyword str tenant_id: the tenant the token must be for.
-        :keyword bool enable_cae: whether the token may be subject to Continuous Access Evaluation. Default False.
-        :return: the token and its expiry in Unix time.
-        :rtype: azure.core.credentials.AccessToken
-        :raises azure.core.exceptions.ClientAuthenticationError: if no credential has a token. The message says what
-            each of them said.
-        """
-        options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return self._token(scopes, options).access_token
-
-    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
-        """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
-
-        :param str scopes: one scope, such as ``https://management.azure.com/.default``.
-        :keyword options: ``claims``, ``tenant_id`` and ``enable_cae`` as in ``get_token``; None counts as absent.
-        :paramtype options: azure.core.credentials.TokenRequestOptions
-        :return: the token, its expiry and its refresh time, in Unix time.
-        :rtype: azure.core.credentials.AccessTokenInfo
-        :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
-        """
-        return as_info(self._token(scopes, dict(options or {})))
-
-    def _token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> CachedToken:
-        outcome = self._tokens.claim(scopes, options)
-        if isinstance(outcome, InFlight):
-            outcome = outcome.wait()
-        return token_or_fail(outcome)
-
-    def _ask(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessTokenInfo:
-        """Ask the chain. Runs in the thread of the acquisition."""
-        _is_within_chain.set(True)
-        request_options: Any = options
-        return super().get_token_info(*scopes, options=request_options)
-
-
-def cached_tokens_of(credential: Any) -> CachedTokens:
-    """The tokens of any synchronous credential, cached.
-
-    :param credential: one with ``get_token_info`` or ``get_token``.
-    """
-    if isinstance(credential, DefaultCloudShellCredential):
-        return credential._tokens
-
-    def ask(scopes: tuple[str, ...], options: dict[str, Any]) -> AccessTokenInfo:
-        if hasattr(credential, "get_token_info"):
-            info: AccessTokenInfo = credential.get_token_info(*scopes, options=options)
-            return info
-        token: AccessToken = credential.get_token(*scopes, **options)
-        return AccessTokenInfo(token.token, token.expires_on)
-
-    return CachedTokens(ask, explain)
-
-
-def _steps(options: dict[str, Any], *, exclude_cloud_shell: bool) -> list[Any]:
-    """The credentials of the chain, in order.
-
-    :param options: the keyword arguments that the user gave.
-    """
-    chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
-    rest = {**options, "exclude_environment_credential": True}
-    rest.pop("endpoint", None)
-    if managed_identity_is_cloud_shell(os.environ):
-        rest["exclude_managed_identity_credential"] = True
-    exclude_environment = options.get("exclude_environment_credential")
-    if exclude_environment is None:
-        exclude_environment = chosen not in _ENVIRONMENT_WHEN
-    chain: list[Any] = [] if exclude_environment else [EnvironmentCredential(**options)]
-    if not exclude_cloud_shell and chosen in _CLOUD_SHELL_WHEN:
-        chain.append(CloudShellCredential(**options))
-    try:
-        chain.append(DefaultAzureCredential(**rest))
-    except ValueError as error:
-        # Exclusions may have emptied the rest, which is a fault only if nothing else is left either.
-        if not chain or "at least one credential" not in str(error):
-            raise
-    return chain
-
-
-_ATTEMPT = re.compile(r"\t(\w+): (.*)")
-# Where the part of a message begins that is the same for everyone, or starts again.
-_BOILERPLATE = re.compile(
-    r"\s*(?:See the troubleshooting guide|Visit https?:|To mitigate this issue|Attempted credentials:)"
-)
-_PREFIX = re.compile(r"\w+ authentication unavailable\. ")
-
-
-def explain(scope: str, error: ClientAuthenticationError) -> Failure:
-    """The failure of a chain: what each of its credentials said, in one paragraph, Cloud Shell first.
-
-    azure-identity says it as a list, and as a list in a list where ``DefaultAzureCredential`` is a part of the chain.
-    """
-    attempts: list[list[str]] = []
-    for line in (error.message or str(error)).splitlines():
-        if match := _ATTEMPT.fullmatch(line):
-            attempts.append([match[1], match[2]])
-        elif attempts:
-            attempts[-1][1] += f" {line}"
-    said = [
-        (name, failures.quoted(_BOILERPLATE.split(_PREFIX.sub("", text, count=1))[0], 300))
-        for name, text in attempts
-        if not text.startswith(f"{DefaultAzureCredential.__name__} failed to retrieve a token")
-    ]
-    said.sort(key=lambda attempt: attempt[0] != CloudShellCredential.__name__)
-    return failures.nobody_has_a_token(scope, tuple(said) or (("Error", failures.quoted(str(error))),))
-
-
-_is_within_chain: ContextVar[bool] = ContextVar("is_within_chain", default=False)
-
-
-def _is_not_said_again(record: logging.LogRecord) -> bool:
-    """Whether to log a record: both chains also log, as a warning, the list that the exception has as a paragraph."""
-    return not (_is_within_chain.get() and record.levelno == logging.WARNING)
-
-
-logging.getLogger(ChainedTokenCredential.__module__).addFilter(_is_not_said_again)
+    @property
+    def credentials(self) -> tuple[Any, ...]:
+        """The credentials of the chain, in order."""
+        return self._source.credentials

@@ -1,15 +1,23 @@
-"""``CloudShellAuth``: the user's token on plain REST calls made with requests."""
+"""``CloudShellAuth``: the user's token on plain REST calls made with requests, or with httpx."""
 
 from __future__ import annotations
 
-import os
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from typing import Any
 
 from azure.core.credentials import TokenCredential
-from requests import PreparedRequest
+from requests import PreparedRequest, Response
 from requests.auth import AuthBase
 
-from .._endpoint import audiences
-from .credential import CloudShellCredential
+from .._endpoint import protocol
+from .credential import SyncCredential
+from .default_chain import DefaultCloudShellCredential, check_is_synchronous
+from .subscription import resource_manager_scope
+
+_CLAIMS = re.compile(r'\bclaims="?([A-Za-z0-9+/_=-]+)')
+_EXPIRED = re.compile(r"ExpiredAuthenticationToken|token[^\"]{0,40}expired|Lifetime validation failed", re.IGNORECASE)
 
 
 class CloudShellAuth(AuthBase):
@@ -20,28 +28,77 @@ class CloudShellAuth(AuthBase):
         requests.get("https://management.azure.com/subscriptions?api-version=2022-12-01", auth=CloudShellAuth())
 
     The token is cached and refreshed as needed, so one instance can serve a session for as long as it lives. requests
-    itself takes the header off when a redirect leads to another host.
+    itself takes the header off when a redirect leads to another host. With requests, a 401 that carries a claims
+    challenge, or says that the token has expired, is answered once with a new token.
 
     :param scope: what the token is for. Default: Azure Resource Manager, in the cloud that ``ACC_CLOUD`` names.
-    :keyword credential: where to get the token, such as a ``ChainedTokenCredential``. Default: a
-        ``CloudShellCredential``.
+    :keyword credential: where to get the token. Default: a ``DefaultCloudShellCredential``.
     :paramtype credential: azure.core.credentials.TokenCredential
+    :raises ValueError: for what is not a scope.
+    :raises TypeError: for a credential in the place of a scope, or one that is asynchronous.
     """
 
     __module__ = "azure_cloudshell_credential"
 
     def __init__(self, scope: str | None = None, *, credential: TokenCredential | None = None) -> None:
-        cloud = audiences.cloud_named(os.environ.get("ACC_CLOUD"))
-        self._scope = scope or f"{cloud.resource_manager}/.default"
-        self._credential = credential or CloudShellCredential()
+        if scope is not None and not isinstance(scope, str):
+            raise TypeError("The first argument is a scope; pass a credential as credential=.")
+        if scope is not None:
+            protocol.scope_to_resource((scope,))
+        self._scope = scope or resource_manager_scope()
+        self._credential = credential or DefaultCloudShellCredential()
+        check_is_synchronous(self._credential)
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the ``Authorization`` header.
 
         :raises ValueError: if the request would carry the token over plain HTTP.
-        :raises azure.identity.CredentialUnavailableError: if there is no token, as ``CloudShellCredential.get_token``.
+        :raises azure.core.exceptions.ClientAuthenticationError: if there is no token.
         """
-        if not (request.url or "").lower().startswith("https://"):
+        if not str(request.url or "").lower().startswith("https://"):
             raise ValueError("A token is sent over HTTPS only; use an https:// URL.")
-        request.headers["Authorization"] = f"Bearer {self._credential.get_token(self._scope).token}"
+        token = self._credential.get_token(self._scope).token
+        request.headers["Authorization"] = f"Bearer {token}"
+        if isinstance(request, PreparedRequest):
+            hooks = request.hooks.setdefault("response", [])
+            hooks.append(lambda response, **options: self._ask_again(response, token, options))
         return request
+
+    def _ask_again(self, response: Response, token: str, options: dict[str, Any]) -> Response:
+        """The response, or that to one more request with a new token."""
+        request = response.request.copy()
+        can_repeat = request.body is None or isinstance(request.body, (bytes, str))
+        if response.status_code != 401 or not can_repeat or request.headers.get("Authorization") != f"Bearer {token}":
+            return response
+        challenge = response.headers.get("WWW-Authenticate", "")
+        claims = _claims_in(challenge)
+        if claims is None:
+            if not _EXPIRED.search(f"{challenge} {response.text[:4000]}"):
+                return response
+            if isinstance(self._credential, SyncCredential):
+                self._credential._source.cache.drop(token)
+        if claims is None:
+            new = self._credential.get_token(self._scope).token
+        else:
+            new = self._credential.get_token(self._scope, claims=claims).token
+        if new == token:
+            return response
+        # Frees the connection for the next request.
+        response.close()
+        request.headers["Authorization"] = f"Bearer {new}"
+        again: Response = response.connection.send(request, **options)
+        again.history.append(response)
+        again.request = request
+        return again
+
+
+def _claims_in(challenge: str) -> str | None:
+    """The claims that a service asks for, as JSON."""
+    match = _CLAIMS.search(challenge)
+    if match is None:
+        return None
+    try:
+        encoded = match[1].replace("-", "+").replace("_", "/").rstrip("=")
+        return b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except (Base64Error, ValueError):
+        return None

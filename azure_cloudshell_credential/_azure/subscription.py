@@ -6,27 +6,37 @@ Nothing in Cloud Shell's image sets ``AZURE_SUBSCRIPTION_ID``. Its own start-up 
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-# typing's own would cost the command line its import.
-TYPE_CHECKING = False
+from .._endpoint.audiences import cloud_named
+from .._endpoint.untrusted_json import read_json, read_json_file
+
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def default_subscription_id(credential: TokenCredential | None = None) -> str:
     """The id of the subscription to work in.
 
-    The first that there is of: ``AZURE_SUBSCRIPTION_ID``; the default subscription of the Azure CLI (``az account
-    set``); the subscription of Cloud Shell's storage (``ACC_STORAGE_PROFILE``); the first enabled subscription that
-    Azure Resource Manager lists.
+    The first of these that exists: ``AZURE_SUBSCRIPTION_ID``; the default subscription of the Azure CLI (``az account
+    set``), unless it belongs to another tenant than the one that Cloud Shell is signed in to (``ACC_TID``); the
+    subscription of Cloud Shell's storage (``ACC_STORAGE_PROFILE``); the first enabled subscription that Azure Resource
+    Manager lists, with a warning in the log that it was chosen so.
 
     :param credential: asks Resource Manager, if it comes to that. Default: a ``DefaultCloudShellCredential``.
     :raises LookupError: if there is none; the message says how to choose one.
+    :raises TypeError: for an asynchronous credential; ``azure_cloudshell_credential.aio`` has the function for it.
     :raises azure.core.exceptions.ClientAuthenticationError: if there is no token to ask Resource Manager with.
     """
+    if credential is not None:
+        from .default_chain import check_is_synchronous
+
+        check_is_synchronous(credential)
     known = known_subscription_id(os.environ)
     return known if known is not None else first_enabled_subscription_id(credential)
 
@@ -38,64 +48,59 @@ def known_subscription_id(environ: Mapping[str, str]) -> str | None:
 
 def _of_azure_cli(environ: Mapping[str, str]) -> str | None:
     folder = environ.get("AZURE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".azure")
-    try:
-        # The Azure CLI writes a byte order mark.
-        with open(os.path.join(folder, "azureProfile.json"), encoding="utf-8-sig") as file:
-            profile = json.load(file)
-    except (OSError, ValueError):
-        return None
+    profile = read_json_file(os.path.join(folder, "azureProfile.json"))
     subscriptions = profile.get("subscriptions") if isinstance(profile, dict) else None
     for subscription in subscriptions if isinstance(subscriptions, list) else []:
-        if isinstance(subscription, dict) and subscription.get("isDefault"):
-            identifier = subscription.get("id")
-            # For a tenant without subscriptions the Azure CLI puts the tenant in their place.
-            if isinstance(identifier, str) and identifier and identifier != subscription.get("tenantId"):
-                return identifier
+        if not isinstance(subscription, dict) or not subscription.get("isDefault"):
+            continue
+        identifier, tenant = subscription.get("id"), subscription.get("tenantId")
+        signed_in_to = environ.get("ACC_TID")
+        is_elsewhere = signed_in_to and isinstance(tenant, str) and tenant.casefold() != signed_in_to.casefold()
+        # For a tenant without subscriptions the Azure CLI puts the tenant in their place.
+        if isinstance(identifier, str) and identifier and identifier != tenant and not is_elsewhere:
+            return identifier
     return None
 
 
 def _of_cloud_shell(environ: Mapping[str, str]) -> str | None:
-    try:
-        profile = json.loads(environ.get("ACC_STORAGE_PROFILE", ""))
-    except ValueError:
-        return None
+    profile = read_json(environ.get("ACC_STORAGE_PROFILE", ""))
     resource = profile.get("storageAccountResourceId") if isinstance(profile, dict) else None
     parts = resource.split("/") if isinstance(resource, str) else []
     is_of_a_subscription = len(parts) > 2 and parts[1].lower() == "subscriptions" and parts[2]
     return parts[2] if is_of_a_subscription else None
 
 
-def first_enabled_subscription_id(
-    credential: TokenCredential | None = None,
-    *,
-    resource_manager: str | None = None,
-    scope: str | None = None,
-    verify: bool | str = True,
-) -> str:
+def resource_manager_scope() -> str:
+    """The scope of Resource Manager, in the cloud that ``ACC_CLOUD`` names."""
+    return f"{cloud_named(os.environ.get('ACC_CLOUD')).resource_manager}/.default"
+
+
+def first_enabled_subscription_id(credential: TokenCredential | None = None) -> str:
     """The first enabled subscription that Resource Manager lists for the user.
 
     :param credential: gets the token. Default: a ``DefaultCloudShellCredential``.
-    :keyword str resource_manager: the base URL. Default: that of the cloud that ``ACC_CLOUD`` names.
-    :keyword str scope: what the token is for. Default: Resource Manager.
-    :keyword verify: the CA certificates to trust, as requests takes them.
     :raises LookupError: if there is none.
     """
     import requests
 
-    from .._endpoint import audiences
-    from .default_chain import DefaultCloudShellCredential
     from .requests_auth import CloudShellAuth
 
-    base = resource_manager or audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
-    auth = CloudShellAuth(scope or f"{base}/.default", credential=credential or DefaultCloudShellCredential())
-    url: str | None = f"{base}/subscriptions?api-version=2022-12-01"
+    scope = resource_manager_scope()
+    auth = CloudShellAuth(scope, credential=credential)
+    url: str | None = f"{scope.removesuffix('/.default')}/subscriptions?api-version=2022-12-01"
     while url:
-        reply = requests.get(url, auth=auth, verify=verify, timeout=30)
+        reply = requests.get(url, auth=auth, timeout=30)
         reply.raise_for_status()
         page = reply.json()
         for subscription in page["value"]:
             if subscription["state"] == "Enabled":
-                return str(subscription["subscriptionId"])
+                identifier = str(subscription["subscriptionId"])
+                _LOGGER.warning(
+                    "No default subscription is set: working in %s, the first enabled one. Set AZURE_SUBSCRIPTION_ID "
+                    "to choose.",
+                    identifier,
+                )
+                return identifier
         url = page.get("nextLink")
     raise LookupError(
         "There is no enabled subscription in this tenant. Set AZURE_SUBSCRIPTION_ID to one, or run "

@@ -30,7 +30,7 @@ class Failure:
 
     :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
         ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
-        ``pop``, ``error`` or ``chain``.
+        ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
     :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
     :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
@@ -233,41 +233,40 @@ def redirected(resource: str, status: int) -> Failure:
     )
 
 
-def unusable_reply(resource: str, reason: str) -> Failure:
+def unusable_reply(resource: str, reason: str, advice: str = RETRY_OR_SIGN_IN) -> Failure:
     """A reply without a usable token; the reason never quotes it."""
     return Failure(
         "reply",
         f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}.",
-        RETRY_OR_SIGN_IN,
+        advice,
         resource=resource,
     )
 
 
-def expired_by_our_clock(resource: str, by_clock: int, said: int) -> Failure:
+def expired_by_our_clock(resource: str, by_clock: int, stated: int) -> Failure:
     """A token that has expired by this machine's clock, and has not by the endpoint's.
 
     :param by_clock: the seconds since it expired by this machine's clock.
-    :param said: the seconds that it lives by the endpoint's word.
+    :param stated: the seconds that it lives by the endpoint's word.
     """
-    return Failure(
-        "reply",
-        f"The Cloud Shell token endpoint returned a token for {resource} that has already expired by the clock of this "
-        f"machine, {_duration(by_clock)} ago, while the endpoint says that it lives for {_duration(said)}.",
-        f"Check the clock of this machine: it may be {_duration(by_clock + said)} ahead. If it is right, try again, or "
-        f"{SIGN_IN}.",
-        resource=resource,
+    return unusable_reply(
+        resource,
+        f"it holds a token that has already expired, {_duration(by_clock)} ago by the clock of this machine, while the "
+        f"endpoint says that it lives for {_duration(stated)}",
+        f"Check the clock of this machine: it may be {_duration(by_clock + stated)} ahead. If it is right, try again, "
+        f"or {SIGN_IN}.",
     )
 
 
-def clock_is_behind(resource: str, by_clock: int, said: int) -> str:
+def clock_is_behind(resource: str, by_clock: int, stated: int) -> str:
     """The line for the log where a token lives longer by this machine's clock than the endpoint says.
 
     :param by_clock: the seconds that it lives by this machine's clock.
-    :param said: the seconds that it lives by the endpoint's word, which are counted from now.
+    :param stated: the seconds that it lives by the endpoint's word, which are counted from now.
     """
     return (
-        f"The clock of this machine seems to be {_duration(by_clock - said)} behind: by it, the token for {resource} "
-        f"lives for another {_duration(by_clock)}; the endpoint says {_duration(said)}, which counts."
+        f"The clock of this machine seems to be {_duration(by_clock - stated)} behind: by it, the token for {resource} "
+        f"lives for another {_duration(by_clock)}; the endpoint says {_duration(stated)}, which counts."
     )
 
 
@@ -330,10 +329,43 @@ def broken_off(resource: str, error: str) -> Failure:
     )
 
 
-def nobody_has_a_token(scope: str, attempts: tuple[tuple[str, str], ...]) -> Failure:
+def not_run(resource: str) -> Failure:
+    """The thread of the acquisition did not get to run."""
+    return Failure(
+        "busy",
+        f"The token request for {resource} was not sent: its thread has not been run.",
+        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start.",
+        resource=resource,
+    )
+
+
+def refused_token_again(resource: str, claims: str) -> Failure:
+    """The answer to a claims challenge was the token that the service had refused."""
+    return Failure(
+        "claims",
+        f"The service refused the token for {resource} with a claims challenge, and there is no other token for it.",
+        claims_advice(claims),
+        resource=resource,
+    )
+
+
+def another_identity(resource: str, failure: Failure, mine: str, other: str) -> Failure:
+    """Cloud Shell has answered before and fails now, and another credential's token is another user's."""
+    return Failure(
+        "identity",
+        f"{failure.what} Another credential has a token for {resource}, but as {other}, and so far this program has "
+        f"run as {mine}.",
+        f"Either try again, or use that credential alone to run as {other}.",
+        resource=resource,
+        code=failure.code,
+    )
+
+
+def nobody_has_a_token(resource: str, attempts: tuple[tuple[str, str], ...], advice: str, code: str = "") -> Failure:
     """The whole chain was tried; said once, in one paragraph."""
     said = " ".join(f"{name}: {sentence(text)}" for name, text in attempts)
-    return Failure("chain", f"No credential has a token for {scope}. {said}", "", resource=scope, attempts=attempts)
+    what = f"No credential has a token for {resource}. {said}".rstrip()
+    return Failure("chain", what, advice, resource=resource, attempts=attempts, code=code)
 
 
 def count(number: float, unit: str) -> str:

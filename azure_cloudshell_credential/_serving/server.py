@@ -65,6 +65,7 @@ class Server:
     :param ssl_context: serve HTTPS with it.
     :param addresses: all of them are listened on, at the same port, or there is an error: what another user listens on
         is not named by our URLs. Of several, those that this machine does not have (``::1`` without IPv6) are left out.
+    :param opening: called with each connection before TLS; an ``OSError`` closes it. A proxy answers CONNECT in it.
     :param refused: told the status and the reason of what was refused before it was a request.
     """
 
@@ -75,9 +76,11 @@ class Server:
         ssl_context: ssl.SSLContext | None = None,
         *,
         addresses: Sequence[str] = ("127.0.0.1",),
+        opening: Callable[[socket.socket], None] = lambda connection: None,
         refused: Callable[[int, str], None] = lambda status, reason: None,
     ) -> None:
         self._handle = handle
+        self._opening = opening
         self._ssl_context = ssl_context
         self._addresses = addresses
         self._refused = refused
@@ -236,6 +239,7 @@ class Server:
         try:
             connection.socket.settimeout(_IDLE_SECONDS)
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._opening(connection.socket)
             if self._ssl_context is not None:
                 connection.socket = self._ssl_context.wrap_socket(connection.socket, server_side=True)
             from .connection import converse

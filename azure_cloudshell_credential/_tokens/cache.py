@@ -1,9 +1,13 @@
-"""Tokens and their time: which token may be returned, and which acquisition is under way for the next one.
+"""Tokens and their time: which token may be returned, and which acquisition is in flight for the next one.
 
 Theory of operation. A token is FRESH until its refresh time, STALE between that and its expiry, INVALID after it. A
-fresh token is returned and nothing else happens. While it is stale, one caller starts an acquisition, at most every
-30 seconds, and waits for it; everyone else keeps the current token, and so does that caller if it fails. Once it is
-invalid, one acquisition is started and everyone waits for what comes of it.
+fresh token is returned and nothing else happens. While it is stale, everyone keeps the current token, and at most every
+30 seconds an acquisition in the background tries to replace it. Once it is invalid, one acquisition is started and
+everyone waits for its outcome.
+
+A claims challenge means that a service has refused the current token. Only a new token or an error answers it, and one
+acquisition serves all who bring the same challenge. A plain refresh that was started before does not replace what
+satisfied it.
 
 The wall clock decides whether a token is valid, since that is what the service will do. The monotonic clock can only
 make it stale earlier, so that a wall clock that is set back does not keep an old token fresh; what the endpoint then
@@ -19,17 +23,14 @@ In memory only; shared by threads and event loops; knows nothing of HTTP, of sco
 from __future__ import annotations
 
 import logging
-import os
 import sys
+import threading
 from collections.abc import Callable, Hashable
-from threading import get_ident
-from time import monotonic, time
 from typing import Any
-from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken
 
-from .._endpoint import failures
+from .._endpoint import acquisition, failures
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
 from .in_flight import InFlight
@@ -42,239 +43,199 @@ REFRESH_OFFSET = 300
 REFRESH_RETRY_DELAY = 30
 """Seconds between two attempts to replace a stale token: the endpoint caches until expiry and often has no other."""
 
-CIRCUIT_BREAKER_SECONDS = 30
-"""Seconds after a timed-out request in which the endpoint is not asked again."""
-
-REFUSAL_SECONDS = 600
-"""Seconds for which a refused audience is remembered: the list changes with Cloud Shell's image, not in a session."""
-
 
 class CachedToken:
     """A token and the moments at which it stops being fresh and valid.
 
     :param token: the token.
+    :param satisfies_claims: whether it was acquired for a claims challenge.
     """
 
-    __slots__ = ("access_token", "fresh_until", "fresh_until_monotonic", "token")
+    __slots__ = ("access_token", "attempt_from", "fresh_until", "fresh_until_monotonic", "satisfies_claims", "token")
 
-    def __init__(self, token: Token) -> None:
-        refresh_on = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
+    def __init__(self, token: Token, *, satisfies_claims: bool = False) -> None:
+        clock = acquisition.clock
         self.token = token
         self.access_token: AccessToken = AccessToken(token.value, token.expires_on)
-        self.fresh_until = refresh_on
-        self.fresh_until_monotonic = monotonic() + refresh_on - time()
+        self.fresh_until = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
+        self.fresh_until_monotonic = clock.monotonic() + self.fresh_until - clock.time()
+        self.attempt_from = clock.monotonic() + REFRESH_RETRY_DELAY
+        self.satisfies_claims = satisfies_claims
 
     def is_fresh(self) -> bool:
         """Whether it is too early to ask for another."""
-        return time() < self.fresh_until and monotonic() < self.fresh_until_monotonic
+        clock = acquisition.clock
+        return clock.time() < self.fresh_until and clock.monotonic() < self.fresh_until_monotonic
 
     def is_valid(self) -> bool:
         """Whether the token has not expired."""
-        return time() < self.token.expires_on
+        return acquisition.clock.time() < self.token.expires_on
 
-
-class _Entry:
-    """What is known of one resource."""
-
-    __slots__ = ("cached", "refresh_from", "refusal")
-
-    def __init__(self) -> None:
-        self.cached: CachedToken | None = None
-        self.refresh_from = 0.0
-        self.refusal: tuple[Failure, float] | None = None
-
-    def valid(self) -> CachedToken | None:
-        """The token, unless it has expired."""
-        cached = self.cached
-        return cached if cached is not None and cached.is_valid() else None
+    def needs_attempt(self) -> bool:
+        """Whether it is time to try to replace it."""
+        return not self.is_fresh() and acquisition.clock.monotonic() >= self.attempt_from
 
 
 class TokenCache:
-    """The tokens of one credential.
+    """The tokens of one credential. A copy, or a pickle, holds the configuration and no token.
 
-    :param budget: the seconds an acquisition may take; None: as long as it takes.
+    :param budget: the seconds an acquisition may take.
+    :param start: starts an acquisition.
     """
 
-    def __init__(self, budget: float | None) -> None:
+    def __init__(self, budget: float, start: Callable[..., None] = InFlight.start) -> None:
         self._budget = budget
-        self._entries: dict[Hashable, _Entry] = {}
-        self._by_request: dict[Hashable, _Entry] = {}
-        self._in_flight: dict[_Entry, InFlight] = {}
-        self._circuit: tuple[float, float] | None = None
-        _caches[id(self)] = self
+        self._start = start
+        self.forget()
 
-    def fresh(self, request: Hashable, tenant_id: str | None = None) -> CachedToken | None:
-        """The token for a request that was remembered, if it is fresh: the path that nearly every call takes.
+    def __reduce__(self) -> tuple[type[TokenCache], tuple[float]]:
+        return TokenCache, (self._budget,)
 
-        :param tenant_id: the tenant it must be from, if that matters.
-        """
+    def forget(self) -> None:
+        """Forget all tokens. An acquisition in flight goes on for those who wait for it; its token is not kept."""
+        self._by_request: dict[Hashable, CachedToken] = {}
+        self._tokens: dict[Hashable, CachedToken] = {}
+        self.forget_acquisitions()
+
+    def forget_acquisitions(self) -> None:
+        """Forget the acquisitions in flight: their threads are not copied by a fork."""
+        self._in_flight: dict[Hashable, InFlight] = {}
+
+    def drop(self, value: str) -> None:
+        """Forget one token, which a service no longer takes."""
+        for tokens in (self._tokens, self._by_request):
+            for name, cached in list(tokens.items()):
+                if cached.token.value == value:
+                    tokens.pop(name, None)
+
+    def fresh(self, request: Hashable) -> CachedToken | None:
+        """The token for a request that was remembered, if it is fresh: the path that nearly every call takes."""
         try:
-            cached = self._by_request[request].cached
+            cached = self._by_request[request]
         except (KeyError, TypeError):
             return None
-        if (
-            cached is not None
-            # is_fresh(), without the time that the call takes.
-            and time() < cached.fresh_until
-            and monotonic() < cached.fresh_until_monotonic
-            and (tenant_id is None or tenant_id == cached.token.tenant_id)
-        ):
-            return cached
-        return None
+        return cached if cached.is_fresh() else None
 
-    def remember(self, request: Hashable, resource: Hashable) -> None:
-        """Serve this request from now on with the token for this resource while it is fresh."""
-        if (entry := self._entries.get(resource)) is not None:
-            self._by_request[request] = entry
+    def remember(self, request: Hashable, key: Hashable, cached: CachedToken) -> None:
+        """Serve a request from now on with the token that is cached under a key, while it is fresh."""
+        if self._tokens.get(key) is cached:
+            self._by_request[request] = cached
 
     def claim(
         self,
-        resource: Hashable,
+        key: Hashable,
         acquire: Callable[[], Token | Failure],
+        resource: str,
         *,
-        must_ask: bool = False,
+        claims: str | None = None,
         may_wait: bool = True,
     ) -> CachedToken | Failure | InFlight:
-        """What a caller who wants a token is to have: the token, why there is none, or an acquisition to wait for.
+        """The token, the failure, or an acquisition to wait for. Its outcome is a ``CachedToken`` or a ``Failure``.
 
-        An acquisition's outcome is a ``CachedToken`` or a ``Failure``.
-
-        :param resource: what the token is cached under.
-        :param acquire: asks for it.
-        :param must_ask: ask even if there is a token: it is not good enough for a claims challenge.
-        :param may_wait: whether the caller may wait at all: code that runs inside a request may not.
+        :param key: what the token is cached under.
+        :param acquire: acquires it.
+        :param resource: what it is for, as failures say it.
+        :keyword claims: a claims challenge: the service has refused the current token.
+        :keyword may_wait: whether the caller may wait at all: code that runs inside a request may not.
         """
-        entry = self._entries.setdefault(resource, _Entry())
-        if must_ask:
-            return self._start(self._new(entry, resource, acquire))
-        cached, valid = entry.cached, entry.valid()
-        if valid is not None and (valid.is_fresh() or monotonic() < entry.refresh_from):
-            return valid
+        current = self._valid(key)
+        if current is not None and claims is None:
+            if current.needs_attempt() and may_wait:
+                self._refresh(key, acquire, resource, current)
+            return current
         if not may_wait:
-            return valid or failures.nested(str(resource))
-        current = self._in_flight.get(entry)
-        if current is None:
-            if (failure := self._known_failure(entry, resource)) is not None:
-                return valid or failure
-            mine = self._new(entry, resource, acquire)
-            current = self._in_flight.setdefault(entry, mine)
-            if current is mine:
-                newer = entry.valid()
-                if newer is not None and newer is not cached:
-                    # Another one has ended since the first look, and its token will do.
-                    mine.end(newer.token)
-                    return newer
-                entry.refresh_from = monotonic() + REFRESH_RETRY_DELAY
-                return self._start(mine)
-        if valid is not None:
-            return valid
-        if sys.is_finalizing():
-            # The thread of the other one is gone.
-            return self._start(self._new(entry, resource, acquire))
-        # A thread cannot wait for itself: this is a hook, a signal handler or a finalizer on the one that acquires.
-        return failures.nested(str(resource)) if current.runner == get_ident() else current
+            return failures.nested(resource)
+        mine = self._new(key, acquire, resource, claims)
+        in_flight = self._in_flight.setdefault((key, claims), mine)
+        if in_flight.runner == threading.get_ident():
+            # A thread cannot wait for itself: this is a hook or a finalizer on the one that acquires.
+            return failures.nested(resource)
+        if in_flight is not mine and not sys.is_finalizing():
+            return in_flight
+        newer = self._valid(key)
+        if newer is not None and claims is None:
+            # Another one has ended since the first look.
+            mine.end(newer)
+            return newer
+        self._start(mine)
+        return mine
 
-    def _new(self, entry: _Entry, resource: Hashable, acquire: Callable[[], Token | Failure]) -> InFlight:
+    def _refresh(
+        self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, current: CachedToken
+    ) -> None:
+        """Try to replace a stale token, in the background."""
+        mine = self._new(key, acquire, resource, None)
+        if self._in_flight.setdefault((key, None), mine) is not mine:
+            return
+        if self._tokens.get(key) is not current or not current.needs_attempt() or sys.is_finalizing():
+            # Another attempt has been made since the first look.
+            mine.end(current)
+            return
+        current.attempt_from = acquisition.clock.monotonic() + REFRESH_RETRY_DELAY
+        self._start(mine, in_background=True)
+
+    def _valid(self, key: Hashable) -> CachedToken | None:
+        cached = self._tokens.get(key)
+        return cached if cached is not None and cached.is_valid() else None
+
+    def _new(
+        self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, claims: str | None
+    ) -> InFlight:
+        refused = self._tokens.get(key)
+
         def finish(in_flight: InFlight, outcome: Any) -> Any:
-            return self._finish(entry, in_flight, resource, outcome)
+            return self._finish(in_flight, key, claims, refused, resource, outcome)
 
-        def overdue() -> Failure:
-            return failures.no_answer(str(resource), self._budget or 0.0)
+        def overdue(was_run: bool) -> Failure:
+            return failures.no_answer(resource, self._budget) if was_run else failures.not_run(resource)
 
         return InFlight(acquire, finish, self._budget, overdue)
 
-    def _start(self, in_flight: InFlight) -> InFlight:
-        in_flight.start()
-        return in_flight
+    def _finish(
+        self,
+        in_flight: InFlight,
+        key: Hashable,
+        claims: str | None,
+        before: CachedToken | None,
+        resource: str,
+        outcome: Any,
+    ) -> Any:
+        """Keep the outcome of an acquisition.
 
-    def _known_failure(self, entry: _Entry, resource: Hashable) -> Failure | None:
-        """Why asking would be in vain at the moment."""
-        now = monotonic()
-        if entry.refusal is not None:
-            failure, until = entry.refusal
-            if now < until:
-                return failure
-        if self._circuit is not None:
-            since, until = self._circuit
-            if now < until:
-                return failures.circuit_open(str(resource), now - since, until - now)
-        return None
-
-    def _finish(self, entry: _Entry, in_flight: InFlight, resource: Hashable, outcome: Any) -> Any:
-        """Keep what came of an acquisition.
-
-        :return: what those who waited are to have.
+        :param before: the token that there was when it was started: with ``claims``, the one that was refused.
+        :return: what goes to those who wait.
         """
+        is_known = self._in_flight.get((key, claims)) is in_flight
         if isinstance(outcome, Token):
-            self._circuit = None
-            outcome = entry.cached = CachedToken(outcome)
-            entry.refusal = None
-        elif isinstance(outcome, Failure):
-            self._keep_failure(entry, outcome)
-        # First the token, then the place: a caller that finds the place free finds the token.
-        if self._in_flight.get(entry) is in_flight:
-            self._in_flight.pop(entry, None)
-        if isinstance(outcome, CachedToken):
-            return outcome
-        if isinstance(outcome, BaseException) and (
-            not isinstance(outcome, Exception) or isinstance(outcome, (StopIteration, StopAsyncIteration))
+            outcome = self._keep(key, claims, before, resource, outcome) if is_known else CachedToken(outcome)
+        elif isinstance(outcome, (StopIteration, StopAsyncIteration)) or not isinstance(
+            outcome, (CachedToken, Failure, Exception)
         ):
             # Raised at a caller, these would end its thread, its process or its loop over a result.
-            outcome = failures.broken_off(str(resource), type(outcome).__name__)
-        valid = entry.valid()
-        if valid is not None:
+            outcome = failures.broken_off(resource, type(outcome).__name__)
+        # First the token, then the place: a caller that finds the place free finds the token. A thread that is overdue
+        # keeps its place until it comes back, so that no further one is lost to what it waits for.
+        if is_known and in_flight.runner is None:
+            self._in_flight.pop((key, claims), None)
+        if not isinstance(outcome, CachedToken) and claims is None and (valid := self._valid(key)) is not None:
             said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
             _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
             return valid
         return outcome
 
-    def _keep_failure(self, entry: _Entry, failure: Failure) -> None:
-        now = monotonic()
-        if failure.kind == "audience":
-            entry.refusal = (failure, now + REFUSAL_SECONDS)
-        elif failure.kind == "timeout" and (self._circuit is None or now >= self._circuit[1]):
-            self._circuit = (now, now + CIRCUIT_BREAKER_SECONDS)
-
-    def forget_tokens(self) -> None:
-        """Forget all cached tokens."""
-        entries, self._entries, self._by_request = self._entries, {}, {}
-        for entry in entries.values():
-            entry.cached = None
-
-    def forget_refusals(self) -> None:
-        """Ask again for what was refused."""
-        for entry in list(self._entries.values()):
-            entry.refusal = None
-
-    def after_fork(self) -> None:
-        """In a forked child: keep the tokens, forget the acquisitions, whose threads were not copied."""
-        self._in_flight.clear()
-
-
-_caches: WeakValueDictionary[int, TokenCache] = WeakValueDictionary()
-
-
-def _all_caches() -> list[TokenCache]:
-    # A copy made in one operation: credentials come and go in other threads meanwhile.
-    return [cache for reference in _caches.valuerefs() if (cache := reference()) is not None]
-
-
-def forget_all_tokens() -> None:
-    """Make every credential of this process ask anew; the emulator's way to end the life of its tokens."""
-    for cache in _all_caches():
-        cache.forget_tokens()
-
-
-def forget_all_refusals() -> None:
-    """Make every credential of this process ask again for what was refused."""
-    for cache in _all_caches():
-        cache.forget_refusals()
-
-
-def _after_fork() -> None:
-    for cache in _all_caches():
-        cache.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    def _keep(
+        self, key: Hashable, claims: str | None, before: CachedToken | None, resource: str, token: Token
+    ) -> CachedToken | Failure:
+        if claims is not None and before is not None and before.token.value == token.value:
+            return failures.refused_token_again(resource, claims)
+        current = self._valid(key)
+        if claims is None and current is not None and current is not before and current.satisfies_claims:
+            # This one was asked for before the challenge.
+            return current
+        replaced = self._tokens.get(key)
+        cached = self._tokens[key] = CachedToken(token, satisfies_claims=claims is not None)
+        for tokens in (self._tokens, self._by_request):
+            for name, each in list(tokens.items()):
+                if each is replaced or not each.is_valid():
+                    tokens.pop(name, None)
+        return cached

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._credential import CloudShellCredential
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._chain import DefaultCloudShellCredential as DefaultCloudShellCredential
+    from ._subscription import default_subscription_id as default_subscription_id
 
-__all__ = ["CloudShellCredential", "DefaultCloudShellCredential"]
+__all__ = ["CloudShellCredential", "DefaultCloudShellCredential", "default_subscription_id"]
+
+# These bring in azure-identity, which the credential alone works without.
+_LAZY_EXPORTS = {
+    "DefaultCloudShellCredential": "._chain",
+    "default_subscription_id": "._subscription",
+}
 
 
 def __getattr__(name: str) -> object:
-    # The chain brings in azure-identity, which the credential alone works without.
-    if name != "DefaultCloudShellCredential":
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._chain import DefaultCloudShellCredential
-
-    return DefaultCloudShellCredential
+    return getattr(import_module(_LAZY_EXPORTS[name], __name__), name)

@@ -15,7 +15,7 @@ from .._tokens.in_flight import InFlight
 
 
 async def wait(in_flight: InFlight) -> Any:
-    """Wait until the acquisition has ended, whatever the event loop, and return what came of it."""
+    """Wait until the acquisition has ended, whatever the event loop, and return or raise the outcome."""
     wait_once = _wait_on_trio if _is_on_trio() else _wait_on_asyncio
     while not in_flight.is_done():
         await wait_once(in_flight)
@@ -34,7 +34,7 @@ def _is_on_trio() -> bool:
 
 
 async def _wait_on_asyncio(in_flight: InFlight) -> None:
-    """Wait until the acquisition has ended, or needs a look."""
+    """Wait until the acquisition has ended, or is to be looked at again."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
 
@@ -44,9 +44,14 @@ async def _wait_on_asyncio(in_flight: InFlight) -> None:
             loop.call_soon_threadsafe(event.set)
 
     in_flight.subscribe(wake)
-    if not in_flight.is_done():
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(event.wait(), in_flight.seconds_to_wait())
+    # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes as the event is set.
+    timer = loop.call_later(in_flight.seconds_to_wait(), event.set)
+    try:
+        if not in_flight.is_done():
+            await event.wait()
+    finally:
+        timer.cancel()
+        in_flight.unsubscribe(wake)
 
 
 async def _wait_on_trio(in_flight: InFlight) -> None:
@@ -61,6 +66,9 @@ async def _wait_on_trio(in_flight: InFlight) -> None:
             token.run_sync_soon(event.set)
 
     in_flight.subscribe(wake)
-    if not in_flight.is_done():
+    try:
         with trio.move_on_after(in_flight.seconds_to_wait()):
-            await event.wait()
+            if not in_flight.is_done():
+                await event.wait()
+    finally:
+        in_flight.unsubscribe(wake)

@@ -32,7 +32,7 @@ from ._allowed import Allowed
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-    from .._azure.caching import CachedTokens
+    from .._azure.sources import TokenSource
     from .._endpoint.protocol import Token
 
 _LOGGER = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class CloudShellBroker(Served):
         addresses = (str(address),) if path_secret else ("127.0.0.1", "::1")
         self._server = Server(self._respond, port, addresses=addresses, refused=_log_refused)
         self._mutex = Lock()
-        self._tokens: CachedTokens | None = None
+        self._tokens: TokenSource | None = None
         self._has_told_of_identities = False
 
     def _keep(self, secrets: _Secrets) -> None:
@@ -183,31 +183,30 @@ class CloudShellBroker(Served):
 
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
-        from .._azure.credential import token_or_fail
+        from .._azure.sources import TokenRequest
 
-        token = token_or_fail(self._outcome(scope, tenant_id)).token
+        request = TokenRequest((scope,), {"tenant_id": tenant_id})
+        token = self._tokens_of_credential().token(request).token
         return token.value, token.expires_on
 
     def _outcome(self, scope: str, tenant_id: str | None) -> Any:
-        from .._tokens.in_flight import InFlight
+        from .._azure.sources import TokenRequest
 
-        outcome = self._cached_tokens().claim((scope,), {"tenant_id": tenant_id})
-        if isinstance(outcome, InFlight):
-            outcome = outcome.wait()
-        return outcome
+        return self._tokens_of_credential().outcome(TokenRequest((scope,), {"tenant_id": tenant_id}))
 
-    def _cached_tokens(self) -> CachedTokens:
+    def _tokens_of_credential(self) -> TokenSource:
         """The credential's tokens. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
             if self._tokens is None:
-                from .._azure.default_chain import DefaultCloudShellCredential, cached_tokens_of
+                from .._azure.default_chain import EVERY_STEP, DefaultCloudShellCredential, source_of
 
-                options: dict[str, Any] = {"process_timeout": _AZ_SECONDS}
+                # AZURE_TOKEN_CREDENTIALS is the program's, and narrows nothing here.
+                options = dict(EVERY_STEP)
                 # A process that has been led here is not to ask itself.
                 if any(os.environ.get(name) == value for name, value in self.environment.items()):
                     options |= {"exclude_cloud_shell_credential": True, "exclude_managed_identity_credential": True}
                 credential = self._credential or DefaultCloudShellCredential(**options)
-                self._tokens = cached_tokens_of(credential)
+                self._tokens = source_of(credential)
             return self._tokens
 
     def _respond(self, request: Request) -> Response:
@@ -242,12 +241,12 @@ class CloudShellBroker(Served):
         except Exception as error:
             outcome = Failure("error", f"{type(error).__name__}: {failures.quoted(str(error))}", "")
         if isinstance(outcome, Failure):
-            code = "AudienceNotSupported" if "(AudienceNotSupported)" in outcome.message else "invalid_request"
+            code = outcome.code or "invalid_request"
             _LOGGER.info("%s: refused (%s)", shown, code)
-            return asked.error(code, _explain(outcome))
+            return asked.error(code, outcome.message)
         token = outcome.token
         expires_on = int(token.expires_on)
-        _LOGGER.info("%s: %s, valid for %d seconds", shown, _whose(token), expires_on - time())
+        _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.who, expires_on - time())
         version = request.query.get("api-version", "")
         return asked.token(requested, token.value, expires_on, min(int(time()), expires_on), version)
 
@@ -270,21 +269,3 @@ def _refused(response: Response, why: str) -> Response:
 
 def _log_refused(status: int, why: str) -> None:
     _LOGGER.info("A request was refused with %d: %s", status, why)
-
-
-def _whose(token: Token) -> str:
-    """Whose token it is, as far as it says so."""
-    claims = protocol.claims_of(token.value)
-    if not claims:
-        return "an opaque token"
-    who = protocol.user_in(claims) or protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
-    return f"a token of {who} in tenant {protocol.shown_claim(claims, 'tid') or 'unknown'}"
-
-
-def _explain(failure: failures.Failure) -> str:
-    """The reason of Cloud Shell first, then one line of each further credential."""
-    if not failure.attempts:
-        return failure.what
-    # Without Cloud Shell's advice: a chain and the broker are what is asking.
-    said = [(name, text.partition(" Sign in with 'az login'")[0]) for name, text in failure.attempts]
-    return " ".join(f"{name}: {failures.sentence(text)}" for name, text in said)

@@ -1,0 +1,62 @@
+"""Whose token it is: a chain does not pass from one user to another unnoticed.
+
+azure-identity's own design puts the stability of the identity before availability (azure-sdk-for-python#10349).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from .._endpoint import failures
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Identities:
+    """The identities that one chain has handed out tokens of: Cloud Shell's, and those of its other credentials."""
+
+    def __init__(self) -> None:
+        self._cloud_shells: Token | None = None
+        self._others: dict[object, Token] = {}
+        self._told: set[object] = set()
+
+    def answered(self, token: Token) -> None:
+        """Note a token of Cloud Shell's."""
+        self._cloud_shells = token
+        for other in list(self._others.values()):
+            self._tell(other)
+
+    def judge(self, resource: str, failure: Failure | None, token: Token, *, is_compared: bool) -> Failure | None:
+        """Whether another credential's token may be handed out.
+
+        :param failure: why Cloud Shell has none; None if it was not asked.
+        :param is_compared: whether the identity matters: not to a caller who asks for a tenant.
+        :return: why not.
+        """
+        if failure is None or not is_compared or token.identity is None:
+            return None
+        mine = self._cloud_shells
+        if failure.kind == "audience":
+            self._others[token.identity] = token
+            self._tell(token)
+        elif failure.kind in failures.TRANSIENT and mine is not None and _differ(mine, token):
+            return failures.another_identity(resource, failure, mine.who, token.who)
+        return None
+
+    def _tell(self, other: Token) -> None:
+        """Say once of each pair that two users answer."""
+        mine = self._cloud_shells
+        if mine is None or not _differ(mine, other) or (mine.identity, other.identity) in self._told:
+            return
+        self._told.add((mine.identity, other.identity))
+        _LOGGER.warning(
+            "Cloud Shell is signed in as %s. Resources that it does not support are accessed as %s.",
+            mine.who,
+            other.who,
+        )
+
+
+def _differ(first: Token, second: Token) -> bool:
+    return first.identity is not None and second.identity is not None and first.identity != second.identity
