@@ -78,7 +78,7 @@ def test_demo_without_its_extra_says_what_to_install(shell: CloudShellEmulator) 
         "import sys; sys.modules['trustme'] = None; from azure_cloudshell_credential._cli import main; main(['demo'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    needs = "EmulatedAzure needs more than is installed: pip install 'azure-cloudshell-credential[demo]'"
+    needs = "trustme is not installed: pip install 'azure-cloudshell-credential[demo]'"
     assert done.stderr == f"azure-cloudshell: {needs}\n"
 
 

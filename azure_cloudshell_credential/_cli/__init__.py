@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         status = error.status if isinstance(error, CommandError) else 1
         if sys.stderr is not None:
-            print(f"azure-cloudshell: {_message(error, words[0])}", file=sys.stderr)
+            print(f"azure-cloudshell: {message_of(error, words[0])}", file=sys.stderr)
     return status
 
 
@@ -73,7 +73,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _message(error: Exception, command: str = "") -> str:
+def message_of(error: Exception, command: str) -> str:
+    """What to say of an error of a command, in one line."""
     if isinstance(error, CommandError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
