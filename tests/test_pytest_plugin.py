@@ -14,6 +14,8 @@ import pytest
 from azure_cloudshell_credential import CloudShellCredential, pytest_plugin
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from .conftest import ON_PORT_50342
+
 pytestmark = pytest.mark.slow
 
 DOWNSTREAM = Path(__file__).parent / "downstream"
@@ -109,6 +111,7 @@ def test_outside():
 """
 
 
+@ON_PORT_50342
 def test_credentials_made_before_sessions_and_the_documented_port(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(AT_MODULE_LEVEL)
     done = run_pytest(tmp_path)
