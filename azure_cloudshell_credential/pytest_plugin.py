@@ -12,7 +12,7 @@ import pytest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .emulator import CloudShellEmulator
+    from .emulator import CloudShellEmulator, EmulatedAzure
 
 _NO_SOCKETS = (
     "The emulator needs a socket on this machine, and something forbids it. With pytest-socket, use "
@@ -58,11 +58,12 @@ def _start(shell: CloudShellEmulator) -> None:
 
 
 @contextmanager
-def _inside(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
+def _inside(shell: CloudShellEmulator, *programs: str) -> Iterator[CloudShellEmulator]:
     """This process inside an emulated Cloud Shell, without real pauses between retries."""
     import threading
 
     from ._endpoint import acquisition
+    from .emulator._isolation import isolated
 
     class SkippingClock(acquisition.Clock, threading.local):
         """Each acquisition has a thread of its own, and so its own time."""
@@ -80,13 +81,11 @@ def _inside(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
 
     clock = acquisition.clock
     acquisition.clock = SkippingClock()
-    shell.reset()
     try:
-        with shell.as_environment():
+        with isolated(shell, *programs):
             yield shell
     finally:
         acquisition.clock = clock
-        shell.expire_tokens()
 
 
 @pytest.fixture(scope="session")
@@ -101,12 +100,36 @@ def cloud_shell(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[CloudShel
 
     The environment variables are set, and restored afterwards; a credential that was made before, at the top of a
     module or in a session's fixture, is led to it too. Requests, settings and tokens are those of this test alone. A
-    credential does not wait between retries: the time that it would have waited counts as passed. Needs the extra
-    ``emulator``. See ``CloudShellEmulator``: ``requests``, ``sign_in``,
-    ``deny``, ``script``, ``failing``, ``expire_tokens`` and ``revoke_tokens`` are made for tests.
+    credential does not wait between retries: the time that it would have waited counts as passed.
+
+    Nothing of the developer's own is in reach: az, azd and PowerShell on PATH are stand-ins to whom nobody is signed in
+    (``az_login`` signs somebody in to that az), az's folder is empty, and a service principal in the environment is
+    hidden. Needs the extra ``emulator``. See ``CloudShellEmulator``: ``requests``, ``sign_in``, ``deny``, ``script``,
+    ``failing``, ``expire_tokens``, ``revoke_tokens`` and ``az_login`` are made for tests.
     """
     with _inside(_cloud_shell_emulator) as shell:
         yield shell
+
+
+@pytest.fixture(scope="session")
+def _emulated_azure(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[EmulatedAzure]:
+    from .emulator import EmulatedAzure
+
+    with EmulatedAzure(_cloud_shell_emulator) as azure:
+        yield azure
+
+
+@pytest.fixture
+def cloud_shell_azure(cloud_shell: CloudShellEmulator, _emulated_azure: EmulatedAzure) -> Iterator[EmulatedAzure]:
+    """``cloud_shell``, and Azure behind it: unmodified code lists the machines of a made-up company.
+
+    Proxy variables lead to stand-ins for Azure Resource Manager and the sign-in hosts, and every other host is refused.
+    Needs the extra ``demo``. See ``EmulatedAzure``: ``resource_manager``, ``refused`` and ``subscription_id`` are made
+    for tests.
+    """
+    _emulated_azure.reset()
+    with _emulated_azure.as_environment():
+        yield _emulated_azure
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +143,8 @@ def cloud_shell_session() -> Iterator[CloudShellEmulator]:
 def cloud_shell_on_default_port() -> Iterator[CloudShellEmulator]:
     """As ``cloud_shell``, on port 50342: for tests that start az, azd or MSAL, whose address is hard-coded.
 
-    Tests that use it cannot run side by side.
+    The real az and azd stay on PATH, with an empty folder of their own for a sign-in. Tests that use it cannot run side
+    by side.
     """
-    with _started(50342) as shell, _inside(shell):
+    with _started(50342) as shell, _inside(shell, "pwsh", "powershell"):
         yield shell

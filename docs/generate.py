@@ -24,7 +24,8 @@ from typing import Any
 
 import shtab
 
-from azure_cloudshell_credential._cli._parser import COMPLETED_SHELLS, make_parser
+from azure_cloudshell_credential._cli._parser import Parser, make_parser
+from azure_cloudshell_credential._cli.completion import SHELLS
 from azure_cloudshell_credential._endpoint import audiences, services
 from azure_cloudshell_credential._endpoint.services import Observation
 
@@ -40,9 +41,8 @@ PUBLIC_MODULES = (
     "azure_cloudshell_credential.aio",
     "azure_cloudshell_credential.broker",
     "azure_cloudshell_credential.emulator",
-    "azure_cloudshell_credential.emulator.anywhere",
+    "azure_cloudshell_credential.emulator.assumptions",
     "azure_cloudshell_credential.emulator.faults",
-    "azure_cloudshell_credential.emulator.resource_manager",
 )
 COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}
 PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}
@@ -85,17 +85,11 @@ For a service without a token, run `az login` in Cloud Shell, and use `DefaultCl
 
 def command_line() -> str:
     """The page of the commands."""
-    parser = make_parser()
-    return "\n".join([COMMAND_LINE, *(_command(name, each) for name, each in _commands(parser).items())])
+    _, commands = make_parser()
+    return "\n".join([COMMAND_LINE, *(_command(name, each) for name, each in commands.items())])
 
 
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    commands: dict[str, argparse.ArgumentParser] = subparsers.choices
-    return commands
-
-
-def _command(name: str, parser: argparse.ArgumentParser) -> str:
+def _command(name: str, parser: Parser) -> str:
     rows = [
         f"| {_spelling(action)} | {_escaped(_help(parser, action))} |"
         for action in parser._actions
@@ -161,8 +155,8 @@ def _link(source: str) -> str:
 
 def completion(shell: str) -> str:
     """The completions for one shell."""
-    parser = make_parser()
-    for each in _commands(parser).values():
+    parser, commands = make_parser()
+    for each in commands.values():
         for action in each._actions:
             if action.dest == "resource":
                 # For the completion only: it takes any URI.
@@ -170,11 +164,13 @@ def completion(shell: str) -> str:
             elif action.dest == "report":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             elif action.dest == "words":
+                # So that the words of the program are not completed as ours.
+                action.nargs = argparse.REMAINDER
                 action.complete = COMMANDS  # type: ignore[attr-defined]
     text: str = shtab.complete(parser, shell=shell, preamble=PREAMBLE)  # type: ignore[arg-type] # one for each shell
     if shell == "zsh":
-        # What follows "--", or --exec, is another command with arguments of its own.
-        text = text.replace("_arguments -C -s ", "_arguments -C -S -s ").replace("]:COMMAND:", "]:*::COMMAND:")
+        # What follows "--" is another command with arguments of its own.
+        text = text.replace("_arguments -C -s ", "_arguments -C -S -s ")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
@@ -248,7 +244,7 @@ def _shown(parameter: inspect.Parameter) -> inspect.Parameter:
 
 def generated() -> dict[Path, str]:
     """What each file is to hold."""
-    completions = {PACKAGE / "_cli" / f"completion.{shell}": completion(shell) for shell in COMPLETED_SHELLS}
+    completions = {PACKAGE / "_cli" / f"completion.{shell}": completion(shell) for shell in SHELLS}
     return {
         ROOT / "docs" / "command-line.md": command_line(),
         ROOT / "docs" / "services.md": services_page(),

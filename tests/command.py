@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Sequence
 
 COMMAND = [sys.executable, "-m", "azure_cloudshell_credential"]
+
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Becomes a program that is alone on its terminal, so that Ctrl-C reaches it."""
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -23,10 +34,26 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What it shows on a terminal."""
+    """What it shows on a terminal, which is ``COLUMNS`` wide."""
+    return _shown(arguments, environment)
+
+
+def interrupted_after(text: str, *arguments: str, **environment: str) -> str:
+    """What it shows on a terminal, on which Ctrl-C is pressed when it has shown a text."""
+    return _shown(arguments, environment, text)
+
+
+def _shown(arguments: Sequence[str], environment: dict[str, str], interrupt_after: str = "") -> str:
     master, slave = pty.openpty()
+    columns = int(environment.get("COLUMNS", "100"))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
-        [*COMMAND, *arguments], env={**os.environ, "TERM": "xterm", **environment}, stdout=slave, stderr=slave
+        [sys.executable, "-ISc", OWN_TERMINAL, *COMMAND, *arguments],
+        env={**os.environ, "TERM": "xterm", **environment},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
     ) as process:
         os.close(slave)
         output = b""
@@ -38,6 +65,9 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
             if not received:
                 break
             output += received
+            if interrupt_after and interrupt_after.encode() in output:
+                interrupt_after = ""
+                os.write(master, b"\x03")
         process.wait(30)
     os.close(master)
     return output.decode().replace("\r\n", "\n")

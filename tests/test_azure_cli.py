@@ -17,7 +17,8 @@ from azure.identity import AzureCliCredential, ChainedTokenCredential
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
-from .command import run
+from . import outside
+from .command import COMMAND, run
 from .conftest import claims_of
 from .login import Login
 from .test_cli_run import SYNC
@@ -53,6 +54,16 @@ def az(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def inside_emulated_azure(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a namespace of its own: in Cloud Shell mode az asks port 50342."""
+    if reason := outside.why_not():
+        pytest.skip(reason)
+    emulate = [*COMMAND, "emulate", "--with-azure", "--exec", *command]
+    return subprocess.run(
+        outside.inside(folder / "record", *emulate), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 def test_az_logs_in_with_the_emulator(on_the_default_port: CloudShellEmulator) -> None:
     with on_the_default_port.as_environment():
         (account,) = az("login", "--identity")
@@ -76,14 +87,14 @@ def test_az_logs_in_with_the_emulator(on_the_default_port: CloudShellEmulator) -
         ("account list-locations", ["eastus", "northeurope", "westeurope"]),
     ],
 )
-def test_az_lists_the_stand_ins_machines(words: str, printed: list[str]) -> None:
-    done = run("emulate", "--port", "0", "--with-azure", "--exec", str(AZ), *words.split(), "--output", "json")
+def test_az_lists_the_stand_ins_machines(words: str, printed: list[str], tmp_path: Path) -> None:
+    done = inside_emulated_azure(tmp_path, str(AZ), *words.split(), "--output", "json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert [item["name"] for item in (content if isinstance(content, list) else [content])] == printed
 
 
-def test_az_starts_a_machine_of_the_stand_in() -> None:
+def test_az_starts_a_machine_of_the_stand_in(tmp_path: Path) -> None:
     script = f"""
     {AZ} vm start -g ci -n build-agent
     {AZ} vm get-instance-view -g ci -n build-agent --query instanceView.statuses[1].code --output tsv
@@ -91,7 +102,7 @@ def test_az_starts_a_machine_of_the_stand_in() -> None:
     {AZ} vm get-instance-view -g ci -n build-agent --query instanceView.statuses[1].code --output tsv
     {AZ} vm show -g ci -n nobody
     """
-    done = run("emulate", "--port", "0", "--with-azure", "--exec", "bash", "-c", script)
+    done = inside_emulated_azure(tmp_path, "bash", "-c", script)
     assert done.stdout.split() == ["PowerState/running", "PowerState/stopped"]
     assert "ResourceNotFound" in done.stderr
     assert done.returncode == 3

@@ -1,8 +1,9 @@
-"""The broker: who may ask it, what it answers in each protocol, and what it shows to nobody."""
+"""The broker: who may ask it, what it answers in each protocol, and what it never shows."""
 
 from __future__ import annotations
 
 import asyncio
+import calendar
 import json
 import logging
 import os
@@ -21,7 +22,8 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ManagedIdentityCredential
 
 from azure_cloudshell_credential import DefaultCloudShellCredential
-from azure_cloudshell_credential.broker import PROTOCOLS, CloudShellBroker
+from azure_cloudshell_credential._endpoint import audiences
+from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .conftest import CANARY, Everything, in_threads
@@ -29,6 +31,7 @@ from .conftest import CANARY, Everything, in_threads
 ARM = "https://management.azure.com"
 SEARCH = "https://search.azure.com"
 METADATA = {"Metadata": "true"}
+PROTOCOLS = ("cloud-shell", "app-service", "azd")
 
 
 class Given:
@@ -61,14 +64,8 @@ def given() -> Given:
     return Given()
 
 
-@pytest.fixture(params=PROTOCOLS)
-def broker(request: pytest.FixtureRequest, given: Given) -> Iterator[CloudShellBroker]:
-    with CloudShellBroker(given, protocol=request.param) as broker:
-        yield broker
-
-
 @pytest.fixture
-def plain(given: Given) -> Iterator[CloudShellBroker]:
+def broker(given: Given) -> Iterator[CloudShellBroker]:
     with CloudShellBroker(given) as broker:
         yield broker
 
@@ -79,37 +76,78 @@ def ask(broker: CloudShellBroker, resource: str = ARM, **headers: str) -> reques
     )
 
 
-def test_each_protocol_sets_its_variables_and_removes_those_of_the_others(broker: CloudShellBroker) -> None:
-    names = set(broker.environment) - {"AZD_AUTH_ENDPOINT", "AZD_AUTH_KEY"}
-    assert names in (
-        {"MSI_ENDPOINT"},
-        {"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET"},
-        {"AZURE_POD_IDENTITY_AUTHORITY_HOST"},
-    )
-    assert not names & set(broker.removed)
+def ask_app_service(broker: CloudShellBroker, resource: str = ARM, version: str = "2019-08-01") -> requests.Response:
+    variables = broker.environment
+    headers = {"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]}
+    parameters = {"resource": resource, "api-version": version}
+    return requests.get(variables["IDENTITY_ENDPOINT"], parameters, headers=headers, timeout=10)
+
+
+def ask_azd(broker: CloudShellBroker, body: Any, key: str | None = None) -> requests.Response:
+    url = broker.environment["AZD_AUTH_ENDPOINT"] + "/token?api-version=2023-07-12-preview"
+    headers = {"Authorization": f"Bearer {key or broker.environment['AZD_AUTH_KEY']}"}
+    return requests.post(url, json=body, headers=headers, timeout=10)
+
+
+def test_one_environment_leads_every_client_to_it(broker: CloudShellBroker) -> None:
+    variables = broker.environment
+    base = variables["AZD_AUTH_ENDPOINT"]
+    assert base.startswith(f"http://127.0.0.1:{broker.port}/")
+    assert variables == {
+        "IDENTITY_ENDPOINT": f"{base}/msi/token",
+        "IDENTITY_HEADER": variables["IDENTITY_HEADER"],
+        "MSI_ENDPOINT": f"{base}/oauth2/token",
+        "ARM_MSI_ENDPOINT": f"{base}/oauth2/token",
+        "AZURE_MSI_ENDPOINT": f"{base}/oauth2/token",
+        "AZD_AUTH_ENDPOINT": base,
+        "AZD_AUTH_KEY": variables["AZD_AUTH_KEY"],
+    }
+
+
+def test_what_would_lead_a_program_elsewhere_is_removed(broker: CloudShellBroker) -> None:
     before = {
         "MSI_SECRET": "x",
-        "IDENTITY_ENDPOINT": "y",
-        "IMDS_ENDPOINT": "z",
+        "IDENTITY_SERVER_THUMBPRINT": "x",
+        "IMDS_ENDPOINT": "x",
+        "AZD_AUTH_CERT": "x",
+        "MSI_ENDPOINT": "http://localhost:50342/oauth2/token",
         "HOME": "/h",
         "no_proxy": "a, localhost",
+        "NO_PROXY": "b",
     }
     after = broker.child_environment(before)
-    assert names <= set(after)
+    assert not after.keys() & set(broker.removed)
+    assert set(broker.removed) == set(list(before)[:4])
     assert after["HOME"] == "/h"
-    assert "IMDS_ENDPOINT" not in after
-    assert after.get("MSI_SECRET") != "x"
-    assert after["NO_PROXY"] == "localhost,127.0.0.1"
-    assert after["no_proxy"] == "a, localhost,127.0.0.1"
+    assert after["MSI_ENDPOINT"] == broker.environment["MSI_ENDPOINT"]
+    assert after["NO_PROXY"] == after["no_proxy"] == "a,localhost,b,127.0.0.1,::1"
 
 
-def test_azure_identity_asks_it(broker: CloudShellBroker, given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("names", [["IDENTITY_ENDPOINT", "IDENTITY_HEADER"], ["MSI_ENDPOINT"], None])
+def test_azure_identity_asks_it(
+    broker: CloudShellBroker, given: Given, monkeypatch: pytest.MonkeyPatch, names: list[str] | None
+) -> None:
     for name, value in broker.environment.items():
-        monkeypatch.setenv(name, value)
+        if names is None or name in names:
+            monkeypatch.setenv(name, value)
     token = ManagedIdentityCredential().get_token(f"{ARM}/.default")
     assert token.token == CANARY
     assert abs(token.expires_on - given.outcome.expires_on) <= 2
     assert given.scopes == [f"{ARM}/.default"]
+
+
+def test_a_client_id_makes_no_difference_and_that_is_said_once(
+    broker: CloudShellBroker, monkeypatch: pytest.MonkeyPatch, log: Everything
+) -> None:
+    for name, value in broker.environment.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        assert ManagedIdentityCredential(client_id="0f0f").get_token(f"{ARM}/.default").token == CANARY
+    for field in ("client_id", "mi_res_id", "object_id", "principal_id"):
+        form = {"resource": ARM, field: "0f0f"}
+        url = broker.environment["MSI_ENDPOINT"]
+        assert requests.post(url, form, headers=METADATA, timeout=10).json()["access_token"] == CANARY
+    assert sum("named a managed identity" in line for line in log.lines) == 1
 
 
 @pytest.mark.parametrize("kind", [Given, GivenInfo])
@@ -121,8 +159,8 @@ def test_a_credential_of_either_form_serves(kind: type[Given]) -> None:
     assert credential.scopes == [f"{ARM}/.default"]
 
 
-def test_the_reply_has_cloud_shells_form(plain: CloudShellBroker) -> None:
-    content = ask(plain, f"{ARM}/").json()
+def test_the_reply_has_cloud_shells_form(broker: CloudShellBroker) -> None:
+    content = ask(broker, f"{ARM}/").json()
     assert list(content) == [
         "access_token",
         "refresh_token",
@@ -136,43 +174,122 @@ def test_the_reply_has_cloud_shells_form(plain: CloudShellBroker) -> None:
     assert content["resource"] == f"{ARM}/"
 
 
-def test_a_get_is_answered_too(plain: CloudShellBroker) -> None:
-    url = plain.environment["MSI_ENDPOINT"]
+def test_a_get_is_answered_too(broker: CloudShellBroker) -> None:
+    url = broker.environment["MSI_ENDPOINT"]
     assert requests.get(url, {"resource": ARM}, headers=METADATA, timeout=10).json()["access_token"] == CANARY
 
 
-def test_azds_own_protocol_is_served_beside(plain: CloudShellBroker, given: Given) -> None:
-    url = plain.environment["AZD_AUTH_ENDPOINT"] + "/token?api-version=2023-07-12-preview"
-    key = {"Authorization": f"Bearer {plain.environment['AZD_AUTH_KEY']}"}
-    body = {"scopes": [f"{ARM}//.default"], "tenantId": "t-1"}
-    content = requests.post(url, json=body, headers=key, timeout=10).json()
+@pytest.mark.parametrize("name", ["ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"])
+def test_terraform_and_object_store_ask_by_get_without_a_secret_header(broker: CloudShellBroker, name: str) -> None:
+    # hashicorp/go-azure-sdk, sdk/auth/managed_identity_authorizer.go; object_store, azure/credential.rs.
+    parameters = {"api-version": "2018-02-01", "resource": f"{ARM}/", "client_id": "0f0f"}
+    reply = requests.get(broker.environment[name], parameters, headers=METADATA, timeout=10).json()
+    assert (reply["access_token"], reply["token_type"]) == (CANARY, "Bearer")
+    assert int(reply["expires_on"]) - time.time() > 3590
+
+
+def test_app_services_reply_has_both_forms_of_the_expiry(broker: CloudShellBroker, given: Given) -> None:
+    content = ask_app_service(broker).json()
+    assert content["expires_on"] == str(given.outcome.expires_on)
+    assert 3590 <= int(content["expires_in"]) <= 3600
+    assert all(isinstance(value, str) for value in content.values())
+
+
+def test_the_older_app_service_form_has_a_header_of_its_own_and_a_date(broker: CloudShellBroker, given: Given) -> None:
+    url = broker.environment["IDENTITY_ENDPOINT"]
+    parameters = {"resource": ARM, "api-version": "2017-09-01", "clientid": "0f0f"}
+    headers = {"secret": broker.environment["IDENTITY_HEADER"]}
+    content = requests.get(url, parameters, headers=headers, timeout=10).json()
+    assert content["access_token"] == CANARY
+    # As azure-identity 1.5 reads it (app_service.py).
+    parsed = time.strptime(content["expires_on"], "%m/%d/%Y %H:%M:%S +00:00")
+    assert calendar.timegm(parsed) == given.outcome.expires_on
+    assert 3590 <= int(content["expires_in"]) <= 3600
+
+
+def test_numbers_are_whole_seconds() -> None:
+    expires_on = int(time.time()) + 3600
+    with CloudShellBroker(Given(AccessToken(CANARY, expires_on + 0.75))) as broker:  # type: ignore[arg-type]
+        for content in (ask(broker).json(), ask_app_service(broker).json()):
+            assert content["expires_on"] == str(expires_on)
+            assert content["expires_in"].isdigit()
+
+
+def test_azds_own_protocol_is_served_too(broker: CloudShellBroker, given: Given) -> None:
+    content = ask_azd(broker, {"scopes": [f"{ARM}//.default"], "tenantId": "t-1"}).json()
     assert (content["status"], content["token"]) == ("success", CANARY)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", content["expiresOn"])
     assert given.scopes == [f"{ARM}//.default"]
     assert given.options == [{"tenant_id": "t-1"}]
-    wrong = requests.post(url, json=body, headers={"Authorization": "Bearer x"}, timeout=10)
-    assert wrong.status_code == 401
+    assert ask_azd(broker, {"scopes": [ARM]}, "x").status_code == 401
     bodies: list[Any] = [{}, {"scopes": []}, {"scopes": ["a", "b"]}, {"scopes": [7]}, []]
     for malformed in bodies:
-        content = requests.post(url, json=malformed, headers=key, timeout=10).json()
-        assert content["status"] == "error"
+        assert ask_azd(broker, malformed).json()["status"] == "error"
+    url = broker.environment["AZD_AUTH_ENDPOINT"] + "/token"
+    key = {"Authorization": f"Bearer {broker.environment['AZD_AUTH_KEY']}"}
     assert requests.post(url, "{", headers=key, timeout=10).json()["code"] == "GetTokenError"
+
+
+def test_a_slash_at_the_end_of_the_path_makes_no_difference(broker: CloudShellBroker) -> None:
+    variables = broker.environment
+    for name in ("MSI_ENDPOINT", "ARM_MSI_ENDPOINT"):
+        reply = requests.get(variables[name] + "/", {"resource": ARM}, headers=METADATA, timeout=10)
+        assert reply.json()["access_token"] == CANARY
+    headers = {"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]}
+    reply = requests.get(variables["IDENTITY_ENDPOINT"] + "/?resource=" + ARM, headers=headers, timeout=10)
+    assert reply.json()["access_token"] == CANARY
+
+
+@pytest.mark.parametrize("count", [150, 3000])
+def test_many_fields_are_answered(broker: CloudShellBroker, count: int) -> None:
+    fields = {**{f"f{index}": "x" for index in range(count)}, "resource": ARM}
+    url = broker.environment["MSI_ENDPOINT"]
+    assert requests.get(url, fields, headers=METADATA, timeout=10).json()["access_token"] == CANARY
+    assert requests.post(url, fields, headers=METADATA, timeout=10).json()["access_token"] == CANARY
+
+
+class TestAllow:
+    """Least authority: the resources it was told to serve, in any spelling, and no other."""
+
+    @pytest.fixture
+    def limited(self, given: Given) -> Iterator[CloudShellBroker]:
+        with CloudShellBroker(given, allow=["vault", "https://search.azure.com"]) as broker:
+            yield broker
+
+    def test_what_is_allowed_is_served_in_every_spelling(self, limited: CloudShellBroker) -> None:
+        for resource in ("https://vault.azure.net", "https://vault.azure.net/", "HTTPS://SEARCH.azure.com/"):
+            assert ask(limited, resource).json()["access_token"] == CANARY
+        vault = audiences.lookup("https://vault.azure.net")
+        assert vault is not None
+        for identifier in vault.identifiers:
+            assert ask(limited, identifier).json()["access_token"] == CANARY
+        assert ask_azd(limited, {"scopes": ["https://vault.azure.net/.default"]}).json()["token"] == CANARY
+
+    def test_everything_else_is_refused_in_the_protocols_own_form(
+        self, limited: CloudShellBroker, given: Given, log: Everything
+    ) -> None:
+        assert ask(limited).json()["error"]["code"] == "AudienceNotSupported"
+        assert ask_app_service(limited).json()["statusCode"] == 400
+        assert ask_azd(limited, {"scopes": [f"{ARM}/.default"]}).json()["status"] == "error"
+        assert given.scopes == []
+        assert sum("refused, not one of the resources that are allowed" in line for line in log.lines) == 3
+
+    def test_an_unknown_name_is_an_error_with_a_suggestion(self) -> None:
+        with pytest.raises(ValueError, match=r"'vualt' is not a known resource\. Did you mean 'vault'"):
+            CloudShellBroker(allow=["vualt"])
 
 
 class TestFailures:
     """In the protocol's own form, with Cloud Shell's own code, and redacted."""
 
     def failing(self, protocol: str, error: Exception) -> tuple[int, Any]:
-        with CloudShellBroker(Given(error), protocol=protocol) as broker:
-            variables = broker.environment
+        with CloudShellBroker(Given(error)) as broker:
             if protocol == "cloud-shell":
                 reply = ask(broker)
             elif protocol == "app-service":
-                headers = {"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]}
-                reply = requests.get(variables["IDENTITY_ENDPOINT"], {"resource": ARM}, headers=headers, timeout=10)
+                reply = ask_app_service(broker)
             else:
-                url = variables["AZURE_POD_IDENTITY_AUTHORITY_HOST"] + "/metadata/identity/oauth2/token"
-                reply = requests.get(url, {"resource": ARM}, headers=METADATA, timeout=10)
+                reply = ask_azd(broker, {"scopes": [f"{ARM}/.default"]})
         return reply.status_code, reply.json()
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -183,49 +300,57 @@ class TestFailures:
             "\tAzureCliCredential: ERROR eyJhbGciOiJub25lIn0.eyJhIjoxfQ. here"
         )
         status, content = self.failing(protocol, ClientAuthenticationError(message=message))
-        assert status == 400
+        assert status == (200 if protocol == "azd" else 400)
         if protocol == "cloud-shell":
             code, text = content["error"]["code"], content["error"]["message"]
-        elif protocol == "app-service":
-            code, _, text = content["message"].partition(": ")
         else:
-            code, text = content["error"], content["error_description"]
+            code, _, text = content["message"].partition(": ")
         assert code == "AudienceNotSupported"
-        assert text.splitlines() == [
-            f"CloudShellCredential: Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported). Do.",
-            "EnvironmentCredential: Not configured.",
-            "AzureCliCredential: ERROR [redacted] here.",
-        ]
+        assert text == (
+            f"CloudShellCredential: Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported). Do. "
+            "EnvironmentCredential: Not configured. AzureCliCredential: ERROR [redacted] here."
+        )
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     @pytest.mark.parametrize("error", [RuntimeError(f"odd {'x' * 60}"), ValueError(), KeyError("k")])
-    def test_what_nobody_foresaw_is_never_an_empty_500(self, protocol: str, error: Exception) -> None:
+    def test_an_unforeseen_error_is_never_an_empty_500(self, protocol: str, error: Exception) -> None:
         status, content = self.failing(protocol, error)
-        assert status == 400
+        assert status == (200 if protocol == "azd" else 400)
         assert type(error).__name__ in json.dumps(content)
         assert "x" * 60 not in json.dumps(content)
 
-    def test_a_request_without_its_header_or_its_resource(self, plain: CloudShellBroker) -> None:
-        url = plain.environment["MSI_ENDPOINT"]
+    def test_a_request_without_its_header_or_its_resource(self, broker: CloudShellBroker) -> None:
+        url = broker.environment["MSI_ENDPOINT"]
         assert requests.post(url, {"resource": ARM}, timeout=10).json()["error"]["code"] == "bad_request_102"
         assert requests.post(url, headers=METADATA, timeout=10).json()["error"]["code"] == "invalid_request"
 
-    def test_app_services_secret_is_needed(self, given: Given) -> None:
-        with CloudShellBroker(given, protocol="app-service") as broker:
-            url = broker.environment["IDENTITY_ENDPOINT"]
-            for headers in ({}, {"X-IDENTITY-HEADER": "x"}, {"Secret": ""}, METADATA):
-                assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 401
-            older = {"Secret": broker.environment["MSI_SECRET"]}
-            assert requests.get(url, {"resource": ARM}, headers=older, timeout=10).json()["access_token"] == CANARY
-        assert given.scopes == [f"{ARM}/.default"]
+    def test_app_services_secret_is_needed(self, broker: CloudShellBroker, given: Given) -> None:
+        url = broker.environment["IDENTITY_ENDPOINT"]
+        key = broker.environment["AZD_AUTH_KEY"]
+        for headers in ({}, {"X-IDENTITY-HEADER": "x"}, {"Secret": ""}, METADATA, {"X-IDENTITY-HEADER": key}):
+            assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 401
+        assert given.scopes == []
+
+    def test_each_refusal_leaves_a_line(self, broker: CloudShellBroker, log: Everything) -> None:
+        url = broker.environment["MSI_ENDPOINT"]
+        requests.post(url + "x", timeout=10)
+        requests.post(url, headers={**METADATA, "Via": "1.1 proxy"}, timeout=10)
+        requests.post(url, {"resource": ARM}, timeout=10)
+        requests.get(broker.environment["IDENTITY_ENDPOINT"], {"resource": ARM}, timeout=10)
+        requests.post(url, {"resource": "a b"}, headers=METADATA, timeout=10)
+        with socket.create_connection(("127.0.0.1", broker.port), 5) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        ours = [line for line in log.lines if "was refused with" in line]
+        assert [line.split("refused with ")[1][:3] for line in ours] == ["404", "403", "400", "401", "400", "400"]
 
 
 class TestStrangers:
-    def test_a_guess_at_the_path_is_not_found(self, plain: CloudShellBroker, given: Given) -> None:
-        url = plain.environment["MSI_ENDPOINT"]
+    def test_a_guess_at_the_path_is_not_found(self, broker: CloudShellBroker, given: Given) -> None:
+        url = broker.environment["MSI_ENDPOINT"]
         secret = url.split("/")[3]
         assert len(secret) >= 43
-        origin = f"http://localhost:{plain.port}"
+        origin = f"http://127.0.0.1:{broker.port}"
         guesses = [
             "",
             "/x",
@@ -238,12 +363,23 @@ class TestStrangers:
             assert (reply.status_code, reply.json()["error"]["code"]) == (404, "NotFound"), guess
         assert given.scopes == []
 
-    def test_the_secret_is_new_each_time(self) -> None:
-        assert len({CloudShellBroker(Given())._secret for _ in range(50)}) == 50
+    def test_three_secrets_are_new_each_time(self) -> None:
+        secrets = [secret for _ in range(50) for secret in CloudShellBroker(Given())._secrets]
+        assert len(set(secrets)) == 150
+        assert all(len(secret) * 4 >= 128 for secret in secrets)
 
-    def test_it_is_compared_in_constant_time(self, plain: CloudShellBroker, mocker: Any) -> None:
+    def test_none_of_them_opens_what_another_does(self, broker: CloudShellBroker, given: Given) -> None:
+        path, header, key = broker._secrets
+        for other in (header, key):
+            url = broker.environment["MSI_ENDPOINT"].replace(path, other)
+            assert requests.post(url, {"resource": ARM}, headers=METADATA, timeout=10).status_code == 404
+        for other in (path, header):
+            assert ask_azd(broker, {"scopes": [ARM]}, other).status_code == 401
+        assert given.scopes == []
+
+    def test_it_is_compared_in_constant_time(self, broker: CloudShellBroker, mocker: Any) -> None:
         compare = mocker.spy(__import__("hmac"), "compare_digest")
-        requests.get(f"http://localhost:{plain.port}/x", timeout=10)
+        requests.get(f"http://localhost:{broker.port}/x", timeout=10)
         assert compare.call_count >= 1
 
     @pytest.mark.parametrize(
@@ -256,37 +392,39 @@ class TestStrangers:
             {"Origin": "null"},
             {"Sec-Fetch-Site": "cross-site"},
             {"X-Forwarded-For": "10.0.0.1"},
+            {"X-Forwarded-Host": "localhost"},
+            {"X-Forwarded-Anything": "x"},
+            {"X-Real-IP": "10.0.0.1"},
+            {"Via": "1.1 proxy"},
             {"Forwarded": "for=10.0.0.1"},
         ],
     )
     def test_browsers_rebound_names_and_proxies_are_refused(
-        self, plain: CloudShellBroker, given: Given, headers: dict[str, str]
+        self, broker: CloudShellBroker, given: Given, headers: dict[str, str]
     ) -> None:
-        assert ask(plain, **headers).status_code == 403
+        assert ask(broker, **headers).status_code == 403
         assert given.scopes == []
 
-    def test_only_asking_for_a_token_is_served(self, plain: CloudShellBroker) -> None:
-        url = plain.environment["MSI_ENDPOINT"]
+    def test_only_asking_for_a_token_is_served(self, broker: CloudShellBroker) -> None:
+        url = broker.environment["MSI_ENDPOINT"]
         for method in ("PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"):
             assert requests.request(method, url, headers=METADATA, timeout=10).status_code == 404
         assert requests.get(url.rsplit("/", 2)[0] + "/", headers=METADATA, timeout=10).status_code == 404
 
-    def test_it_listens_on_loopback_only(self, plain: CloudShellBroker) -> None:
-        addresses = {listener.getsockname()[0] for listener in plain._server._listeners}
-        assert addresses <= {"127.0.0.1", "::1"}
+    def test_it_listens_on_loopback_only(self, broker: CloudShellBroker) -> None:
+        assert [listener.getsockname()[0] for listener in broker._server.listeners] == ["127.0.0.1"]
 
-    def test_nothing_shows_the_secret_or_a_token(self, plain: CloudShellBroker, log: Everything) -> None:
+    def test_nothing_shows_the_secret_or_a_token(self, broker: CloudShellBroker, log: Everything) -> None:
         logging.getLogger("azure_cloudshell_credential.broker").setLevel(logging.DEBUG)
-        ask(plain)
-        ask(plain, SEARCH)
-        secret = plain._secret
-        shown = [*log.lines, repr(plain), str(plain)]
-        assert any("management.azure.com: a token for" in line for line in log.lines)
+        ask(broker)
+        ask(broker, SEARCH)
+        shown = [*log.lines, repr(broker), str(broker)]
+        assert any("management.azure.com: an opaque token, valid for" in line for line in log.lines)
         # Loggers of the clients name the URL that they ask; the broker's own say nothing of it.
         ours = [line for line in shown if not line.startswith(("urllib3", "asyncio"))]
-        assert not [line for line in ours if secret in line or CANARY in line]
+        assert not [line for line in ours if CANARY in line or any(secret in line for secret in broker._secrets)]
         with pytest.raises(TypeError):
-            pickle.dumps(plain)
+            pickle.dumps(broker)
 
 
 HEAD = b"POST {path} HTTP/1.1\r\n"
@@ -323,6 +461,11 @@ HEADERS = (
     b"Content-Length: 5\r\nContent-Length: 6\r\n",
     b"Transfer-Encoding: chunked\r\n",
     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"Transfer-Encoding: \x0bchunked\r\n",
+    b"Transfer-Encoding : chunked\r\n",
+    b"X: y\rTransfer-Encoding: chunked\r\n",
+    b"X: y\nTransfer-Encoding: chunked\r\n",
     b"Expect: 100-continue\r\n",
     b"Expect: nonsense\r\n",
     b"X: " + b"y" * 70_000 + b"\r\n",
@@ -361,14 +504,14 @@ def hostile() -> Iterator[bytes]:
         yield (HEAD + GOOD + LENGTH + b"\r\n" + FORM)[:cut]
 
 
-def test_hostile_requests_get_no_token_and_harm_nobody(plain: CloudShellBroker, given: Given) -> None:
-    path = plain.environment["MSI_ENDPOINT"].partition(str(plain.port))[2].encode()
+def test_hostile_requests_get_no_token_and_harm_nobody(broker: CloudShellBroker, given: Given) -> None:
+    path = broker.environment["MSI_ENDPOINT"].partition(str(broker.port))[2].encode()
     sent = 0
     for index, request in enumerate(hostile()):
         sent += 1
         # Half of them know the secret.
         data = request.replace(b"{path}", path if index % 2 else b"/oauth2/token")
-        with socket.create_connection(("127.0.0.1", plain.port), 5) as connection:
+        with socket.create_connection(("127.0.0.1", broker.port), 5) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             reply = b""
@@ -380,7 +523,7 @@ def test_hostile_requests_get_no_token_and_harm_nobody(plain: CloudShellBroker, 
         assert CANARY.encode() not in reply or is_valid(data), data[:200]
         assert b"Traceback" not in reply
     assert sent >= 186
-    assert ask(plain).json()["access_token"] == CANARY
+    assert ask(broker).json()["access_token"] == CANARY
 
 
 def is_valid(data: bytes) -> bool:
@@ -474,18 +617,24 @@ def test_a_hanging_credential_does_not_keep_it_from_stopping() -> None:
 
 
 def test_what_it_cannot_be_made_with() -> None:
-    with pytest.raises(ValueError, match="protocol must be one of cloud-shell, app-service, imds, not 'x'"):
-        CloudShellBroker(protocol="x")
     with pytest.raises(TypeError, match="must have a get_token method"):
         CloudShellBroker("token")  # type: ignore[arg-type]
+    for wildcard in ("0.0.0.0", "::", "0:0::0"):
+        with pytest.raises(ValueError, match="name the one that the programs are to ask"):
+            CloudShellBroker(listen=wildcard)
+    for name in ("localhost", "eth0", "172.17.0.1:80", "", "0"):
+        with pytest.raises(ValueError, match="is not an IP address of this machine"):
+            CloudShellBroker(listen=name)
+    with pytest.raises(ValueError, match=r"on this machine only, not on 172\.17\.0\.1"):
+        CloudShellBroker(listen="172.17.0.1", path_secret=False)
 
 
-def test_a_thousand_requests_leave_nothing_behind(plain: CloudShellBroker) -> None:
+def test_a_thousand_requests_leave_nothing_behind(broker: CloudShellBroker) -> None:
     from .soak import open_files
 
     with requests.Session() as session:
         session.headers.update(METADATA)
         before = open_files()
         for _ in range(1000):
-            assert session.post(plain.environment["MSI_ENDPOINT"], {"resource": ARM}, timeout=10).status_code == 200
+            assert session.post(broker.environment["MSI_ENDPOINT"], {"resource": ARM}, timeout=10).status_code == 200
     assert open_files() - before < 10

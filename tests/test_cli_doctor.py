@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential._endpoint import audiences
+from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
-from .command import on_a_terminal, run
+from .command import interrupted_after, on_a_terminal, run
 from .conftest import ARM, CANARY, Everything
 from .misbehaving import Behaviour, MisbehavingServer
 
@@ -53,14 +55,25 @@ def test_healthy(shell: CloudShellEmulator) -> None:
         "ok  user       ada@contoso.example",
         f"ok  tenant     {shell.identity.tenant_id}",
         f"ok  object id  {shell.identity.object_id}",
-        "ok  token      is valid for another 65 minutes",
+        "ok  token      valid for another 65 minutes",
     ]
-    assert len(page["Audiences"]) == len(audiences.KNOWN)
-    assert "no  acr                https://containerregistry.azure.net  (not supported)" in page["Audiences"]
-    assert page["What to do"][0] == "Cloud Shell issues tokens for Azure Resource Manager."
-    assert "Run 'az login'" in page["What to do"][1]
+    refused = sum(line.startswith("no") for line in page["Resources"])
+    granted = len(audiences.KNOWN) - refused
+    assert page["Resources"][0] == f"ok  {granted} resources granted; --all lists them"
+    assert "no  acr               https://containerregistry.azure.net" in page["Resources"]
+    first, second = page["What to do"]
+    assert first == f"There are tokens for Azure Resource Manager and {granted - 1} more resources."
+    assert second.startswith(f"{refused} resources are refused. Run 'az login', then DefaultCloudShellCredential()")
+    # What to do comes first.
+    assert list(page)[2] == "What to do"
     assert "\x1b" not in done.stdout
     assert "eyJ" not in done.stdout
+
+
+def test_all_lists_what_is_granted_too(shell: CloudShellEmulator) -> None:
+    page = sections(run("doctor", "--all", **shell.environment, **NO_AZ).stdout)
+    assert len([line for line in page["Resources"] if line[:2] in ("ok", "no")]) == len(audiences.KNOWN)
+    assert "ok  vault             https://vault.azure.net" in page["Resources"]
 
 
 def test_outside_cloud_shell() -> None:
@@ -96,8 +109,8 @@ def test_hanging(misbehaving: Callable[[Behaviour], MisbehavingServer]) -> None:
     assert done.returncode == 1
     page = sections(done.stdout)
     assert page["Endpoint"] == [f"no  {server.endpoint}: no answer in time"]
-    assert [line[:4].strip() for line in page["Audiences"]] == ["no", "no", "-"]
-    assert page["Audiences"][2].endswith(
+    assert [line[:4].strip() for line in page["Resources"]] == ["no", "no", "-"]
+    assert page["Resources"][2].endswith(
         f"{len(audiences.KNOWN) - 2} more were not asked for: the endpoint is not answering"
     )
     assert "Keep the browser tab with Cloud Shell open and active" in page["What to do"][0]
@@ -116,16 +129,19 @@ def test_a_portal_that_sleeps_for_one_audience(shell: CloudShellEmulator) -> Non
     done = run("doctor", **shell.environment, **NO_AZ)
     assert done.returncode == 0
     page = sections(done.stdout)
-    assert page["Audiences"][2].endswith("(the portal in the browser did not answer)")
+    assert (
+        "no  vault             https://vault.azure.net  (the portal in the browser did not answer)" in page["Resources"]
+    )
     assert page["What to do"][-1].endswith("try again for: vault.")
 
 
 def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> None:
     done = run("doctor", **shell.environment, HTTP_PROXY="http://user:secret@proxy.example", MSI_SECRET="")
     page = sections(done.stdout)
-    assert page["Proxies"][0].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
-    assert page["Azure CLI"] == ["ok  logged in as linus@contoso.example in tenant t, subscription Contoso"]
-    assert "The Azure CLI is logged in" in done.stdout
+    assert page["Environment"][-1].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
+    who = "linus@contoso.example in tenant t, subscription Contoso"
+    assert page["Azure CLI"] == [f"!   signed in as {who}: somebody else than Cloud Shell's user"]
+    assert "The Azure CLI is signed in" in done.stdout
     assert "secret" not in done.stdout
     assert fake_az not in done.stdout
 
@@ -144,9 +160,9 @@ def path_with_az(folder: Path, script: str) -> str:
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("exit 1", "no  az is installed but not logged in"),
-        ("echo nonsense", "no  az is installed but not logged in"),
-        (THROUGH_CLOUD_SHELL, "through Cloud Shell"),
+        ("exit 1", "no  az is not signed in"),
+        ("echo nonsense", "no  az is not signed in"),
+        (THROUGH_CLOUD_SHELL, "signed in as x in tenant unknown, subscription unknown: Cloud Shell's own sign-in"),
     ],
 )
 def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> None:
@@ -156,8 +172,97 @@ def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> N
 def test_the_login_that_az_has_from_cloud_shell_is_no_workaround(shell: CloudShellEmulator, tmp_path: Path) -> None:
     done = run("doctor", **shell.environment, PATH=path_with_az(tmp_path, THROUGH_CLOUD_SHELL))
     advice = sections(done.stdout)["What to do"][1]
-    assert "acr" in advice
-    assert "Run 'az login' (the Azure CLI's present login is Cloud Shell's own" in advice
+    assert "Run 'az login', though az is signed in: that is Cloud Shell's own sign-in. Then" in advice
+
+
+def test_the_user_that_cloud_shell_has_is_nobody_else(shell: CloudShellEmulator, tmp_path: Path) -> None:
+    account = {"user": {"name": shell.identity.user.upper()}, "tenantId": shell.identity.tenant_id, "name": "Contoso"}
+    path = path_with_az(tmp_path, f"echo '{json.dumps(account)}'")
+    page = sections(run("doctor", **shell.environment, PATH=path).stdout)
+    assert page["Azure CLI"][0].startswith("ok  signed in as ADA@")
+    assert "somebody else" not in page["Azure CLI"][0]
+
+
+@pytest.mark.parametrize("script", ["sleep 100", "sleep 100 & wait", "exec >&-; sleep 100", "yes"])
+def test_an_az_that_hangs_or_never_stops_is_left(tmp_path: Path, script: str) -> None:
+    start = time.monotonic()
+    done = run("doctor", "--timeout", "0.5", PATH=path_with_az(tmp_path, script))
+    assert time.monotonic() - start < 20
+    assert sections(done.stdout)["Azure CLI"] == ["no  az did not answer in time"]
+
+
+@pytest.mark.parametrize(
+    "account", ["[" * 100_000, '{"user":' * 50_000, "7", "null", '{"user": 7, "name": [], "tenantId": {}}']
+)
+def test_an_az_that_answers_nonsense_is_survived(tmp_path: Path, account: str) -> None:
+    (tmp_path / "account").write_text(account)
+    path = path_with_az(tmp_path, f"cat {tmp_path / 'account'}")
+    for option in ([], ["--json"]):
+        done = run("doctor", *option, PATH=path)
+        assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_what_others_wrote_is_one_bounded_printable_line(shell: CloudShellEmulator, tmp_path: Path) -> None:
+    hostile = "x\x1b]0;OWNED\x07\n  ok  forged\u202e" + "y" * 5000
+    account = {"user": {"name": hostile}, "tenantId": hostile, "name": hostile, "id": hostile}
+    (tmp_path / "account").write_text(json.dumps(account))
+    environment = {
+        **shell.environment,
+        **dict.fromkeys(("ACC_CLOUD", "ACC_TID", "POWERSHELL_DISTRIBUTION_CHANNEL"), hostile),
+        "PATH": path_with_az(tmp_path, f"cat {tmp_path / 'account'}"),
+    }
+    text = run("doctor", **environment).stdout
+    found = run("doctor", "--json", **environment).stdout
+    assert not [line for line in text.splitlines() if line.strip().startswith("ok  forged") or not line.isprintable()]
+    assert max(map(len, text.splitlines())) < 500
+    assert "\\u001b" not in found
+    assert max(map(len, json.loads(found)["az"]["user"].splitlines())) <= 100
+    assert len(json.loads(found)["az"]["user"].splitlines()) == 1
+
+
+@pytest.fixture
+def under_a_broker(shell: CloudShellEmulator) -> Iterator[dict[str, str]]:
+    """The environment that ``run`` makes, and behind it the emulated Cloud Shell."""
+    with shell.as_environment(), CloudShellBroker(CloudShellCredential()) as broker:
+        yield broker.child_environment({**os.environ, **NO_AZ})
+
+
+@pytest.mark.parametrize("option", ["--all", "--json"])
+def test_a_brokers_secrets_are_not_shown(under_a_broker: dict[str, str], option: str) -> None:
+    done = run("doctor", option, **under_a_broker)
+    assert done.returncode == 0
+    values = [value for name, value in under_a_broker.items() if name.endswith(("_ENDPOINT", "_HEADER", "_KEY"))]
+    secrets = {part for value in values for part in value.split("/") if len(part) > 20}
+    assert secrets
+    assert not [secret for secret in secrets if secret in done.stdout + done.stderr]
+
+
+def test_under_a_broker_it_says_so(under_a_broker: dict[str, str]) -> None:
+    page = sections(run("doctor", **under_a_broker).stdout)
+    assert page["Endpoint"][0] == "-   a broker (azure-cloudshell run or serve) stands before Cloud Shell"
+    assert "/…: answered in" in page["Endpoint"][1]
+    assert page["Signed in"][0] == "ok  user       ada@contoso.example"
+    assert "where the broker was started" in page["What to do"][1]
+    assert json.loads(run("doctor", "--json", **under_a_broker).stdout)["broker"] is True
+
+
+def test_under_a_broker_token_asks_it(under_a_broker: dict[str, str], shell: CloudShellEmulator) -> None:
+    assert run("token", "vault", **under_a_broker).stdout.strip() == shell.issue("https://vault.azure.net")[0]
+
+
+def test_it_fits_a_narrow_terminal(shell: CloudShellEmulator) -> None:
+    output = on_a_terminal("doctor", "--all", COLUMNS="60", **shell.environment, **NO_AZ)
+    lines = [re.sub(r"\x1b\[\d*m", "", line) for line in output.rpartition("\x1b[K")[2].splitlines()]
+    assert max(map(len, lines)) <= 60
+    # Between words, and each piece of a finding below its first one.
+    assert "      https://ai.azure.com/.default (not verified against" in lines
+
+
+def test_an_interrupt_leaves_a_clean_line(misbehaving: Callable[[Behaviour], MisbehavingServer]) -> None:
+    server = misbehaving(peer.hang())
+    output = interrupted_after("asking for arm ...", "doctor", MSI_ENDPOINT=server.endpoint, **NO_AZ)
+    assert output.endswith("\r\x1b[K")
+    assert "Traceback" not in output
 
 
 def test_json_is_for_machines(shell: CloudShellEmulator, fake_az: str) -> None:
@@ -257,7 +362,7 @@ def test_a_report_can_go_to_stdout(shell: CloudShellEmulator) -> None:
 def test_outside_cloud_shell_a_login_of_az_is_no_reason_to_sign_in(fake_az: str) -> None:
     advice = sections(run("doctor").stdout)["What to do"]
     assert advice[0] == "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set."
-    assert advice[1].startswith("The Azure CLI is logged in: ")
+    assert advice[1].startswith("The Azure CLI is signed in: ")
     assert "token --fallback" in advice[1]
     assert len(advice) == 2
 
@@ -273,14 +378,14 @@ def test_a_choice_that_leaves_az_out_is_said(shell: CloudShellEmulator, fake_az:
 def test_no_proxy_is_honoured(shell: CloudShellEmulator, exempt: str, is_warned: bool) -> None:
     proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": exempt}
     page = sections(run("doctor", **shell.environment, **NO_AZ, **proxy).stdout)
-    assert page["Proxies"][0].startswith("!" if is_warned else "ok")
+    assert any("HTTP_PROXY is set" in line for line in page["Environment"]) == is_warned
 
 
 def test_an_endpoint_of_another_service_is_explained() -> None:
     page = sections(run("doctor", MSI_ENDPOINT="http://localhost:9/", MSI_SECRET="s", **NO_AZ).stdout)
     assert "!   MSI_ENDPOINT=http://localhost:9/" in page["Environment"]
     assert (
-        "!   MSI_SECRET is set: MSI_ENDPOINT then belongs to App Service or Azure ML, and is not asked"
+        "!   MSI_SECRET is set: MSI_ENDPOINT belongs to App Service or Azure ML, and is not asked"
         in page["Environment"]
     )
 
@@ -302,7 +407,7 @@ def test_what_a_token_permits_and_a_workaround_are_said(shell: CloudShellEmulato
     assert "ok  user       a ok forged ]0;OWNED" in page["Signed in"]
     assert "\x1b" not in done.stdout
     assert not [line for line in page["Signed in"] if line.startswith("ok  forged")]
-    assert any(line.startswith("acr: ContainerRegistryClient(") for line in page["What to do"])
+    assert any(line.startswith("ContainerRegistryClient(") for line in page["Resources"])
 
 
 def test_the_usual_programs_are_named(shell: CloudShellEmulator, tmp_path: Path) -> None:
@@ -310,8 +415,10 @@ def test_the_usual_programs_are_named(shell: CloudShellEmulator, tmp_path: Path)
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     page = sections(run("doctor", **shell.environment, PATH=str(tmp_path)).stdout)
-    assert [line.split()[1] for line in page["Programs"]] == ["terraform", "kubectl"]
-    assert "azure-cloudshell run" in page["Programs"][0]
+    assert page["Programs"] == [
+        "-   terraform  uses az's sign-in; with ARM_USE_MSI=true: azure-cloudshell run terraform ...",
+        "-   kubectl    takes a token from: azure-cloudshell token aks --output exec-credential",
+    ]
 
 
 def test_claims_in_the_tenants_error_and_in_the_log_are_one_printable_line(

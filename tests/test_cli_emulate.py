@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
@@ -106,14 +107,100 @@ def test_it_serves_whatever_the_python(tmp_path: Path) -> None:
     assert done.stdout.startswith("http://localhost:")
 
 
-@pytest.mark.parametrize("options", [[], ["--with-azure"]])
-def test_demo_inside_never_asks_azure_itself(options: list[str]) -> None:
-    words = [sys.executable, "-m", "azure_cloudshell_credential", "demo"]
-    done = run("emulate", "--port", "0", *options, "--exec", *words, HTTPS_PROXY="http://127.0.0.1:9")
+DEMO = [*COMMAND, "demo"]
+
+
+def test_demo_inside_lists_the_stand_ins_machines() -> None:
+    inside = ("emulate", "--port", "0", "--with-azure", "--user", "linus@contoso.example", "--exec", *DEMO)
+    done = run(*inside, HTTPS_PROXY="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
     assert "build-agent" in done.stdout
-    refused = run("emulate", "--port", "0", *options, "--exec", *words, "--subscription", "nope")
+    assert "Signed in as linus@contoso.example" in done.stdout
+    refused = run(*inside, "--subscription", "nope")
     assert refused.returncode == 1
-    complaints = [line for line in refused.stderr.splitlines() if line.startswith("azure-cloudshell: Azure")]
-    assert len(complaints) == 1
-    assert refused.stderr.count("SubscriptionNotFound") == 1
+    assert refused.stderr.startswith("azure-cloudshell: Azure Resource Manager refused: (SubscriptionNotFound)")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_demo_never_asks_azure_itself_with_a_made_up_token() -> None:
+    done = run("emulate", "--port", "0", "--exec", *DEMO, HTTPS_PROXY="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "emulate --with-azure --exec azure-cloudshell demo" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--only-audience", "--audience", "--deny"])
+def test_audiences_go_by_their_short_names_and_typing_errors_are_told(option: str) -> None:
+    words = ("emulate", "--port", "0", option)
+    script = f"for name in arm vault; do {' '.join(COMMAND)} token $name >/dev/null 2>&1; echo $?; done"
+    done = run(*words, "keyvault", "--exec", "bash", "-c", script)
+    expected = {"--only-audience": ["1", "0"], "--audience": ["0", "0"], "--deny": ["0", "1"]}
+    assert done.stdout.split() == expected[option]
+    wrong = run(*words, "vualt", "--exec", "true")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "azure-cloudshell: 'vualt' is not an audience. Did you mean vault?\n",
+    )
+
+
+def test_faults_can_be_tried_from_a_shell() -> None:
+    script = f"{' '.join(COMMAND)} token --timeout 5 -o claims | grep -c upn"
+    twice = run("emulate", "--port", "0", "--fault", "portal-timeout:2", "--exec", "bash", "-c", script)
+    assert (twice.returncode, twice.stdout) == (0, "1\n")
+    always = run("emulate", "--port", "0", "--fault", "garbage", "--exec", *COMMAND, "token")
+    assert always.returncode == 1
+    assert "azure-cloudshell: " in always.stderr
+    both = ("--fault", "interaction-required:1", "--fault", "portal-timeout")
+    script = f"for i in 1 2; do {' '.join(COMMAND)} token --timeout 1; done"
+    errors = run("emulate", "--port", "0", *both, "--exec", "bash", "-c", script).stderr
+    assert errors.index("AADSTS50076") < errors.index("Timeout waiting for token from portal")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("protal-timeout", "'protal-timeout' is not a fault. Did you mean portal-timeout?"),
+        ("xyz", "'xyz' is not a fault. Known are: portal-timeout, "),
+        ("hang:", "'hang:' is not NAME:COUNT, such as hang:2."),
+        ("hang:0", "'hang:0' is not NAME:COUNT, such as hang:2."),
+        ("hang:x", "'hang:x' is not NAME:COUNT, such as hang:2."),
+    ],
+)
+def test_an_unknown_fault_is_told_with_what_was_meant(fault: str, error: str) -> None:
+    done = run("emulate", "--port", "0", "--fault", fault, "--exec", "true")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"azure-cloudshell: {error}")
+
+
+@pytest.mark.parametrize("user", [[], ["linus@contoso.example"]])
+def test_az_can_have_another_user(user: list[str], tmp_path: Path) -> None:
+    real = tmp_path / "az"
+    real.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    real.chmod(0o755)
+    script = f"az account show; {' '.join(COMMAND)} token acr --fallback -o claims"
+    words = ("--port", "0", "--az-login", *user, "--exec", "bash", "-c", script)
+    done = run("emulate", *words, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    account, _, claims = done.stdout.partition("\n")
+    expected = user[0] if user else "grace@contoso.example"
+    assert json.loads(account)["user"]["name"] == json.loads(claims)["upn"] == expected
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_request_cannot_write_to_the_terminal() -> None:
+    emulate = Emulate("--port", "0")
+    hostile = "x\x1b]0;OWNED\x07\nStopped.\u202e" + "y" * 5000
+    requests.post(emulate.variables["MSI_ENDPOINT"], {"resource": hostile}, headers={"Metadata": "true"}, timeout=5)
+    _, errors = emulate.stop(signal.SIGINT)
+    assert "\x1b" not in errors
+    assert "\u202e" not in errors
+    (line,) = [line for line in errors.splitlines() if "POST /oauth2/token" in line]
+    assert len(line) < 500
+
+
+def test_what_was_refused_is_listed_at_the_end() -> None:
+    fetch = "import requests\ntry: requests.get('https://pypi.org')\nexcept OSError: pass"
+    done = run("emulate", "--port", "0", "--with-azure", "--exec", sys.executable, "-c", fetch)
+    first, last = done.stderr.splitlines()
+    assert first.endswith("Refused: pypi.org:443 is not emulated, and nothing leaves this machine")
+    assert last == "Refused, since nothing leaves this machine: pypi.org:443"

@@ -10,19 +10,14 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from azure.identity import AzureCliCredential
-from hypothesis import given
-from hypothesis import strategies as st
 
-from azure_cloudshell_credential import _cli
-from azure_cloudshell_credential._cli import _parser, _shells
-from azure_cloudshell_credential._cli import token as token_command
+from azure_cloudshell_credential._cli import _shells
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
-from .command import COMMAND, run, without_coverage
+from .command import COMMAND, interrupted_after, on_a_terminal, run, without_coverage
 from .conftest import CANARY, claims_of
 from .test_imports import HEAVY
 
@@ -140,7 +135,8 @@ def test_a_denied_audience_names_the_fallback(shell: CloudShellEmulator) -> None
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "azure-cloudshell: Cloud Shell does not issue tokens for https://containerregistry.azure.net "
-        "(AudienceNotSupported). Sign in with 'az login' and add --fallback.\n"
+        "(AudienceNotSupported). Sign in with 'az login' (even if 'az account show' names a user: that sign-in is "
+        "Cloud Shell's own) and add --fallback.\n"
     )
 
 
@@ -157,7 +153,10 @@ def test_the_fallback_does_not_ask_cloud_shell_again(shell: CloudShellEmulator, 
 @pytest.mark.parametrize(
     ("chosen", "advice"),
     [
-        ("", "sign in with 'az login'."),
+        (
+            "",
+            "Sign in with 'az login' (even if 'az account show' names a user: that sign-in is Cloud Shell's own).",
+        ),
         ("prod", "AZURE_TOKEN_CREDENTIALS=prod leaves the Azure CLI out; unset it to use 'az login'."),
         (
             "managedidentitycredential",
@@ -171,8 +170,8 @@ def test_a_fallback_in_vain_is_one_line_unless_debugging(shell: CloudShellEmulat
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "azure-cloudshell: Cloud Shell does not issue tokens for https://containerregistry.azure.net "
-        f"(AudienceNotSupported). No other credential in the default chain has a token either: {advice} "
-        "(--debug shows what each of them said.)\n"
+        f"(AudienceNotSupported). No other credential in the default chain has a token either. {advice} "
+        "--debug shows what each of them said.\n"
     )
     debugging = run("token", "acr", "--fallback", "--debug", **nobody)
     assert debugging.returncode == 1
@@ -220,6 +219,10 @@ def test_its_path_is_the_standard_library(shell: CloudShellEmulator) -> None:
     )
     modules = set(done.stderr.split())
     assert not modules & {*HEAVY, "azure.core", "http.client", "ssl", "email", "logging", "dataclasses", "inspect"}
+    # argparse imports them to learn the width of the terminal, unless it is told one.
+    assert not modules & {"shutil", "lzma", "bz2", "textwrap"}
+    others = {"run", "serve", "doctor", "emulate", "demo", "completion"}
+    assert not modules & {f"azure_cloudshell_credential._cli.{name}" for name in others}
 
 
 def test_no_token_is_a_process_argument(shell: CloudShellEmulator) -> None:
@@ -234,18 +237,23 @@ def test_a_bad_choice_of_credentials_is_named(shell: CloudShellEmulator) -> None
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--resource", ""], ["--scope", ""], [""], ["--resource", " "]])
+@pytest.mark.parametrize(
+    "arguments", [["--resource", ""], ["--scope", ""], [""], ["--resource", " "], ["--tenant", ""], ["--tenant="]]
+)
 def test_an_empty_value_is_an_error(shell: CloudShellEmulator, arguments: list[str]) -> None:
     done = token(shell, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is empty: is the variable it comes from set?" in done.stderr
+    assert "the value is empty. Is the variable it comes from set?" in done.stderr
     assert shell.requests == []
 
 
 def test_every_advice_to_sign_in_names_the_option_that_uses_it(shell: CloudShellEmulator) -> None:
-    assert "Sign in with 'az login' and add --fallback" in run("token").stderr
+    assert "or sign in with 'az login' and add --fallback" in run("token").stderr
+    assert "Either unset or correct it, or sign in" in run("token", MSI_ENDPOINT="http://x.example/").stderr
     shell.script(*[faults.error(400, "odd", "Odd")] * 4)
-    assert "sign in with 'az login' and add --fallback" in token(shell, "--timeout", "0.3").stderr
+    said = token(shell, "--timeout", "0.3").stderr
+    assert "or sign in with 'az login' (even if 'az account show' names a user" in said
+    assert said.endswith("and add --fallback.\n")
     shell.script(faults.error(400, "x", "AADSTS50057: disabled"))
     assert "--fallback" not in token(shell).stderr
 
@@ -273,15 +281,28 @@ def test_the_variable_is_set_in_the_words_of_the_shell(shell: CloudShellEmulator
     assert token(shell, "--output", "env", "--shell", shell_name).stdout == f"{line}\n"
 
 
-def test_hostile_values_stay_values_in_every_shell() -> None:
-    value = "a'b\\c $(touch x) `y` \" ;"
-    bash = _shells.set_variable("bash", "V", value)
-    done = subprocess.run(
-        ["bash", "-c", f'{bash}; printf %s "$V"'], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == value
-    assert _shells.set_variable("pwsh", "V", value) == "$env:V = 'a''b\\c $(touch x) `y` \" ;'"
-    assert _shells.set_variable("fish", "V", value) == "set -gx V 'a\\'b\\\\c $(touch x) `y` \" ;'"
+HOSTILE = "a'b\\c $(touch x) `y` \" ;\nexit 7\r\n'\\''\\"
+
+
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("bash", 'eval "$LINES_TO_EVALUATE"; printf %s "$V"'),
+        ("fish", "echo $LINES_TO_EVALUATE | source; printf %s $V"),
+        ("pwsh", "$env:LINES_TO_EVALUATE -split '\n' | Invoke-Expression; [Console]::Write($env:V)"),
+    ],
+)
+def test_hostile_values_stay_values_in_every_shell(name: str, script: str) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    environment = {**os.environ, "LINES_TO_EVALUATE": _shells.set_variable(name, "V", HOSTILE)}
+    done = subprocess.run([name, "-c", script], env=environment, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode() == HOSTILE
+
+
+def test_the_lines_for_shells_that_may_not_be_here() -> None:
+    assert _shells.set_variable("pwsh", "V", "a'b\u2019c\nd") == "$env:V = 'a''b\u2019\u2019c' + \"`n\" + 'd'"
+    assert _shells.set_variable("fish", "V", "a'b\\c $(d)") == "set -gx V 'a\\'b\\\\c $(d)'"
     assert _shells.unset_variable("bash", "V") == "unset V"
     assert _shells.unset_variable("fish", "V") == "set -e V"
     assert _shells.unset_variable("pwsh", "V") == "Remove-Item Env:V -ErrorAction Ignore"
@@ -308,57 +329,49 @@ def test_the_shell_that_asks_is_detected(
     assert _shells.detect() == expected
 
 
-WORDS = [
-    "token",
-    "vault",
-    "--output",
-    "json",
-    "-o",
-    "--fallback",
-    "--scope",
-    "https://x/.default",
-    "--tenant",
-    "t",
-    "--x",
-]
-
-
-@given(st.lists(st.sampled_from(WORDS), max_size=6))
-def test_plain_arguments_mean_what_argparse_makes_of_them(words: list[str]) -> None:
-    plain = token_command.plain_arguments(["token", *words])
-    if plain is None:
-        return
-    parsed = vars(_parser.make_parser().parse_args(["token", *words]))
-    assert {name: parsed[name] for name in vars(plain)} == vars(plain)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["token"],
-        ["token", "vault"],
-        ["token", "--output", "json"],
-        ["token", "vault", "-o", "header", "--fallback"],
-        ["token", "--scope", "https://vault.azure.net/.default", "--tenant", "t"],
-    ],
-)
-def test_the_usual_arguments_are_plain(words: list[str]) -> None:
-    assert token_command.plain_arguments(words) is not None
-
-
-def test_waiting_is_said_on_a_terminal(in_cloud_shell: CloudShellEmulator, mocker: Any, capsys: Any) -> None:
-    in_cloud_shell.script(faults.portal_timeout(), faults.portal_timeout())
-    mocker.patch.object(token_command, "_is_terminal", lambda stream: True)
-    mocker.patch("azure_cloudshell_credential._endpoint.acquisition.clock.sleep")
-    assert _cli.main(["token", "--wait"]) == 0
-    shown = capsys.readouterr()
-    assert shown.err.count("the portal in the browser did not answer; asking again in") == 2
-    assert shown.out.startswith("eyJ")
+def test_waiting_is_said_on_a_terminal_at_once_and_goes_away(in_cloud_shell: CloudShellEmulator) -> None:
+    in_cloud_shell.script(faults.portal_timeout())
+    shown = on_a_terminal("token", "--wait")
+    _, first, retry, printed = shown.split("\r\x1b[K")
+    assert first == "Waiting for the Azure portal in your browser; Ctrl-C stops."
+    assert retry.startswith("No token from the portal yet; next try in ")
+    assert printed == in_cloud_shell.issue("https://management.azure.com/")[0] + "\n"
 
 
 def test_elsewhere_than_on_a_terminal_waiting_is_not_said(in_cloud_shell: CloudShellEmulator) -> None:
     in_cloud_shell.script(faults.portal_timeout())
     assert run("token", "--wait").stderr == ""
+
+
+def test_a_word_of_waiting_fits_the_terminal_and_a_dumb_one_sees_none(in_cloud_shell: CloudShellEmulator) -> None:
+    issued, _ = in_cloud_shell.issue("https://management.azure.com/")
+    assert on_a_terminal("token", "--wait", TERM="dumb") == f"{issued}\n"
+    narrow = on_a_terminal("token", "--wait", COLUMNS="30")
+    assert "\x1b[KWaiting for the Azure portal \r" in narrow
+
+
+def test_an_interrupt_while_waiting_leaves_a_clean_line(in_cloud_shell: CloudShellEmulator) -> None:
+    in_cloud_shell.script(faults.hang())
+    shown = interrupted_after("Ctrl-C stops.", "token", "--wait")
+    assert shown.endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"apiVersion": ' * 5_000, "7", '{"apiVersion": 7}', "null"])
+def test_what_kubectl_says_is_read_safely(shell: CloudShellEmulator, nested: str) -> None:
+    done = token(shell, "-o", "exec-credential", KUBERNETES_EXEC_INFO=nested)
+    assert json.loads(done.stdout)["apiVersion"] == "client.authentication.k8s.io/v1"
+
+
+def test_az_s_words_are_understood(shell: CloudShellEmulator) -> None:
+    done = token(shell, "--resource-type", "ms-graph", "-o", "tsv")
+    assert done.stdout == shell.issue("https://graph.microsoft.com/")[0] + "\n"
+
+
+def test_debug_always_shows_a_traceback() -> None:
+    done = run("token", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "This is not Azure Cloud Shell" in done.stderr
 
 
 def test_the_subscription_is_the_one_to_work_in(shell: CloudShellEmulator) -> None:
@@ -376,7 +389,7 @@ def test_a_wrong_timeout_is_explained_with_the_commands_own_usage(value: str, sa
     done = run("token", "--timeout", value)
     assert done.returncode == 2
     assert said in done.stderr
-    assert "usage: azure-cloudshell token" in done.stderr
+    assert done.stderr.endswith("\nTry 'azure-cloudshell token --help'.\n")
 
 
 def test_a_timeout_of_years_is_a_number(shell: CloudShellEmulator) -> None:
@@ -394,15 +407,16 @@ def test_a_bare_permission_says_which_scope_to_use(shell: CloudShellEmulator, ar
 
 def test_a_command_to_run_stands_at_the_end_of_an_error(shell: CloudShellEmulator) -> None:
     done = token(shell, "--tenant", "9999")
-    assert "Add --fallback, which tries the other ways to sign in. Either switch the directory" in done.stderr
-    assert done.stderr.endswith("or run az login --tenant 9999\n")
+    assert "Either switch the directory in the portal and restart Cloud Shell, or add" in done.stderr
+    assert done.stderr.endswith("--fallback and run az login --tenant 9999\n")
 
 
-def test_an_unknown_option_shows_the_commands_own_usage() -> None:
-    done = run("token", "--nonsense")
+def test_an_unknown_option_is_refused_with_the_one_that_was_meant() -> None:
+    done = run("token", "--tenat", "t")
     assert done.returncode == 2
-    assert done.stderr.startswith("usage: azure-cloudshell token")
-    assert "unrecognized arguments: --nonsense" in done.stderr
+    assert done.stderr == (
+        "azure-cloudshell: unknown option --tenat. Did you mean '--tenant'?\nTry 'azure-cloudshell token --help'.\n"
+    )
 
 
 def test_a_closed_stdout_is_an_error_and_no_traceback(shell: CloudShellEmulator) -> None:

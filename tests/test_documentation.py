@@ -8,18 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from azure.mgmt import compute
 
 from azure_cloudshell_credential._endpoint import audiences, failures
 from azure_cloudshell_credential._endpoint.environment import read_environment
-from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
+from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,25 +37,17 @@ def blocks(language: str) -> list[Any]:
 
 
 @pytest.fixture
-def azure(in_cloud_shell: CloudShellEmulator, mocker: Any, fake_az: str) -> Iterator[None]:
-    """Cloud Shell, and Azure Resource Manager at its own address, both emulated; az is logged in."""
-    with ResourceManagerStandIn(in_cloud_shell) as manager:
-        mocker.patch.dict(os.environ, {"AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID})
-        clients: list[Any] = []
-        client = partial(compute.ComputeManagementClient, base_url=manager.url, connection_verify=manager.ca_file)
+def azure(shell: CloudShellEmulator, mocker: Any, fake_az: str) -> Iterator[None]:
+    """Cloud Shell, and Azure behind it, both emulated; az is logged in. Clients are closed afterwards."""
+    clients: list[Any] = []
+    client = compute.ComputeManagementClient
 
-        def make(*arguments: Any, **options: Any) -> Any:
-            clients.append(client(*arguments, **options))
-            return clients[-1]
+    def make(*arguments: Any, **options: Any) -> Any:
+        clients.append(client(*arguments, **options))
+        return clients[-1]
 
-        mocker.patch.object(compute, "ComputeManagementClient", make)
-        get = requests.get
-
-        def get_from_the_stand_in(url: str, **options: Any) -> Any:
-            address = url.replace("https://management.azure.com", manager.url)
-            return get(address, verify=manager.ca_file, **options)
-
-        mocker.patch.object(requests, "get", get_from_the_stand_in)
+    mocker.patch.object(compute, "ComputeManagementClient", make)
+    with EmulatedAzure(shell) as azure, azure.as_environment():
         yield
         for each in clients:
             each.close()
@@ -133,7 +122,10 @@ SAMPLES: dict[str, Any] = {
     "seconds": 30.0,
     "ago": 3.0,
     "rest": 27.0,
+    "code": "c",
     "said": "(c) m.",
+    "by_clock": 60,
+    "stated": 60,
     "supported": (),
     "advice": "Do.",
     "status": 500,

@@ -140,9 +140,11 @@ COMPLETED = [
     ("tok", ["token"]),
     ("token va", ["vault"]),
     ("token --output h", ["header"]),
-    ("run --protocol a", ["app-service"]),
+    ("serve --output e", ["env-file"]),
     ("run -- azure-cloudsh", ["azure-cloudshell"]),
+    ("run azure-cloudsh", ["azure-cloudshell"]),
     ("emulate --exec azure-cloudsh", ["azure-cloudshell"]),
+    ("emulate --port 0 azure-cloudsh", ["azure-cloudshell"]),
 ]
 
 

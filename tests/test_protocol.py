@@ -215,8 +215,8 @@ def test_a_clock_that_is_hours_ahead_is_named_where_the_token_is_of_no_use() -> 
     assert isinstance(failure, Failure)
     assert failure.kind == "reply"
     assert failure.what == (
-        f"The Cloud Shell token endpoint returned a token for {ARM} that has already expired by the clock of this "
-        "machine, 55 minutes ago, while the endpoint says that it lives for 65 minutes."
+        f"The Cloud Shell token endpoint returned an unusable response for {ARM}: it holds a token that has already "
+        "expired, 55 minutes ago by the clock of this machine, while the endpoint says that it lives for 65 minutes."
     )
     assert failure.advice.startswith("Check the clock of this machine: it may be 2 hours ahead. If it is right,")
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
@@ -17,7 +16,6 @@ from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .conftest import ARM, claims_of
-from .login import Login
 
 RECIPE = """
 response=$(curl http://localhost:50342/oauth2/token --data "resource=https://management.azure.com/" -H Metadata:true -s)
@@ -56,28 +54,3 @@ def test_the_bearer_token_provider_of_azure_identity_takes_our_credential(in_clo
     provider = get_bearer_token_provider(CloudShellCredential(), ARM)
     assert provider() == provider() == in_cloud_shell.issue("https://management.azure.com")[0]
     assert len(in_cloud_shell.requests) == 1
-
-
-def test_msal_gets_a_token(
-    on_the_default_port: CloudShellEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import msal
-
-    monkeypatch.setenv("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0")
-    with Login(tmp_path) as login:
-        application = msal.PublicClientApplication(
-            "04b07795-8ddb-461a-bbee-02f9e1bf7b46",
-            authority=login.authority,
-            instance_discovery=False,
-            verify=login.ca_file,
-        )
-
-    def acquire(scope: str) -> Any:
-        return application.acquire_token_interactive([scope], prompt="none")
-
-    result = acquire(ARM)
-    assert result["access_token"] == on_the_default_port.issue("https://management.azure.com")[0]
-    assert acquire("https://azconfig.io/.default")["error"] == "AudienceNotSupported"
-    for session in (application.http_client, getattr(application.http_client, "_http_client", None)):
-        if session is not None and hasattr(session, "close"):
-            session.close()

@@ -11,8 +11,7 @@ import pytest
 
 from azure_cloudshell_credential import CloudShellCredential, default_subscription_id
 from azure_cloudshell_credential._azure.subscription import first_enabled_subscription_id, known_subscription_id
-from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator.resource_manager import SUBSCRIPTION_ID, ResourceManagerStandIn
+from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
 PROFILE = {
     "subscriptions": [
@@ -79,15 +78,9 @@ def test_what_is_known_is_returned_without_asking(monkeypatch: pytest.MonkeyPatc
     assert default_subscription_id() == "of-env"
 
 
-def test_resource_manager_is_asked_last(in_cloud_shell: CloudShellEmulator) -> None:
-    with ResourceManagerStandIn(in_cloud_shell) as manager:
-        found = first_enabled_subscription_id(
-            CloudShellCredential(),
-            resource_manager=manager.url,
-            scope="https://management.azure.com/.default",
-            verify=manager.ca_file,
-        )
-    assert found == SUBSCRIPTION_ID
+def test_resource_manager_is_asked_last(shell: CloudShellEmulator) -> None:
+    with EmulatedAzure(shell) as azure, azure.as_environment():
+        assert first_enabled_subscription_id(CloudShellCredential()) == azure.subscription_id
 
 
 def test_without_any_the_error_says_how_to_choose(

@@ -88,14 +88,14 @@ def test_hooks_see_the_request_and_the_whole_reply(kind: Any, shell: CloudShellE
     def response_hook(response: Any) -> None:
         reply = response.http_response
         seen.update(status=reply.status_code, text=reply.text(), json=reply.json(), type=reply.content_type)
-        seen.update(content=reply.content, read=reply.is_stream_consumed, closed=reply.is_closed, url=reply.url)
+        seen.update(content=reply.content, body=reply.body(), url=reply.request.url)
 
     credential = kind(endpoint=shell.endpoint, raw_request_hook=request_hook, raw_response_hook=response_hook)
     token = credential.get_token(ARM)
     assert shell.requests[0].headers["x-mine"] == "yes"
     assert seen["status"] == 200
     assert seen["json"]["access_token"] == token.token
-    assert seen["text"].encode() == seen["content"]
+    assert seen["text"].encode() == seen["content"] == seen["body"]
     assert seen["type"].startswith("application/json")
     assert seen["url"] == shell.endpoint
 

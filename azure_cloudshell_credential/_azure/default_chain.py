@@ -35,6 +35,24 @@ _ENVIRONMENT_WHEN = ("", "prod", "environmentcredential")
 _CLOUD_SHELL_WHEN = ("", "prod", "dev", "managedidentitycredential")
 
 
+EVERY_STEP = {
+    f"exclude_{step}_credential": False
+    for step in (
+        "environment",
+        "cloud_shell",
+        "workload_identity",
+        "managed_identity",
+        "shared_token_cache",
+        "visual_studio_code",
+        "cli",
+        "powershell",
+        "developer_cli",
+        "broker",
+    )
+}
+"""Keyword arguments for a chain that AZURE_TOKEN_CREDENTIALS does not narrow."""
+
+
 class Chain(TokenSource):
     """Credentials in an order: the first token is taken.
 

@@ -1,23 +1,19 @@
 """The command ``azure-cloudshell``: its exit statuses and errors. Each subcommand has a file of its own.
 
-Standard library only here, so that ``azure-cloudshell token`` starts fast; a subcommand imports what it needs when it
-is run. Exit statuses: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Exit statuses: 0 done, 1 failed, 2 wrong usage, 130 interrupted. ``run`` and ``emulate COMMAND`` exit as their command.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
-
-# typing's own would cost the command its import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from importlib import import_module
 
 
 class CommandError(Exception):
-    """Ends the command with one line on stderr.
+    """Ends the command with a message on stderr: one line, and for wrong usage one more.
 
     :param status: the exit status.
     """
@@ -33,16 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None takes the process's own.
     :return: the exit status.
     """
-    arguments: Any = None
+    words = sys.argv[1:] if argv is None else argv
+    arguments: argparse.Namespace | None = None
     try:
-        from . import token
+        from ._parser import parse
 
-        words = sys.argv[1:] if argv is None else argv
-        arguments = token.plain_arguments(words)
-        if arguments is None:
-            arguments = _parse(words)
-        if arguments is None:
-            return 2
+        arguments = parse(words)
         status = _run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -51,48 +43,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; keep the interpreter from saying so while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except CommandError as error:
-        if arguments is not None and arguments.debug and error.__cause__ is not None:
-            raise
-        _complain(str(error))
-        return error.status
     except Exception as error:
-        if arguments is None or arguments.debug:
+        if arguments.debug if arguments is not None else "--debug" in words:
+            error.__suppress_context__ = False
             raise
-        _complain(_one_line(error))
-        return 1
+        status = error.status if isinstance(error, CommandError) else 1
+        if sys.stderr is not None:
+            print(f"azure-cloudshell: {_message(error)}", file=sys.stderr)
     return status
 
 
-def _parse(words: Sequence[str]) -> Any:
-    from ._parser import parse
-
-    return parse(words)
-
-
-def _run(arguments: Any) -> int:
-    if sys.stdout is None:
-        raise CommandError("There is no standard output to write to.")
+def _run(arguments: argparse.Namespace) -> int:
+    # A command to run may do without it, and gets it as it is.
+    if sys.stdout is None and not hasattr(arguments, "words"):
+        raise CommandError("Standard output is closed.")
     # What cannot be encoded is shown as an escape, never as a traceback: LANG=C is common in containers.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if arguments.command == "token":
-        from . import token
-
-        return token.run(arguments)
-    from importlib import import_module
-
     status: int = import_module(f".{arguments.command}", __name__).run(arguments)
     return status
 
 
-def _complain(message: str) -> None:
-    if sys.stderr is not None:
-        print(f"azure-cloudshell: {message}", file=sys.stderr)
-
-
-def _one_line(error: Exception) -> str:
+def _message(error: Exception) -> str:
+    if isinstance(error, CommandError):
+        return str(error)
     if isinstance(error, ModuleNotFoundError) and str(error).startswith("No module named"):
         # The one file of a release has no packages beside it.
         return f"This needs {error.name}: pip install azure-cloudshell-credential"

@@ -1,35 +1,74 @@
-"""The credential that ``--credential`` names."""
+"""The options that say where the broker's tokens come from and for what, and the credential that one of them names."""
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from . import CommandError
+from ._parser import Parser
+
+
+def add_broker_arguments(parser: Parser) -> None:
+    """What ``run`` and ``serve`` both take."""
+    parser.add_argument(
+        "--credential",
+        metavar="az|default|MODULE:FACTORY",
+        help="where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default",
+    )
+    parser.add_argument(
+        "--allow",
+        type=lambda text: [name.strip() for name in text.split(",")],
+        metavar="NAME[,NAME...]",
+        help="serve tokens for these resources and no other: short names (arm, vault, ...), URIs or application ids",
+    )
+
+
+def check_credential(name: str | None) -> None:
+    """Find out what can be found out about a credential without making it.
+
+    :raises CommandError: if it cannot be made.
+    """
+    if name == "az" and shutil.which("az") is None:
+        raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
+    if name not in (None, "default", "az"):
+        module, _, factory = name.partition(":")
+        if not module or not factory:
+            raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
 
 
 def credential_named(name: str | None) -> Any:
     """The credential; None for the default one, which is made when it is first needed.
 
-    :raises CommandError: for a name that is none.
+    :raises CommandError: if it cannot be made.
     """
+    check_credential(name)
+    # azure-identity also logs, as warnings that Python prints, what its errors say.
+    logging.getLogger("azure").addHandler(logging.NullHandler())
     if name is None or name == "default":
         return None
     if name == "az":
         from azure.identity import AzureCliCredential
 
         return AzureCliCredential(process_timeout=30)
-    module, colon, factory = name.partition(":")
-    if not colon or not module or not factory:
-        raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
     from importlib import import_module
+    from inspect import iscoroutinefunction
 
-    sys.path.insert(0, str(Path.cwd()))
+    module, _, factory = name.partition(":")
+    # Last: a project's own http/ or hmac.py is not to stand in for the library's.
+    sys.path.append(str(Path.cwd()))
     try:
         credential = getattr(import_module(module), factory)()
-    except (ImportError, AttributeError) as error:
-        raise CommandError(f"Cannot make a credential with {name}: {error}.") from None
+    except Exception as error:
+        from .._endpoint.failures import quoted
+
+        what = f"{type(error).__name__}: {quoted(str(error))}"
+        raise CommandError(f"Cannot make a credential with {name}: {what}") from error
     if not callable(getattr(credential, "get_token", None)):
         raise CommandError(f"{name}() did not return a credential: it has no get_token.")
+    if iscoroutinefunction(credential.get_token):
+        raise CommandError(f"{name}() returned an asynchronous credential, and a synchronous one is needed.")
     return credential

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 
-def log_to_stderr(name: str) -> None:
-    """Show what a logger says at INFO level."""
+def log_to_stderr(name: str, level: str = "INFO") -> None:
+    """Show what a logger says at this level and above."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger(name)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)

@@ -1,270 +1,210 @@
-"""The arguments of ``azure-cloudshell`` and its help."""
+"""The grammar of ``azure-cloudshell``: one parser, which learns the options of the command asked for and of no other.
+
+A command is a module here of the same name. It has ``EXAMPLES``, ``add_arguments(parser)`` and ``run(arguments)``, and
+imports at its top no more than its options need. Standard library only: this is on the path of ``token``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
 
 from .._endpoint.acquisition import MAX_TIMEOUT
+from .._endpoint.audiences import did_you_mean
+from .._endpoint.failures import quoted
 from .._version import __version__
-from . import token
-from ._shells import SHELLS
+from . import CommandError
 
-COMPLETED_SHELLS = ("bash", "zsh", "fish")
+COMMANDS = {
+    "token": "print an access token",
+    "run": "run a program with tokens from Cloud Shell, az login and the rest of the default chain",
+    "serve": "serve the same tokens to tools with a hard-coded address, until Ctrl-C",
+    "doctor": "find out why something does not work, and what to do",
+    "emulate": "run Cloud Shell's token endpoint on this machine",
+    "demo": "list your virtual machines; elsewhere, those of a made-up company",
+    "completion": "print the completions for a shell",
+}
+"""Every command, and what it does."""
 
-_CREDENTIALS = "az|default|MODULE:FACTORY"
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with errors of two lines and a suggestion, without empty values, and with env's grammar."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.runs_a_command = False
+        self.takes_value: dict[str, bool] = {}
+        self._last_words: tuple[str, ...] = ()
+        # Given a width, argparse imports nothing to find one.
+        narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
+        super().__init__(allow_abbrev=False, formatter_class=narrow, **settings)
+        self.register("type", None, _not_empty(str))
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """As argparse's, and remembers which options take a value. No value is empty, whatever its type."""
+        if "type" in settings:
+            settings["type"] = _not_empty(settings["type"])
+        action = super().add_argument(*names, **settings)
+        self.takes_value.update(dict.fromkeys(action.option_strings, action.nargs != 0))
+        return action
+
+    def add_command(self, meaning: str) -> None:
+        """Take a program to run: ``arguments.words``, empty if there is none.
+
+        The grammar is that of env and nohup: the first word that is no option begins the program's own words, and
+        none of those is looked at. One ``--`` before it may be left out.
+        """
+        self.runs_a_command = True
+        self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
+
+    def add_last_word(self, words: tuple[str, ...]) -> None:
+        """Take one of these at the end of the line, where another program puts it: ``arguments.last_word``."""
+        self._last_words = words
+
+    def take_last_word(self, words: list[str]) -> str | None:
+        """Remove such a word from the end of the line."""
+        return words.pop() if words and words[-1] in self._last_words else None
+
+    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Our own words, and those of the program to run."""
+        # Not left to argparse: what it makes of "--" depends on the version of Python.
+        ours: list[str] = []
+        rest = list(words)
+        while rest and rest[0].startswith("-") and rest[0] != "-":
+            word = rest.pop(0)
+            if word == "--":
+                break
+            if rest and self._takes_next(word):
+                if rest[0] == "--":
+                    self.error(f"argument {word}: expected one argument")
+                word += f"={rest.pop(0)}" if word.startswith("--") else rest.pop(0)
+            ours.append(word)
+        return ours, rest
+
+    def _takes_next(self, word: str) -> bool:
+        """Whether the value of an option is the next word."""
+        if word.startswith("--"):
+            return self.takes_value.get(word, False)
+        for end, letter in enumerate(word[1:], 2):
+            if self.takes_value.get(f"-{letter}"):
+                return end == len(word)
+        return False
+
+    def format_help(self) -> str:
+        """The help, as wide as the terminal."""
+        from shutil import get_terminal_size
+        from textwrap import fill
+
+        width = min(100, get_terminal_size().columns - 2)
+        self.formatter_class = partial(argparse.RawDescriptionHelpFormatter, width=width)
+        self.description = fill(self.description or "", width)
+        return super().format_help()
+
+    def error(self, message: str) -> Any:
+        """End the command.
+
+        :raises CommandError: always.
+        """
+        raise CommandError(f"{message}\nTry '{self.prog} --help'.", 2)
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace | None:
-    """The arguments; None, after showing the help, if there is no command.
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments. ``arguments.command`` is the command's name.
 
-    :raises SystemExit: after showing the help or the usage, as argparse does.
+    :raises CommandError: for wrong usage.
+    :raises SystemExit: after showing the help or the version.
     """
-    parser = make_parser()
-    own, command = _split(words)
-    arguments, unknown = parser.parse_known_args(own)
-    if arguments.command is None:
+    at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
+    ours, names, rest = list(words[:at]), list(words[at : at + 1]), list(words[at + 1 :])
+    if names == ["help"]:
+        names, rest = rest[:1], ["--help"]
+    elif names == ["version"]:
+        names, rest = [], ["--version"]
+    parser, commands = make_parser(name for name in names if name in COMMANDS)
+    _refuse_unknown(parser, [word for word in ours if word not in parser.takes_value])
+    if not names:
+        parser.parse_args([*ours, *rest])
         parser.print_help(sys.stderr)
-        return None
-    if command is not None:
-        arguments.words = command
-    if unknown:
-        # By the command's own parser, whose usage is the one to show.
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        raise SystemExit(2)
+    if names[0] not in COMMANDS:
+        parser.error(f"{quoted(names[0], 80)!r} is not a command.{did_you_mean(names[0], COMMANDS)}")
+    command = commands[names[0]]
+    program: list[str] = []
+    if command.runs_a_command:
+        rest, program = command.split(rest)
+    arguments = parser.parse_args(ours, argparse.Namespace(command=names[0], last_word=command.take_last_word(rest)))
+    _, unknown = command.parse_known_args(rest, arguments)
+    _refuse_unknown(command, unknown)
+    if command.runs_a_command:
+        arguments.words = program
     return arguments
 
 
-def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
-    """The command's own arguments, and the command to run."""
-    # Not left to argparse: what it makes of "--" depends on its version.
-    ends = {"run": "--", "emulate": "--exec"}
-    name = next((word for word in words if not word.startswith("-")), "")
-    if name not in ends or ends[name] not in words:
-        return words, None
-    end = list(words).index(ends[name])
-    return words[:end], words[end + 1 :]
+def make_parser(names: Iterable[str] = COMMANDS) -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the whole command line, and that of each command.
 
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback when something goes wrong"
-    )
-    parser = argparse.ArgumentParser(
+    :param names: the commands whose options it is to know.
+    """
+    debug = Parser(add_help=False)
+    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback for an error")
+    parser = Parser(
         prog="azure-cloudshell",
+        usage="%(prog)s [--debug] COMMAND [...]",
         description="Get tokens for the user signed in to Azure Cloud Shell, from scripts and programs.",
+        epilog="COMMAND --help shows the options of a command.",
     )
-    parser.set_defaults(debug=False)
-    parser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog=parser.prog)
-
-    def add(name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            parents=[common],
-        )
-        added.set_defaults(parser=added)
-        return added
-
-    _token(
-        add(
-            "token",
-            "print an access token",
-            "azure-cloudshell token",
-            "azure-cloudshell token vault --output json",
-            "azure-cloudshell token --output header | curl -H @- 'https://management.azure.com/subscriptions?"
-            "api-version=2022-12-01'",
-            'eval "$(azure-cloudshell token graph --output env)"',
-            "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
-        )
-    )
-    _doctor(
-        add(
-            "doctor",
-            "find out why something does not work, and what to do",
-            "azure-cloudshell doctor",
-            "azure-cloudshell doctor --report report.json    # to attach to a bug report: no token, no names",
-        )
-    )
-    _emulate(
-        add(
-            "emulate",
-            "run Cloud Shell's token endpoint on this machine",
-            "azure-cloudshell emulate",
-            "azure-cloudshell emulate --port 0 --lifetime 120 --audience https://vault.azure.net",
-            "azure-cloudshell emulate --port 0 --exec python my_script.py",
-            "azure-cloudshell emulate --with-azure --exec az vm list",
-        )
-    )
-    _run(
-        add(
-            "run",
-            "run a program you cannot change with tokens of Cloud Shell, az login and the rest of the default chain",
-            "azure-cloudshell run -- terraform apply",
-            "azure-cloudshell run -- node app.js",
-            "azure-cloudshell run --protocol app-service -- python app.py",
-        )
-    )
-    _serve(
-        add(
-            "serve",
-            "serve the same tokens to tools with a hard-coded address, until Ctrl-C",
-            "azure-cloudshell serve",
-            "azure-cloudshell serve --port 0 --path-secret",
-        )
-    )
-    _demo(
-        add(
-            "demo",
-            "list your virtual machines; elsewhere, those of a made-up company",
-            "azure-cloudshell demo",
-            "azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000",
-        )
-    )
-    _completion(
-        add(
-            "completion",
-            "print the completions for a shell",
-            'eval "$(azure-cloudshell completion bash)"    # in ~/.bashrc',
-            'eval "$(azure-cloudshell completion zsh)"    # in ~/.zshrc, after compinit',
-            "azure-cloudshell completion fish | source    # in ~/.config/fish/config.fish",
-        )
-    )
-    return parser
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND [...]", prog=parser.prog)
+    learned = set(names)
+    commands = {}
+    for name, summary in COMMANDS.items():
+        command = commands[name] = subparsers.add_parser(name, help=summary, parents=[debug])
+        if name in learned:
+            module = import_module(f".{name}", __package__)
+            command.description = f"{summary[0].upper()}{summary[1:]}."
+            command.epilog = "\n  ".join(["examples:", *module.EXAMPLES])
+            module.add_arguments(command)
+    return parser, commands
 
 
-def _token(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "resource",
-        nargs="?",
-        metavar="RESOURCE",
-        help="a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...); default: arm",
-    )
-    which.add_argument("--resource", dest="resource_uri", metavar="URI", help="the resource, sent unchanged")
-    which.add_argument("--scope", help="a scope, such as https://vault.azure.net/.default")
-    parser.add_argument(
-        "--output", "-o", choices=token.OUTPUTS, default="token", help="default: token, and nothing else"
-    )
-    parser.add_argument("--shell", choices=SHELLS, help="syntax of --output env; default: the calling shell's")
-    parser.add_argument("--tenant", metavar="ID", help="the tenant the token must be for")
-    parser.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help=f"give up after this long ({token.DEFAULT_TIMEOUT:g})"
-    )
-    parser.add_argument(
-        "--wait", action="store_true", help="keep trying while the portal in the browser does not answer"
-    )
-    parser.add_argument(
-        "--fallback",
-        action="store_true",
-        help="if Cloud Shell has no token, try the default chain (az login and others)",
-    )
+def _refuse_unknown(parser: Parser, words: list[str]) -> None:
+    if words:
+        word, is_option = quoted(words[0], 80), words[0].startswith("-")
+        suggestion = did_you_mean(words[0].partition("=")[0], parser.takes_value) if is_option else ""
+        parser.error(f"unknown {'option' if is_option else 'argument'} {word}.{suggestion}")
 
 
-def _doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="per audience (%(default)g)")
-    parser.add_argument(
-        "--report",
-        metavar="FILE",
-        help="write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions",
-    )
+def _not_empty(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type, for a value that is not empty."""
+
+    def convert(text: str) -> Any:
+        if not text.strip():
+            raise argparse.ArgumentTypeError("the value is empty. Is the variable it comes from set?")
+        return kind(text)
+
+    return convert
 
 
-def _emulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--port",
-        type=_port,
-        default=50342,
-        help="port to listen on; 0 picks a free one. Tools with a hard-coded address need the default, %(default)s",
-    )
-    parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
-    parser.add_argument("--user", metavar="NAME", help="user to emulate")
-    parser.add_argument("--lifetime", type=_positive, metavar="SECONDS", help="token lifetime (3900)")
-    parser.add_argument("--audience", action="append", metavar="URI", help="support this audience too; may be repeated")
-    parser.add_argument(
-        "--only-audience", action="append", metavar="URI", help="support this audience and no other; may be repeated"
-    )
-    parser.add_argument("--all-audiences", action="store_true", help="support every audience")
-    parser.add_argument("--latency", type=_latency, default=0.0, metavar="SECONDS", help="wait before each reply")
-    parser.add_argument(
-        "--with-azure",
-        action="store_true",
-        help="also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in",
-    )
-    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
-    parser.add_argument(
-        "--exec",
-        dest="words",
-        nargs=argparse.REMAINDER,
-        metavar="COMMAND",
-        help="run a command in the emulated environment, and exit with its status; last option",
-    )
-
-
-def _broker(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--credential",
-        metavar=_CREDENTIALS,
-        help="where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default",
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=("cloud-shell", "app-service", "imds"),
-        default="cloud-shell",
-        help="what the program speaks: %(choices)s; default: %(default)s, as azure-identity does in every language",
-    )
-
-
-def _run(parser: argparse.ArgumentParser) -> None:
-    _broker(parser)
-    parser.add_argument("--verbose", "-v", action="store_true", help="show a line for each token request, on stderr")
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
-
-
-def _serve(parser: argparse.ArgumentParser) -> None:
-    _broker(parser)
-    parser.add_argument("--port", type=_port, default=50342, help="port to listen on; 0 picks a free one (%(default)s)")
-    parser.add_argument(
-        "--path-secret",
-        action="store_true",
-        help="put a secret into the URL, so that only programs that know it get tokens",
-    )
-    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
-
-
-def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--subscription",
-        metavar="ID",
-        help="default: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user",
-    )
-
-
-def _completion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=COMPLETED_SHELLS, metavar="SHELL", help="bash, zsh or fish")
-
-
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """The type of a port; 0 is one."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
     return int(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """The type of a whole number."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
-def _latency(text: str) -> float:
+def latency(text: str) -> float:
+    """The type of a time in seconds, which may be 0."""
     try:
         seconds = float(text)
     except ValueError:
@@ -274,8 +214,9 @@ def _latency(text: str) -> float:
     return min(seconds, MAX_TIMEOUT)
 
 
-def _seconds(text: str) -> float:
-    seconds = _latency(text)
+def timeout(text: str) -> float:
+    """The type of a time in seconds, which may not be 0."""
+    seconds = latency(text)
     if seconds == 0:
         raise argparse.ArgumentTypeError("it must be more than 0 seconds")
     return seconds

@@ -1,34 +1,34 @@
 """``doctor --report``: what the endpoint does, without saying to whom.
 
-Answers what is not publicly known of the endpoint: which audiences answer in which spelling, whether ``resource`` is
-echoed, whether a cached token's ``expires_in`` is recomputed, what failures look like. Only names, types and numbers
-are written; of values, those that are the same for everyone. Error messages are written with everything taken out of
-them that could name a person, a tenant or a subscription.
+It asks for each row of the table of assumptions, and for every known resource in each spelling, one request for each.
+Of what the endpoint says, only known words and numbers are written.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
 from time import monotonic, strftime, time
 from typing import Any
+from urllib.parse import urlencode
 
-from .._endpoint import audiences, exchange, failures, protocol, services
+from .._endpoint import audiences, protocol, services
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
-from .._endpoint.protocol import NoReply, Reply
 from .._version import __version__
-from ._examination import MAX_CONSECUTIVE_TIMEOUTS
-from .token import HEADERS
+from ..emulator import assumptions
+from ..emulator.assumptions import TABLE, Answer, Assumption, Question
+from ._known_words import HEADERS, VARIABLES, allowed
 
-_GUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_ADDRESS = re.compile(r"[^\s@'\"<>,;()]+@[^\s@'\"<>,;()]+")
-_URL = re.compile(r"https?://[^\s'\"<>,;()]+")
-_NUMBERS = {"expires_in", "expires_on", "not_before"}
-_SHORTEST_NAME = 3
+_MAX_FAILURES = 2
+"""Requests in a row without an answer before the rest is not asked."""
+
+_MAX_BODY = 1_000_000
 _CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
 """The values of ``ACC_CLOUD`` that Cloud Shell's own startup knows (PSCloudShellStartup.ps1)."""
+
+_PREFIXES = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
 
 
 def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any], bool]:
@@ -37,104 +37,122 @@ def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any
     :param seconds: per request.
     :return: the report, and whether the endpoint has a token for Resource Manager.
     """
-    answers: list[dict[str, Any]] = []
-    names = {value for name, value in os.environ.items() if name.startswith("ACC_") and name != "ACC_CLOUD"}
-    resources = _spellings() if environment.endpoint is not None else []
-    timeouts = 0
-    for index, resource in enumerate(resources):
-        if environment.endpoint is None or timeouts >= MAX_CONSECUTIVE_TIMEOUTS:
+    answers: dict[Question, Answer | str] = {}
+    took: dict[Question, float] = {}
+    questions = list(_questions()) if environment.endpoint is not None else []
+    failures = 0
+    for index, question in enumerate(questions):
+        if environment.endpoint is None or failures >= _MAX_FAILURES:
             break
         if sys.stderr.isatty():
-            print(f"\r{index + 1} of {len(resources)}", end="", file=sys.stderr, flush=True)
-        answers.append(_answer(environment.endpoint, resource, seconds, names))
-        timeouts = timeouts + 1 if answers[-1]["outcome"] == "no answer in time" else 0
+            print(f"\r{index + 1} of {len(questions)}", end="", file=sys.stderr, flush=True)
+        start = monotonic()
+        before = answers.get(question._replace(repeats=False))
+        answer = _ask(environment.endpoint, question, seconds, before if isinstance(before, Answer) else None)
+        answers[question], took[question] = answer, round(monotonic() - start, 3)
+        failures = failures + 1 if isinstance(answer, str) else 0
     if answers and sys.stderr.isatty():
         print("\r" + " " * 20, end="\r", file=sys.stderr, flush=True)
-    prefixes = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
     cloud = environment.cloud
+    described = [
+        {**_described(question, answer), "seconds": took[question]}
+        for question, answer in answers.items()
+        if question == Question(resource=question.resource) and question.resource
+    ]
     report = {
         "version": __version__,
         "month": strftime("%Y-%m"),
         "cloud": cloud if cloud in _CLOUDS else "another" if cloud else None,
         # Their names tell which host has opened Cloud Shell: the portal, Windows Terminal, Visual Studio Code.
-        "variables": sorted({name for name in os.environ if name.startswith(prefixes)}),
+        "variables": sorted(_named(name, VARIABLES) for name in os.environ if name.startswith(_PREFIXES)),
         "endpoint_is_the_documented_one": bool(environment.endpoint and environment.endpoint.url == DEFAULT_ENDPOINT),
-        "answers": answers,
+        "headers": sorted({_named(name, HEADERS) for name in _headers(answers)}),
+        "assumptions": [_compared(row, answers) for row in TABLE],
+        "answers": described,
     }
-    return report, any(answer["outcome"] == "token" for answer in answers[:1])
+    return report, bool(described) and described[0]["outcome"] == "token"
 
 
-def _spellings() -> list[str]:
-    """Every known resource with and without its slash, and under its application id; Resource Manager first, twice."""
-    spellings: list[str] = []
+def _questions() -> Iterator[Question]:
+    """Each once: those of the table, and every known resource with and without its slash and under its id."""
+    resources: list[str] = []
     for audience in audiences.KNOWN:
-        for spelling in audience.identifiers:
-            spellings.append(spelling)
-            if "://" in spelling:
-                spellings.append(spelling.rstrip("/") if spelling.endswith("/") else f"{spelling}/")
-    seen = (row.resource for row in services.observations())
-    return [spellings[0], *dict.fromkeys([*spellings, *seen])]
+        for identifier in audience.identifiers:
+            resources.append(identifier)
+            if "://" in identifier:
+                resources.append(identifier.rstrip("/") if identifier.endswith("/") else f"{identifier}/")
+    resources += [row.resource for row in services.observations()]
+    of_the_table = [row.question for row in TABLE if row.question is not None]
+    asked_again = [question for question in of_the_table if question.repeats]
+    others = [question for question in of_the_table if not question.repeats]
+    yield from dict.fromkeys([*others, *map(_for_resource, resources), *asked_again])
 
 
-def _answer(endpoint: Endpoint, resource: str, seconds: float, names: set[str]) -> dict[str, Any]:
-    start = monotonic()
-    reply = exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
-    asked: dict[str, Any] = {"resource": resource, "seconds": round(monotonic() - start, 3)}
-    if isinstance(reply, NoReply):
-        return {**asked, "outcome": "no answer in time" if reply.timed_out else "no connection or no HTTP"}
-    return {**asked, **_described(resource, reply, names)}
+def _for_resource(resource: str) -> Question:
+    return Question(resource=resource)
 
 
-def _described(resource: str, reply: Reply, names: set[str]) -> dict[str, Any]:
-    """A reply in names, types and numbers.
-
-    :param names: what names somebody; the claims of a token add to it.
-    """
-    described: dict[str, Any] = {
-        "outcome": "reply",
-        "status": reply.status,
-        "headers": sorted(reply.headers),
-        "bytes": len(reply.body),
-    }
+def _ask(endpoint: Endpoint, question: Question, seconds: float, before: Answer | None) -> Answer | str:
+    """The answer, or why there is none."""
+    fields = [*question.more, *([("resource", question.resource)] if question.resource is not None else [])]
+    form = urlencode(fields)
+    target = question.path.replace(assumptions.TOKEN_PATH, endpoint.target)
+    headers = {} if question.metadata is None else {"Metadata": question.metadata}
+    connection = HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
     try:
-        content = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return {**described, "body": "not JSON"}
-    if not isinstance(content, dict):
-        return {**described, "body": type(content).__name__}
-    described["fields"] = {_plain(name, names): _type(value) for name, value in content.items()}
-    if "error" in content:
-        return {**described, "outcome": "error", "error": _plain(json.dumps(content["error"]), names)}
-    token = content.get("access_token")
-    if not isinstance(token, str):
-        return described
-    described["outcome"] = "token"
-    claims = protocol.claims_of(token)
-    names.update(value for name, value in claims.items() if isinstance(value, str) and name != "aud")
-    audience = claims.get("aud")
-    described["token_is_for"] = audience if isinstance(audience, str) and audiences.lookup(audience) else "not known"
-    described["resource_is_echoed"] = content.get("resource") == resource
-    described["token_type"] = content["token_type"] if content.get("token_type") == "Bearer" else "another"
-    now = time()
-    for name in sorted(_NUMBERS & content.keys()):
-        value = str(content[name])
-        if value.isascii() and value.isdigit() and len(value) < 12:
-            # Relative to now, so that it tells lifetimes and not when somebody was at work.
-            described[name] = int(value) if name == "expires_in" else round(int(value) - now)
+        if question.method == "GET":
+            connection.request("GET", f"{target}?{form}" if form else target, headers=headers)
+        else:
+            if question.is_form:
+                headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = iter([form.encode()]) if question.is_chunked else form.encode()
+            connection.request(question.method, target, body, headers, encode_chunked=question.is_chunked)
+        reply = connection.getresponse()
+        body = reply.read(_MAX_BODY)
+    except TimeoutError:
+        return "no answer in time"
+    except (OSError, HTTPException):
+        return "no connection or no HTTP"
+    finally:
+        connection.close()
+    answer = Answer(
+        question, reply.status, {name.lower(): value for name, value in reply.getheaders()}, body, {}, time(), before
+    )
+    token = answer.content.get("access_token")
+    return answer._replace(claims=protocol.claims_of(token) if isinstance(token, str) else {})
+
+
+def _described(question: Question, answer: Answer | str) -> dict[str, Any]:
+    """What came of asking for a resource."""
+    asked = {"resource": question.resource}
+    if isinstance(answer, str):
+        return {**asked, "outcome": answer}
+    described = {**asked, "outcome": "reply", "status": answer.status}
+    if assumptions.outcome(answer) == assumptions.TOKEN:
+        return {**described, "outcome": "token", "token_is_for": allowed(str(answer.claims.get("aud")))}
+    if "error" in answer.content:
+        return {**described, "outcome": "error", "error": allowed(": ".join(answer.error))}
     return described
 
 
-def _type(value: object) -> str:
-    names = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
-    return names.get(type(value), "null")
+def _compared(row: Assumption, answers: dict[Question, Answer | str]) -> dict[str, Any]:
+    """What is assumed, what was seen, and whether it is the same; None where nothing was seen."""
+    looked_at = answers.values() if row.question is None else [answers.get(row.question)]
+    seen = next(
+        (what for answer in looked_at if isinstance(answer, Answer) and (what := row.seen_in(answer)) is not None), None
+    )
+    return {
+        "about": row.name,
+        "assumed": row.expected(),
+        "source": row.source,
+        "seen": allowed(seen),
+        "same": None if seen is None else seen == row.expected(),
+    }
 
 
-def _plain(text: str, names: set[str]) -> str:
-    """Text of the endpoint's without anything that names somebody."""
-    for name in sorted(names, key=len, reverse=True):
-        if len(name) > _SHORTEST_NAME:
-            text = text.replace(name, "<name>")
-    text = _ADDRESS.sub("<address>", text)
-    text = _URL.sub(lambda match: match[0] if audiences.lookup(match[0]) else "<url>", text)
-    text = _GUID.sub(lambda match: match[0] if audiences.lookup(match[0]) else "<id>", text)
-    return failures.quoted(text, 1000)
+def _headers(answers: dict[Question, Answer | str]) -> Iterator[str]:
+    return (name for answer in answers.values() if isinstance(answer, Answer) for name in answer.headers)
+
+
+def _named(name: str, known: frozenset[str]) -> str:
+    return name if name in known else f"<{len(name)}>"

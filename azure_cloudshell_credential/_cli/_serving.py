@@ -6,15 +6,15 @@ import signal
 import sys
 from threading import Event
 
+from .._serving.server import PortInUseError
 from . import CommandError
 
 
 def cannot_listen(port: int, error: OSError) -> CommandError:
     """The error of a command that cannot have its port."""
-    return CommandError(
-        f"Cannot listen on port {port}: {error.strerror or error}. Stop what listens there, or take a "
-        "free port with --port 0."
-    )
+    if isinstance(error, PortInUseError):
+        return CommandError(f"Port {port} is in use. Stop what listens there, or take a free port with --port 0.")
+    return CommandError(f"Cannot listen on port {port}: {error.strerror or error}.")
 
 
 def stop_signal() -> Event:
@@ -26,5 +26,6 @@ def stop_signal() -> Event:
 
 
 def say(text: str) -> None:
-    """Print beside the lines for the shell, which alone are on stdout: they are for eval."""
-    print(text, file=sys.stderr, flush=True)
+    """Print to stderr: stdout is for eval."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)

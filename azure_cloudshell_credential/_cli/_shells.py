@@ -33,7 +33,10 @@ def set_variable(shell: str, name: str, value: str) -> str:
     :param shell: one of ``SHELLS``.
     """
     if shell == "pwsh":
-        return f"$env:{name} = '" + value.replace("'", "''") + "'"
+        # PowerShell takes four more characters for quotes, and reads each line that it is sent as a command.
+        quoted = "".join(letter * 2 if letter in "'\u2018\u2019\u201a\u201b" else letter for letter in value)
+        lines = quoted.replace("\r", "' + \"`r\" + '").replace("\n", "' + \"`n\" + '")
+        return f"$env:{name} = '{lines}'"
     if shell == "fish":
         return f"set -gx {name} '" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     from shlex import quote

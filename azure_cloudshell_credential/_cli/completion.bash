@@ -5,47 +5,37 @@
 #    source ~/.local/share/bash_completion/azure-cloudshell
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_azure_cloudshell_subparsers=(token doctor emulate run serve demo completion)
+_shtab_azure_cloudshell_subparsers=(token run serve doctor emulate demo completion)
 
-_shtab_azure_cloudshell_token_option_strings=(-h --help --debug --resource --scope --output -o --shell --tenant --timeout --wait --fallback)
-_shtab_azure_cloudshell_doctor_option_strings=(-h --help --debug --json --timeout --report)
+_shtab_azure_cloudshell_token_option_strings=(-h --help --debug --resource-type --resource --scope --output -o --shell --tenant --timeout --wait --fallback)
+_shtab_azure_cloudshell_run_option_strings=(-h --help --debug --credential --allow --verbose -v)
+_shtab_azure_cloudshell_serve_option_strings=(-h --help --debug --credential --allow --port --path-secret --listen --host-name --output -o --shell)
+_shtab_azure_cloudshell_doctor_option_strings=(-h --help --debug --json --all --timeout --report)
 _shtab_azure_cloudshell_emulate_option_strings=(-h --help --debug --port --tenant --user --lifetime --audience --only-audience --all-audiences --latency --with-azure --shell --exec)
-_shtab_azure_cloudshell_run_option_strings=(-h --help --debug --credential --protocol --verbose -v)
-_shtab_azure_cloudshell_serve_option_strings=(-h --help --debug --credential --protocol --port --path-secret --shell)
 _shtab_azure_cloudshell_demo_option_strings=(-h --help --debug --subscription)
 _shtab_azure_cloudshell_completion_option_strings=(-h --help --debug)
-_shtab_azure_cloudshell_option_strings=(-h --help --version)
+_shtab_azure_cloudshell_option_strings=(-h --help --debug --version)
 
-_shtab_azure_cloudshell_doctor___report_COMPGEN=_shtab_compgen_files
-_shtab_azure_cloudshell_emulate___exec_COMPGEN=_azure_cloudshell_commands
 _shtab_azure_cloudshell_run_pos_0_COMPGEN=_azure_cloudshell_commands
+_shtab_azure_cloudshell_doctor___report_COMPGEN=_shtab_compgen_files
+_shtab_azure_cloudshell_emulate_pos_0_COMPGEN=_azure_cloudshell_commands
 
 _shtab_azure_cloudshell_token_pos_0_choices=(arm aad-graph vault data-lake outlook graph batch powerbi storage media loganalytics ossrdbms yammer digitaltwins synapse sql quantum iothub databricks iot-dps managedhsm devops adu purview aks ai appservice cognitiveservices search servicebus eventhubs eventgrid monitor webpubsub communication kusto cosmos appconfig acr fabric)
-_shtab_azure_cloudshell_token___output_choices=(token json header env claims exec-credential)
-_shtab_azure_cloudshell_token__o_choices=(token json header env claims exec-credential)
+_shtab_azure_cloudshell_token___output_choices=(token json header env claims exec-credential git-credential)
+_shtab_azure_cloudshell_token__o_choices=(token json header env claims exec-credential git-credential)
 _shtab_azure_cloudshell_token___shell_choices=(bash pwsh fish)
-_shtab_azure_cloudshell_emulate___shell_choices=(bash pwsh fish)
-_shtab_azure_cloudshell_run___protocol_choices=(cloud-shell app-service imds)
-_shtab_azure_cloudshell_serve___protocol_choices=(cloud-shell app-service imds)
+_shtab_azure_cloudshell_serve___output_choices=(shell env-file)
+_shtab_azure_cloudshell_serve__o_choices=(shell env-file)
 _shtab_azure_cloudshell_serve___shell_choices=(bash pwsh fish)
+_shtab_azure_cloudshell_emulate___shell_choices=(bash pwsh fish)
 _shtab_azure_cloudshell_completion_pos_0_choices=(bash zsh fish)
-_shtab_azure_cloudshell_pos_0_choices=(token doctor emulate run serve demo completion)
+_shtab_azure_cloudshell_pos_0_choices=(token run serve doctor emulate demo completion)
 
 _shtab_azure_cloudshell_token__h_nargs=0
 _shtab_azure_cloudshell_token___help_nargs=0
 _shtab_azure_cloudshell_token___debug_nargs=0
 _shtab_azure_cloudshell_token___wait_nargs=0
 _shtab_azure_cloudshell_token___fallback_nargs=0
-_shtab_azure_cloudshell_doctor__h_nargs=0
-_shtab_azure_cloudshell_doctor___help_nargs=0
-_shtab_azure_cloudshell_doctor___debug_nargs=0
-_shtab_azure_cloudshell_doctor___json_nargs=0
-_shtab_azure_cloudshell_emulate__h_nargs=0
-_shtab_azure_cloudshell_emulate___help_nargs=0
-_shtab_azure_cloudshell_emulate___debug_nargs=0
-_shtab_azure_cloudshell_emulate___all_audiences_nargs=0
-_shtab_azure_cloudshell_emulate___with_azure_nargs=0
-_shtab_azure_cloudshell_emulate___exec_nargs=...
 _shtab_azure_cloudshell_run_pos_0_nargs=...
 _shtab_azure_cloudshell_run__h_nargs=0
 _shtab_azure_cloudshell_run___help_nargs=0
@@ -56,6 +46,18 @@ _shtab_azure_cloudshell_serve__h_nargs=0
 _shtab_azure_cloudshell_serve___help_nargs=0
 _shtab_azure_cloudshell_serve___debug_nargs=0
 _shtab_azure_cloudshell_serve___path_secret_nargs=0
+_shtab_azure_cloudshell_doctor__h_nargs=0
+_shtab_azure_cloudshell_doctor___help_nargs=0
+_shtab_azure_cloudshell_doctor___debug_nargs=0
+_shtab_azure_cloudshell_doctor___json_nargs=0
+_shtab_azure_cloudshell_doctor___all_nargs=0
+_shtab_azure_cloudshell_emulate_pos_0_nargs=...
+_shtab_azure_cloudshell_emulate__h_nargs=0
+_shtab_azure_cloudshell_emulate___help_nargs=0
+_shtab_azure_cloudshell_emulate___debug_nargs=0
+_shtab_azure_cloudshell_emulate___all_audiences_nargs=0
+_shtab_azure_cloudshell_emulate___with_azure_nargs=0
+_shtab_azure_cloudshell_emulate___exec_nargs=0
 _shtab_azure_cloudshell_demo__h_nargs=0
 _shtab_azure_cloudshell_demo___help_nargs=0
 _shtab_azure_cloudshell_demo___debug_nargs=0
@@ -65,6 +67,7 @@ _shtab_azure_cloudshell_completion___debug_nargs=0
 _shtab_azure_cloudshell_pos_0_nargs=A...
 _shtab_azure_cloudshell__h_nargs=0
 _shtab_azure_cloudshell___help_nargs=0
+_shtab_azure_cloudshell___debug_nargs=0
 _shtab_azure_cloudshell___version_nargs=0
 
 

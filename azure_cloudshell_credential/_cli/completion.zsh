@@ -14,7 +14,7 @@ _shtab_azure_cloudshell_commands() {
     demo:'List your virtual machines; elsewhere, those of a made-up company.'
     doctor:'Find out why something does not work, and what to do.'
     emulate:'Run Cloud Shell'"'"'s token endpoint on this machine.'
-    run:'Run a program you cannot change with tokens of Cloud Shell, az login and the rest of the default chain.'
+    run:'Run a program with tokens from Cloud Shell, az login and the rest of the default chain.'
     serve:'Serve the same tokens to tools with a hard-coded address, until Ctrl-C.'
     token:'Print an access token.'
   )
@@ -23,6 +23,7 @@ _shtab_azure_cloudshell_commands() {
 
 _shtab_azure_cloudshell_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--debug[show a traceback for an error]"
   "(- : *)--version[show program\'s version number and exit]"
 )
 
@@ -31,7 +32,7 @@ _shtab_azure_cloudshell_defaults_added=0
 
 _shtab_azure_cloudshell_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
   ":bash, zsh or fish:(bash zsh fish)"
 )
 
@@ -40,7 +41,7 @@ _shtab_azure_cloudshell_completion_defaults_added=0
 
 _shtab_azure_cloudshell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
   "--subscription[default\: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user]:ID:"
 )
 
@@ -49,9 +50,10 @@ _shtab_azure_cloudshell_demo_defaults_added=0
 
 _shtab_azure_cloudshell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
   "--json[print JSON]"
-  "--timeout[per audience (10)]:SECONDS:"
+  "--all[list the resources that there are tokens for, too]"
+  "--timeout[for each answer (10)]:SECONDS:"
   "--report[write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions]:FILE:_files"
 )
 
@@ -60,7 +62,7 @@ _shtab_azure_cloudshell_doctor_defaults_added=0
 
 _shtab_azure_cloudshell_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
   "--port[port to listen on\; 0 picks a free one. Tools with a hard-coded address need the default, 50342]:port:"
   "--tenant[tenant to emulate]:ID:"
   "--user[user to emulate]:NAME:"
@@ -71,7 +73,8 @@ _shtab_azure_cloudshell_emulate_options=(
   "--latency[wait before each reply]:SECONDS:"
   "--with-azure[also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in]"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
-  "(- : *)--exec[run a command in the emulated environment, and exit with its status\; last option]:*::COMMAND:_normal"
+  "--exec[may stand before COMMAND, for clarity]"
+  "(-)*::run a command in the emulated environment, and exit with its status:_normal"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -79,11 +82,11 @@ _shtab_azure_cloudshell_emulate_defaults_added=0
 
 _shtab_azure_cloudshell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
-  "--protocol[what the program speaks\: cloud-shell, app-service, imds\; default\: cloud-shell, as azure-identity does in every language]:protocol:(cloud-shell app-service imds)"
+  "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   {--verbose,-v}"[show a line for each token request, on stderr]"
-  "(-)*::the program and its arguments:_normal"
+  "(-)*::the program and its arguments\; default\: your shell:_normal"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -91,11 +94,14 @@ _shtab_azure_cloudshell_run_defaults_added=0
 
 _shtab_azure_cloudshell_serve_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
-  "--protocol[what the program speaks\: cloud-shell, app-service, imds\; default\: cloud-shell, as azure-identity does in every language]:protocol:(cloud-shell app-service imds)"
+  "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   "--port[port to listen on\; 0 picks a free one (50342)]:port:"
   "--path-secret[put a secret into the URL, so that only programs that know it get tokens]"
+  "--listen[an IP address of this machine that containers reach\; always with a secret in the URL]:ADDRESS:"
+  "*--host-name[a name by which containers reach that address\; may be repeated, the first one is in the URL]:NAME:"
+  {--output,-o}"[lines for a shell, or for \'docker run --env-file\'\; default\: shell]:output:(shell env-file)"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
 )
 
@@ -104,10 +110,11 @@ _shtab_azure_cloudshell_serve_defaults_added=0
 
 _shtab_azure_cloudshell_token_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback when something goes wrong]"
+  "--debug[show a traceback for an error]"
+  "--resource-type[a short name, as az has it]:NAME:"
   "--resource[the resource, sent unchanged]:URI:"
   "--scope[a scope, such as https\:\/\/vault.azure.net\/.default]:scope:"
-  {--output,-o}"[default\: token, and nothing else]:output:(token json header env claims exec-credential)"
+  {--output,-o}"[token, json, header, env, claims, exec-credential, git-credential\; default\: token, and nothing else]:FORM:(token json header env claims exec-credential git-credential)"
   "--shell[syntax of --output env\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--tenant[the tenant the token must be for]:ID:"
   "--timeout[give up after this long (30)]:SECONDS:"

@@ -8,13 +8,20 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import time
+from typing import Any
 
 from .._azure.credential import CloudShellCredential
-from .._endpoint import failures
+from .._azure.subscription import default_subscription_id
+from .._endpoint import audiences, failures
+from .._endpoint.environment import read_environment
 from .._endpoint.protocol import claims_of, shown_claim, user_in
+from ..emulator._azure_cli import SUBSCRIPTION_ID
+from ..emulator._identity import MARK
 from . import CommandError
+from ._parser import Parser
 
 try:
     from azure.core.exceptions import HttpResponseError
@@ -23,11 +30,8 @@ try:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from .._azure.subscription import first_enabled_subscription_id, known_subscription_id
-    from ..emulator.anywhere import Azure, anywhere
-except ModuleNotFoundError as missing:
-    raise CommandError(f"The demo needs {missing.name}: pip install 'azure-cloudshell-credential[demo]'") from None
+except ModuleNotFoundError:
+    raise CommandError("The demo needs more packages: pip install 'azure-cloudshell-credential[demo]'") from None
 
 _HEADINGS = ("NAME", "RESOURCE GROUP", "REGION", "SIZE", "OS", "STATE")
 _MADE_UP = (
@@ -35,50 +39,80 @@ _MADE_UP = (
     "Resource Manager checks it and answers.\n"
 )
 _COLOURS = {"running": "green", "stopped": "yellow", "deallocated": "yellow"}
+_LONGEST_CELL = 90
+"""Characters: the longest name of a resource group has 90."""
+
 _WIDE_ENOUGH = 1000
 """Columns for output that is not shown on a terminal: another program reads it, by lines."""
+
+
+EXAMPLES = (
+    "azure-cloudshell demo",
+    "azure-cloudshell demo --subscription 00000000-0000-0000-0000-000000000000",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--subscription",
+        metavar="ID",
+        help="default: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List the virtual machines of a subscription, and say who was signed in."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE_ENOUGH)
-    with anywhere() as azure, CloudShellCredential() as credential:
-        if azure.is_emulated:
+    with _in_cloud_shell(), CloudShellCredential() as credential:
+        cloud = audiences.cloud_named(os.environ.get("ACC_CLOUD"))
+        scope = f"{cloud.resource_manager}/.default"
+        claims = claims_of(credential.get_token(scope).token)
+        is_made_up = MARK in claims
+        if is_made_up:
+            _check_for_a_stand_in()
             _say(console, _MADE_UP)
-        subscription = arguments.subscription or _subscription(azure, credential)
-        with ComputeManagementClient(credential, subscription, **azure.client_options) as client:
+        subscription = arguments.subscription or default_subscription_id(credential)
+        options: dict[str, Any] = {"base_url": cloud.resource_manager, "credential_scopes": [scope]}
+        with ComputeManagementClient(credential, subscription, **options) as client:
             try:
                 machines = list(_machines(client))
             except HttpResponseError as error:
-                raise CommandError(f"Azure Resource Manager refused: {error.message.splitlines()[0]}") from None
+                said = failures.quoted(error.message.splitlines()[0])
+                raise CommandError(f"Azure Resource Manager refused: {said}") from None
         if machines:
             console.print(_table(machines))
         else:
             _say(console, "(no virtual machines in this subscription)")
-        _say(console, f"\n{_signed_in(credential, azure.scope)}")
-        for line in _next_steps(azure):
+        _say(console, f"\n{_signed_in(credential, scope)}")
+        for line in _next_steps(is_made_up):
             _say(console, line)
     return 0
 
 
+@contextmanager
+def _in_cloud_shell() -> Iterator[None]:
+    """Cloud Shell itself, or an emulated one with this process inside."""
+    if read_environment(os.environ).endpoint is not None:
+        yield
+        return
+    from ..emulator import CloudShellEmulator, EmulatedAzure
+
+    with CloudShellEmulator() as shell, EmulatedAzure(shell) as azure, azure.as_environment():
+        yield
+
+
+def _check_for_a_stand_in() -> None:
+    # EmulatedAzure sets it. Azure itself is not to be asked with a made-up token.
+    if os.environ.get("AZURE_SUBSCRIPTION_ID") != SUBSCRIPTION_ID:
+        raise CommandError(
+            "The token is made up, and there is no stand-in for Azure to ask with it. Run: "
+            "azure-cloudshell emulate --with-azure --exec azure-cloudshell demo"
+        )
+
+
 def _say(console: Console, line: str) -> None:
     console.print(Text(line))
-
-
-def _subscription(azure: Azure, credential: CloudShellCredential) -> str:
-    """The subscription to list.
-
-    :raises LookupError: if there is none.
-    """
-    # The one that this machine knows of is none of the stand-in's.
-    known = None if azure.is_emulated else known_subscription_id(os.environ)
-    return (
-        azure.subscription_id
-        or known
-        or first_enabled_subscription_id(
-            credential, resource_manager=azure.resource_manager, scope=azure.scope, verify=azure.verify
-        )
-    )
 
 
 def _machines(client: ComputeManagementClient) -> Iterator[tuple[str, ...]]:
@@ -89,18 +123,18 @@ def _machines(client: ComputeManagementClient) -> Iterator[tuple[str, ...]]:
         identifier = vm.id or ""
         disk = vm.storage_profile.os_disk if vm.storage_profile else None
         yield (
-            vm.name or "-",
-            identifier.split("/")[4] if identifier.count("/") > 4 else "-",
-            vm.location,
+            _text(vm.name),
+            _text(identifier.split("/")[4] if identifier.count("/") > 4 else None),
+            _text(vm.location),
             _text(vm.hardware_profile.vm_size if vm.hardware_profile else None),
             _text(disk.os_type if disk else None),
-            power.get(identifier.lower(), "-"),
+            _text(power.get(identifier.lower())),
         )
 
 
 def _text(value: object) -> str:
     # The client turns the values it knows into enumeration members.
-    return str(getattr(value, "value", value) or "-")
+    return failures.quoted(str(getattr(value, "value", value) or "-"), _LONGEST_CELL)
 
 
 def _power_state(vm: VirtualMachine) -> str:
@@ -130,9 +164,9 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
     )
 
 
-def _next_steps(azure: Azure) -> Iterator[str]:
+def _next_steps(is_made_up: bool) -> Iterator[str]:
     yield ""
-    if azure.is_emulated:
+    if is_made_up:
         yield "Next: run it in Cloud Shell to list your own machines, or run azure-cloudshell doctor here."
     else:
         yield "Next: azure-cloudshell doctor shows which services you get tokens for."

@@ -6,86 +6,77 @@ import argparse
 import json
 import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from .._endpoint import protocol
-from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment, read_environment
+from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment
 from .._endpoint.failures import not_in_cloud_shell
-from .._endpoint.protocol import Token
 from .._version import __version__
 from . import CommandError
-from ._examination import VARIABLES, Probe, advise, inspect_az, probe_audiences, proxies
-from ._page import Page
-from ._tools import tools_on_path
+from ._doctor_checks import VARIABLES, Findings, Probe, advise
+from ._doctor_text import Text
+from ._environment import find_endpoint
+from ._parser import Parser, timeout
+from ._progress import Progress
+
+EXAMPLES = (
+    "azure-cloudshell doctor",
+    "azure-cloudshell doctor --report report.json    # to attach to a bug report: no token, no names",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help="list the resources that there are tokens for, too")
+    parser.add_argument(
+        "--timeout", type=timeout, default=10.0, metavar="SECONDS", help="for each answer (%(default)g)"
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine, and say what to do."""
-    environment = read_environment(os.environ)
+    """Examine, and say what to do. The exit status is 0 only if there is a token for Resource Manager."""
     if arguments.report:
-        return _write_report(environment, arguments)
-    works = _print_json(environment, arguments.timeout) if arguments.json else _show(environment, arguments.timeout)
-    return 0 if works else 1
+        return _write_report(find_endpoint(), arguments)
+    with Progress() as progress:
+        found = Findings(arguments.timeout, progress)
+    if arguments.json:
+        print(json.dumps(_as_json(found), indent=2))
+    else:
+        Text().show(found, all_resources=arguments.all)
+    return 0 if found.token else 1
 
 
-def _show(environment: Environment, seconds: float) -> bool:
-    """For people: each finding as soon as it is there.
-
-    :return: whether there is a token for Resource Manager.
-    """
-    page = Page()
-    page.environment(environment)
-    probes: list[Probe] = []
-    for probe in probe_audiences(environment, seconds, page.waiting_for):
-        if environment.endpoint is not None and not probes:
-            page.first_probe(environment.endpoint, probe)
-        if probe.outcome is not None:
-            page.probe(probe)
-        probes.append(probe)
-    if unasked := sum(probe.outcome is None for probe in probes):
-        page.unasked(unasked)
-    page.proxies(proxies())
-    az = inspect_az()
-    page.az(az)
-    page.tools(tools_on_path())
-    advice, works = advise(environment, probes, az)
-    page.advice(advice)
-    return works
-
-
-def _print_json(environment: Environment, seconds: float) -> bool:
-    """For machines.
-
-    :return: whether there is a token for Resource Manager.
-    """
-    probes = list(probe_audiences(environment, seconds, nullcontext))
-    az = inspect_az()
-    advice, works = advise(environment, probes, az)
-    first = probes[0].outcome if probes else None
-    claims = protocol.claims_of(first.value) if isinstance(first, Token) else {}
-    findings = {
+def _as_json(found: Findings) -> dict[str, Any]:
+    """The findings, for programs."""
+    claims = found.claims
+    return {
         "version": __version__,
-        "works": works,
+        "works": found.token is not None,
+        "advice": advise(found),
         "environment": {name: name in os.environ for name in (*VARIABLES, *VARIABLES_OF_OTHER_HOSTS)},
-        "endpoint": environment.endpoint.url if environment.endpoint else None,
+        "endpoint": found.endpoint,
+        "broker": found.is_broker,
         "signed_in": {
             "user": protocol.user_in(claims),
             "tenant": protocol.shown_claim(claims, "tid"),
             "object_id": protocol.shown_claim(claims, "oid"),
-            "expires_on": first.expires_on if isinstance(first, Token) else None,
+            "expires_on": found.token.expires_on if found.token else None,
         },
-        "audiences": [_as_json(probe) for probe in probes],
-        "proxies": proxies(),
-        "az": az,
-        "advice": advice,
+        "az": found.az,
+        "audiences": [_probe_as_json(probe) for probe in found.probes],
+        "proxies": found.proxies,
+        "programs": [name for name, _ in found.programs],
     }
-    print(json.dumps(findings, indent=2))
-    return works
 
 
-def _as_json(probe: Probe) -> dict[str, Any]:
+def _probe_as_json(probe: Probe) -> dict[str, Any]:
     status = "not asked" if probe.outcome is None else "failed" if probe.failure else "ok"
     return {
         "name": probe.name,

@@ -4,73 +4,158 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import ExitStack
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .._endpoint.environment import without_proxy_for_loopback
-from ..emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, Identity
-from ..emulator.anywhere import NO_RESOURCE_MANAGER, RESOURCE_MANAGER_VARIABLE
-from ._child import command_of, run_command
+from .. import emulator
+from .._serving.proxies import without_proxy
+from ..emulator import faults
+from ..emulator._variables import SIGN_IN_VARIABLES
+from . import CommandError
+from ._apart import served_apart
+from ._become import become
 from ._log import log_to_stderr
+from ._parser import Parser, latency, port, positive
 from ._serving import cannot_listen, say, stop_signal
-from ._shells import detect, set_variable
+from ._shells import SHELLS, detect, set_variable
+
+_HARD_CODED_PORT = 50342
+
+EXAMPLES = (
+    "azure-cloudshell emulate",
+    "azure-cloudshell emulate --port 0 --lifetime 120 --only-audience vault",
+    "azure-cloudshell emulate --with-azure -- python my_script.py",
+    "azure-cloudshell emulate --with-azure -- az vm list",
+    "azure-cloudshell emulate --fault portal-timeout:2 -- azure-cloudshell token --wait",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=_HARD_CODED_PORT,
+        help="port to listen on; 0 picks a free one. Tools with a hard-coded address need the default, %(default)s",
+    )
+    parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
+    parser.add_argument("--user", metavar="NAME", help="user to emulate")
+    parser.add_argument("--lifetime", type=positive, metavar="SECONDS", help="token lifetime (3900)")
+    parser.add_argument(
+        "--audience", action="append", metavar="NAME", help="support this audience too, such as vault; may be repeated"
+    )
+    parser.add_argument(
+        "--only-audience", action="append", metavar="NAME", help="support this audience and no other; may be repeated"
+    )
+    parser.add_argument("--deny", action="append", metavar="NAME", help="do not support this audience; may be repeated")
+    parser.add_argument("--all-audiences", action="store_true", help="support every audience")
+    parser.add_argument("--latency", type=latency, default=0.0, metavar="SECONDS", help="wait before each reply")
+    parser.add_argument(
+        "--with-azure",
+        action="store_true",
+        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        metavar="NAME[:COUNT]",
+        help=f"fail like this, always or COUNT times; may be repeated. NAME: {', '.join(faults.NAMED)}",
+    )
+    parser.add_argument("--az-login", metavar="USER", help="put an az on PATH to which this other user is signed in")
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
+    parser.add_argument("--exec", action="store_true", help="may stand before COMMAND, for clarity")
+    parser.add_command("run a command in the emulated environment, and exit with its status")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until interrupted, or until the command has ended."""
-    command = command_of(arguments.words) if arguments.words is not None else None
-    shell = CloudShellEmulator(
-        port=arguments.port,
-        identity=_identity(arguments),
-        lifetime=arguments.lifetime or DEFAULT_LIFETIME,
-        audiences=_audiences(arguments),
-        latency=arguments.latency,
-    )
-    try:
-        shell.start()
-    except OSError as error:
-        raise cannot_listen(arguments.port, error) from None
-    with ExitStack() as stack:
-        stack.callback(shell.stop)
-        variables = dict(shell.environment)
-        variables.update(without_proxy_for_loopback(os.environ))
-        variables[RESOURCE_MANAGER_VARIABLE] = NO_RESOURCE_MANAGER
-        if arguments.with_azure:
-            variables.update(_azure(stack, shell))
-        if command is not None:
-            with shell.as_environment():
-                return run_command(command, {**os.environ, **variables})
-        return _serve(shell, variables, arguments.shell or detect())
-
-
-def _azure(stack: ExitStack, shell: CloudShellEmulator) -> dict[str, str]:
-    """Start the Resource Manager stand-in, and lead clients to it."""
-    from ..emulator.resource_manager import ResourceManagerStandIn
-
-    manager = stack.enter_context(ResourceManagerStandIn(shell))
-    return manager.environment
-
-
-def _serve(shell: CloudShellEmulator, variables: dict[str, str], name_of_shell: str) -> int:
-    stop = stop_signal()
-    say(f"Emulating Cloud Shell's token endpoint at {shell.endpoint}.")
-    say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
-    say("In another shell:")
-    for name, value in variables.items():
-        print(set_variable(name_of_shell, name, value), flush=True)
-    log_to_stderr("azure_cloudshell_credential.emulator")
-    stop.wait()
+    """Serve until interrupted; or start serving beside this process, and become the command."""
+    settings = {name: value for name, value in vars(arguments).items() if name != "command"}
+    if arguments.words:
+        # What the proxy refuses is told while the command runs.
+        shows_errors = arguments.with_azure or arguments.debug
+        with served_apart("emulate", settings, waits=True, shows_errors=shows_errors) as variables:
+            kept = {name: value for name, value in os.environ.items() if name not in SIGN_IN_VARIABLES}
+            return become(arguments.words, {**kept, **variables})
+    if arguments.exec:
+        raise CommandError("--exec needs a command, such as: azure-cloudshell emulate --exec python my_script.py", 2)
+    with serve(settings, ()) as variables:
+        _show(variables, arguments.shell or detect())
     say("Stopped.")
     return 0
 
 
-def _audiences(arguments: argparse.Namespace) -> list[str] | None:
-    if arguments.all_audiences:
+@contextmanager
+def serve(settings: Mapping[str, Any], listeners: Sequence[socket.socket]) -> Iterator[dict[str, str]]:
+    """Serve, in the process beside a command or in this one.
+
+    :return: the variables that lead programs here.
+    """
+    log_to_stderr("azure_cloudshell_credential.emulator", "WARNING" if settings["words"] else "INFO")
+    with ExitStack() as stack:
+        shell = _started(settings, stack)
+        variables = {**shell.environment, **without_proxy(os.environ)}
+        azure = stack.enter_context(emulator.EmulatedAzure(shell)) if settings["with_azure"] else None
+        if azure is not None:
+            variables.update(azure.environment)
+        if settings["az_login"]:
+            variables.update(stack.enter_context(shell.programs("az")))
+            shell.az_login(user=settings["az_login"])
+        yield variables
+        if azure is not None and azure.refused:
+            say(f"Refused, since nothing leaves this machine: {', '.join(azure.refused)}")
+
+
+def _started(settings: Mapping[str, Any], stack: ExitStack) -> emulator.CloudShellEmulator:
+    try:
+        shell = emulator.CloudShellEmulator(
+            port=settings["port"],
+            identity=_identity(settings),
+            lifetime=settings["lifetime"] or emulator.DEFAULT_LIFETIME,
+            audiences=_audiences(settings),
+            latency=settings["latency"],
+        )
+        for name in settings["deny"] or ():
+            shell.deny(name)
+        for name in settings["fault"] or ():
+            reply, count = faults.named(name)
+            if count is None:
+                stack.enter_context(shell.failing(reply))
+            else:
+                shell.script(*[reply] * count)
+    except ValueError as error:
+        raise CommandError(str(error), 2) from None
+    try:
+        return stack.enter_context(shell)
+    except OSError as error:
+        raise cannot_listen(settings["port"], error) from None
+
+
+def _audiences(settings: Mapping[str, Any]) -> list[str] | None:
+    from ..emulator._emulator import identifiers_of
+
+    if settings["all_audiences"]:
         return None
-    listed = [] if arguments.only_audience else list(DEFAULT_AUDIENCES)
-    return [*listed, *(arguments.only_audience or ()), *(arguments.audience or ())]
+    listed = [] if settings["only_audience"] else list(emulator.DEFAULT_AUDIENCES)
+    named = [*(settings["only_audience"] or ()), *(settings["audience"] or ())]
+    return [*listed, *(identifier for name in named for identifier in identifiers_of(name))]
 
 
-def _identity(arguments: argparse.Namespace) -> Identity:
-    changes: dict[str, Any] = {"tenant_id": arguments.tenant, "user": arguments.user}
-    return Identity().changed(**{name: value for name, value in changes.items() if value})
+def _identity(settings: Mapping[str, Any]) -> emulator.Identity:
+    changes = {"tenant_id": settings["tenant"], "user": settings["user"]}
+    return emulator.Identity().changed(**{name: value for name, value in changes.items() if value})
+
+
+def _show(variables: Mapping[str, str], name_of_shell: str) -> None:
+    """Print the variables, and wait until interrupted."""
+    stop = stop_signal()
+    endpoint = variables["MSI_ENDPOINT"]
+    say(f"Emulating Cloud Shell's token endpoint at {endpoint}.")
+    say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
+    if f":{_HARD_CODED_PORT}/" not in endpoint:
+        say(f"az, azd and MSAL for Python do not find it: they ask port {_HARD_CODED_PORT}.")
+    say("In another shell:")
+    for name, value in variables.items():
+        print(set_variable(name_of_shell, name, value), flush=True)
+    stop.wait()

@@ -1,61 +1,109 @@
-"""``azure-cloudshell serve``: the broker for tools with a hard-coded address, until it is stopped."""
+"""``azure-cloudshell serve``: the broker for containers and for tools with a hard-coded address."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 
-from azure.core.exceptions import ClientAuthenticationError
-
-from .._endpoint import protocol
+from .._endpoint import audiences, protocol
 from ..broker import CloudShellBroker
 from . import CommandError
-from ._credentials import credential_named
+from ._credentials import add_broker_arguments, credential_named
 from ._log import log_to_stderr
+from ._parser import Parser, port
 from ._serving import cannot_listen, say, stop_signal
-from ._shells import detect, set_variable, unset_variable
+from ._shells import SHELLS, detect, set_variable, unset_variable
 
-_RESOURCE_MANAGER = "https://management.azure.com/.default"
+EXAMPLES = (
+    "azure-cloudshell serve",
+    "azure-cloudshell serve --port 0 --path-secret",
+    "azure-cloudshell serve --listen 172.17.0.1 --host-name host.docker.internal --output env-file > broker.env",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    add_broker_arguments(parser)
+    parser.add_argument("--port", type=port, default=50342, help="port to listen on; 0 picks a free one (%(default)s)")
+    parser.add_argument(
+        "--path-secret",
+        action="store_true",
+        help="put a secret into the URL, so that only programs that know it get tokens",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="an IP address of this machine that containers reach; always with a secret in the URL",
+    )
+    parser.add_argument(
+        "--host-name",
+        action="append",
+        metavar="NAME",
+        help="a name by which containers reach that address; may be repeated, the first one is in the URL",
+    )
+    parser.add_argument(
+        "--output",
+        "-o",
+        choices=("shell", "env-file"),
+        default="shell",
+        help="lines for a shell, or for 'docker run --env-file'; default: %(default)s",
+    )
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    broker = CloudShellBroker(
-        credential_named(arguments.credential),
-        protocol=arguments.protocol,
-        port=arguments.port,
-        path_secret=arguments.path_secret,
-    )
+    # It is the programs', for their own chains; the broker's is not to be narrowed by it.
+    os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
+    credential = credential_named(arguments.credential)
+    has_secret = arguments.path_secret or arguments.listen is not None or arguments.host_name is not None
+    try:
+        broker = CloudShellBroker(
+            credential,
+            port=arguments.port,
+            path_secret=has_secret,
+            allow=arguments.allow,
+            listen=arguments.listen or "127.0.0.1",
+            host_names=arguments.host_name or (),
+        )
+    except ValueError as error:
+        raise CommandError(str(error), 2) from None
     try:
         broker.start()
     except OSError as error:
         raise cannot_listen(arguments.port, error) from None
     try:
-        return _serve(broker, arguments)
+        return _serve(broker, arguments, has_secret=has_secret)
     finally:
         broker.stop()
 
 
-def _serve(broker: CloudShellBroker, arguments: argparse.Namespace) -> int:
+def _serve(broker: CloudShellBroker, arguments: argparse.Namespace, *, has_secret: bool) -> int:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    manager = audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
     try:
-        token, _ = broker.get_token(_RESOURCE_MANAGER)
+        token, _ = broker.get_token(f"{manager}/.default")
     except ClientAuthenticationError as error:
-        raise CommandError(f"There is no sign-in to serve. {error.message}") from error
+        raise CommandError(f"Not signed in. {error.message}") from error
     stop = stop_signal()
     claims = protocol.claims_of(token)
     who = protocol.user_in(claims) or protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
     say(f"Serving tokens of {who} in tenant {protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
-    if arguments.path_secret:
-        say("They are REAL: anyone who knows the URL below can act as this user. Ctrl-C stops it.")
+    if has_secret:
+        say("They are REAL: anyone who knows the lines below can act as this user. Ctrl-C stops it.")
     else:
         say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
-    say("In another shell:")
-    shell = arguments.shell or detect()
-    for name in broker.removed:
-        print(unset_variable(shell, name))
-    for name, value in broker.environment.items():
-        print(set_variable(shell, name, value))
-    sys.stdout.flush()
+    if arguments.listen is not None:
+        say(f"They cross the network of {arguments.listen} without encryption.")
+    variables = {**broker.environment, **broker.without_proxy(os.environ)}
+    if arguments.output == "env-file":
+        print(*(f"{name}={value}" for name, value in variables.items()), sep="\n", flush=True)
+    else:
+        say("In another shell:")
+        shell = arguments.shell or detect()
+        print(*(unset_variable(shell, name) for name in broker.removed), sep="\n")
+        print(*(set_variable(shell, name, value) for name, value in variables.items()), sep="\n", flush=True)
     log_to_stderr("azure_cloudshell_credential.broker")
     stop.wait()
     say("Stopped.")

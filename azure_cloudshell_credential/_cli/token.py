@@ -1,139 +1,120 @@
-"""``azure-cloudshell token``. Standard library only, unless ``--fallback`` has to ask others.
-
-It takes no longer than the documented recipe with curl, so that it reads plain arguments without argparse, whose import
-would cost it a fifth of that time: ``plain_arguments``. Anything else (an error, ``--help``, an
-abbreviation) is argparse's.
-"""
+"""``azure-cloudshell token``. Standard library only, unless ``--fallback`` has to ask others."""
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from .._endpoint import acquisition, audiences, exchange, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
-from .._endpoint.environment import Endpoint, read_environment
+from .._endpoint.environment import Endpoint, Environment
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
 from . import CommandError
-
-# typing's own, and argparse's, would cost the command their import.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+from . import _git as git
+from ._environment import find_endpoint
+from ._formats import FORMS, formatted
+from ._parser import Parser, timeout
+from ._progress import Progress
+from ._shells import SHELLS
 
 HEADERS = {**protocol.HEADERS, "User-Agent": f"azure-cloudshell/{__version__}"}
-OUTPUTS = ("token", "json", "header", "env", "claims", "exec-credential")
 DEFAULT_TIMEOUT = 30.0
-_GUID = r"(?i:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/.*)?)"
-_OPTIONS_WITH_A_VALUE = {
-    "-o": "output",
-    "--output": "output",
-    "--resource": "resource_uri",
-    "--scope": "scope",
-    "--tenant": "tenant",
+EXAMPLES = (
+    "azure-cloudshell token",
+    "azure-cloudshell token vault --output json",
+    "azure-cloudshell token -o header | curl -H @- 'https://management.azure.com/subscriptions?api-version=2022-12-01'",
+    'eval "$(azure-cloudshell token graph --output env)"',
+    "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
+    "git config --global credential.https://dev.azure.com.helper '!azure-cloudshell token devops -o git-credential'",
+)
+_TRY_AGAIN = {
+    "refused": "restart Cloud Shell",
+    "portal": "keep the browser tab with Cloud Shell open and active and add --wait, which keeps trying",
+    "timeout": "keep the browser tab with Cloud Shell open and active and try again",
 }
 
 
-class Arguments:
-    """The arguments of the command, with their defaults."""
-
-    def __init__(self) -> None:
-        self.command = "token"
-        self.debug = False
-        self.resource: str | None = None
-        self.resource_uri: str | None = None
-        self.scope: str | None = None
-        self.tenant: str | None = None
-        self.output = "token"
-        self.shell: str | None = None
-        self.timeout: float | None = None
-        self.wait = False
-        self.fallback = False
-
-
-def plain_arguments(argv: Sequence[str]) -> Arguments | None:
-    """The arguments, if they are plain ones of this command: each known, spelled out, given once and with a value."""
-    if not argv or argv[0] != "token":
-        return None
-    arguments = Arguments()
-    words = iter(argv[1:])
-    given = set()
-    for word in words:
-        if word == "--fallback":
-            name, value = "fallback", "yes"
-        elif word in _OPTIONS_WITH_A_VALUE:
-            name, value = _OPTIONS_WITH_A_VALUE[word], next(words, "")
-        else:
-            name, value = "resource", word
-        if not value or value.startswith("-") or name in given:
-            return None
-        given.add(name)
-        setattr(arguments, name, True if name == "fallback" else value)
-    if len(given & {"resource", "resource_uri", "scope"}) > 1 or arguments.output not in OUTPUTS:
-        return None
-    return arguments
+def add_arguments(parser: Parser) -> None:
+    """What the command takes."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "resource",
+        nargs="?",
+        metavar="RESOURCE",
+        help="a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...); default: arm",
+    )
+    which.add_argument("--resource-type", dest="resource_type", metavar="NAME", help="a short name, as az has it")
+    which.add_argument("--resource", dest="resource_uri", metavar="URI", help="the resource, sent unchanged")
+    which.add_argument("--scope", help="a scope, such as https://vault.azure.net/.default")
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=_form,
+        choices=FORMS,
+        default="token",
+        metavar="FORM",
+        help=f"{', '.join(FORMS)}; default: token, and nothing else",
+    )
+    parser.add_argument("--shell", choices=SHELLS, help="syntax of --output env; default: the calling shell's")
+    parser.add_argument("--tenant", metavar="ID", help="the tenant the token must be for")
+    parser.add_argument(
+        "--timeout", type=timeout, metavar="SECONDS", help=f"give up after this long ({DEFAULT_TIMEOUT:g})"
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="keep trying while the portal in the browser does not answer"
+    )
+    parser.add_argument(
+        "--fallback",
+        action="store_true",
+        help="if Cloud Shell has no token, try the default chain (az login and others)",
+    )
+    parser.add_last_word(git.ACTIONS)
 
 
-def run(arguments: Any) -> int:
+def _form(text: str) -> str:
+    # az's word for the bare token.
+    return "token" if text == "tsv" else text
+
+
+def run(arguments: argparse.Namespace) -> int:
     """Print a token in the form requested."""
-    environment = read_environment(os.environ)
+    environment = find_endpoint()
+    if arguments.last_word and arguments.output != "git-credential":
+        raise CommandError(f"{arguments.last_word!r} is for --output git-credential.", 2)
     resource = resource_of(arguments, environment.cloud)
+    if arguments.output == "git-credential" and not git.wants_password(arguments.last_word):
+        return 0
     if environment.endpoint is None:
         outcome: Token | Failure = failures.not_in_cloud_shell(environment.refusal, environment.other_host)
     else:
-        timeout = arguments.timeout or DEFAULT_TIMEOUT
-        policy = RetryPolicy(acquisition.MAX_TIMEOUT if arguments.wait else timeout)
-        on_retry = _say_retry if (arguments.wait or arguments.timeout) and _is_terminal(sys.stderr) else None
-        outcome = ask(environment.endpoint, resource, policy, on_retry)
+        outcome = _ask_patiently(environment.endpoint, resource, arguments)
     if isinstance(outcome, Token):
         outcome = protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
         if not arguments.fallback:
-            raise CommandError(f"{outcome.what} {_advice(outcome)}")
-        value, expires_on = _fallback_token(resource, outcome, arguments)
-    else:
-        value, expires_on = outcome.value, outcome.expires_on
-    sys.stdout.write(_FORMATTERS[arguments.output](value, expires_on, arguments) + "\n")
+            raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}")
+        outcome = _fallback_token(resource, outcome, arguments)
+    print(formatted(outcome, arguments.output, arguments.shell))
     return 0
 
 
-def resource_of(arguments: Any, cloud: str | None) -> str:
+def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     """The resource that the arguments name.
 
     :raises CommandError: if they name none.
     """
-    for given, option in ((arguments.scope, "--scope"), (arguments.resource_uri, "--resource")):
-        if given is not None and not given.strip():
-            raise CommandError(f"{option} is empty: is the variable it comes from set?", 2)
-    if arguments.resource is not None and not arguments.resource.strip():
-        raise CommandError("RESOURCE is empty: is the variable it comes from set?", 2)
-    text: str = arguments.scope or arguments.resource_uri or arguments.resource or "arm"
-    named = audiences.resource_for(text, audiences.cloud_named(cloud))
-    if named is not None:
-        return named
+    default = "devops" if arguments.output == "git-credential" else "arm"
+    text: str = arguments.scope or arguments.resource_uri or arguments.resource_type or arguments.resource or default
     if protocol.is_bare_permission(text):
         raise CommandError(failures.permission_without_resource(text).message, 2)
-    if "://" not in text and not text.startswith("urn:") and not _is_guid(text):
-        names = ", ".join(sorted(audience.name for audience in audiences.KNOWN))
-        raise CommandError(
-            f"{text!r} is not a known resource. Give a URI like https://vault.azure.net, an application id, or one of: "
-            f"{names}.",
-            2,
-        )
     try:
-        return protocol.scope_to_resource((text,)) if arguments.scope or not arguments.resource_uri else text
+        resource = audiences.resource_named(text, audiences.cloud_named(cloud))
+        return resource if arguments.resource_uri else protocol.scope_to_resource((resource,))
     except ValueError as error:
         raise CommandError(str(error), 2) from None
-
-
-def _is_guid(text: str) -> bool:
-    import re
-
-    return re.fullmatch(_GUID, text) is not None
 
 
 def ask(
@@ -150,29 +131,43 @@ def ask(
     return acquisition.acquire(resource, send, policy, endpoint.port, on_retry)
 
 
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
+def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namespace) -> Token | Failure:
+    """Ask, and say on a terminal what is being waited for."""
+    with Progress() as progress:
+
+        def say(seconds: float, failure: Failure) -> None:
+            who = "the portal" if failure.kind == "portal" else "Cloud Shell"
+            progress.show(f"No token from {who} yet; next try in {seconds:.0f} s; Ctrl-C stops.")
+
+        if arguments.wait:
+            progress.show("Waiting for the Azure portal in your browser; Ctrl-C stops.")
+        budget = acquisition.MAX_TIMEOUT if arguments.wait else arguments.timeout or DEFAULT_TIMEOUT
+        return ask(endpoint, resource, RetryPolicy(budget), say)
 
 
-def _say_retry(seconds: float, failure: Failure) -> None:
-    reason = "the portal in the browser did not answer" if failure.kind == "portal" else "not yet"
-    print(f"azure-cloudshell: {reason}; asking again in {seconds:.0f} s (Ctrl-C stops)", file=sys.stderr)
-
-
-def _advice(failure: Failure) -> str:
+def _advice(failure: Failure, environment: Environment, tenant: str | None) -> str:
     """The advice of a failure for somebody at the command line, where another sign-in takes an option."""
     if failure.kind == "audience":
-        return "Sign in with 'az login' and add --fallback."
-    for sign_in in ("sign in with 'az login'", "Sign in with 'az login'"):
-        if sign_in in failure.advice:
-            return failure.advice.replace(sign_in, f"{sign_in} and add --fallback")
+        return f"{_capital(failures.SIGN_IN)} and add --fallback."
+    if failure.kind == "tenant":
+        return (
+            "Either switch the directory in the portal and restart Cloud Shell, or add --fallback and run "
+            f"az login --tenant {tenant}"
+        )
     if failure.kind == "entra":
-        # What is wrong is the account, the resource or the session: another sign-in does not help.
         return failure.advice
-    return f"Add --fallback, which tries the other ways to sign in. {failure.advice}"
+    if failure.kind == "not_cloud_shell":
+        first = "unset or correct it" if environment.refusal else "run this in Cloud Shell"
+        return f"Either {first}, or sign in with 'az login' and add --fallback."
+    first = _TRY_AGAIN.get(failure.kind, "try again")
+    return f"Either {first}, or {failures.SIGN_IN} and add --fallback."
 
 
-def _fallback_token(resource: str, failure: Failure, arguments: Any) -> tuple[str, int]:
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespace) -> Token:
     """A token from the credentials that come after Cloud Shell in the default chain.
 
     :param failure: why Cloud Shell, which is not asked again, has none.
@@ -195,17 +190,21 @@ def _fallback_token(resource: str, failure: Failure, arguments: Any) -> tuple[st
         if isinstance(error, ValueError) and "at least one credential" not in str(error):
             # It names the variable or the option that azure-identity cannot read.
             raise CommandError(f"{failure.what} {error}") from error
+        advice = _sign_in(failure, arguments.tenant)
         raise CommandError(
-            f"{failure.what} No other credential in the default chain has a token either: {_sign_in()} "
-            "(--debug shows what each of them said.)"
+            f"{failure.what} No other credential in the default chain has a token either. {advice} "
+            "--debug shows what each of them said."
         ) from error
-    return token.token, token.expires_on
+    return Token(token.token, token.expires_on)
 
 
-def _sign_in() -> str:
+def _sign_in(failure: Failure, tenant: str | None) -> str:
     """What to do where no credential has a token: the Azure CLI may not be among those that are tried."""
-    left_out = azure_cli_left_out()
-    return f"{left_out}; unset it to use 'az login'." if left_out else "sign in with 'az login'."
+    if left_out := azure_cli_left_out():
+        return f"{left_out}; unset it to use 'az login'."
+    if tenant:
+        return f"Run 'az login --tenant {tenant}'."
+    return "Sign in with 'az login'." if failure.kind == "not_cloud_shell" else f"{_capital(failures.SIGN_IN)}."
 
 
 def azure_cli_left_out() -> str | None:
@@ -214,62 +213,3 @@ def azure_cli_left_out() -> str | None:
     if chosen.lower() in ("", "dev", "azureclicredential"):
         return None
     return f"AZURE_TOKEN_CREDENTIALS={failures.quoted(chosen, 60)} leaves the Azure CLI out"
-
-
-def _as_json(value: str, expires_on: int, arguments: Any) -> str:
-    import json
-    from datetime import datetime
-
-    from .._azure.subscription import known_subscription_id
-
-    fields = {
-        "accessToken": value,
-        # In local time, as az prints it.
-        "expiresOn": datetime.fromtimestamp(expires_on).strftime("%Y-%m-%d %H:%M:%S.%f"),
-        "expires_on": expires_on,
-        "subscription": known_subscription_id(os.environ),
-        "tenant": protocol.claims_of(value).get("tid") or os.environ.get("ACC_TID"),
-        "tokenType": "Bearer",
-    }
-    return json.dumps(fields, indent=2)
-
-
-def _as_variable(value: str, expires_on: int, arguments: Any) -> str:
-    from ._shells import detect, set_variable
-
-    return set_variable(arguments.shell or detect(), "AZURE_ACCESS_TOKEN", value)
-
-
-def _as_claims(value: str, expires_on: int, arguments: Any) -> str:
-    import json
-
-    claims = protocol.claims_of(value)
-    if not claims:
-        raise CommandError("The token is not a JWT; it has no readable claims.")
-    return json.dumps(claims, indent=2)
-
-
-def _as_exec_credential(value: str, expires_on: int, arguments: Any) -> str:
-    """What kubectl takes from a credential plugin: Kubernetes' client.authentication.k8s.io."""
-    import json
-    from contextlib import suppress
-    from datetime import datetime, timezone
-
-    version = "client.authentication.k8s.io/v1"
-    with suppress(ValueError, AttributeError):
-        # kubectl says which version it speaks.
-        version = json.loads(os.environ.get("KUBERNETES_EXEC_INFO", "")).get("apiVersion") or version
-    expiry = datetime.fromtimestamp(expires_on, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return json.dumps(
-        {"apiVersion": version, "kind": "ExecCredential", "status": {"token": value, "expirationTimestamp": expiry}}
-    )
-
-
-_FORMATTERS: dict[str, Callable[[str, int, Any], str]] = {
-    "token": lambda value, expires_on, arguments: value,
-    "json": _as_json,
-    "header": lambda value, expires_on, arguments: f"Authorization: Bearer {value}",
-    "env": _as_variable,
-    "claims": _as_claims,
-    "exec-credential": _as_exec_credential,
-}

@@ -9,6 +9,7 @@ Sources: the resources named there; application ids from Microsoft's published f
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 """An application ID, a tenant or a user; part of a text, so with ``fullmatch`` or ``sub``."""
@@ -186,6 +187,30 @@ def resource_for(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
     if audience is None:
         return None
     return cloud.resources.get(audience.name, audience.resource)
+
+
+def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
+    """The resource that somebody means by a short name, a URI or an application id; the last two pass through.
+
+    :raises ValueError: for anything else, with the name that was probably meant.
+    """
+    named = resource_for(text, cloud)
+    if named is not None:
+        return named
+    if "://" in text or text.startswith("urn:") or is_guid(text.partition("/")[0]):
+        return text
+    hint = did_you_mean(text, _BY_NAME) or f" The short names are: {', '.join(audience.name for audience in KNOWN)}."
+    raise ValueError(
+        f"{text!r} is not a known resource.{hint} Or give a URI such as https://vault.azure.net, or an application id."
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence with the known word that is closest, after a space; empty if none is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word.casefold(), known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def are_different(requested: str, received: str) -> bool:

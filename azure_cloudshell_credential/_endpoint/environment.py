@@ -145,18 +145,3 @@ def read_environment(environ: Mapping[str, str], endpoint: str | None = None) ->
         return Environment(Endpoint(DEFAULT_ENDPOINT), tenant_id=tenant_id, cloud=cloud)
     others = [name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name) and environ.get("MSI_ENDPOINT")]
     return Environment(None, other_host=others[0] if others else None, tenant_id=tenant_id, cloud=cloud)
-
-
-def without_proxy_for_loopback(environ: Mapping[str, str]) -> dict[str, str]:
-    """``NO_PROXY`` in both spellings, with this machine's names added.
-
-    Python's and JavaScript's clients send requests to loopback through a proxy otherwise, and with them the token.
-
-    :param environ: the environment variables, usually ``os.environ``.
-    """
-    variables = {}
-    for name in ("NO_PROXY", "no_proxy"):
-        hosts = [host for host in environ.get(name, "").split(",") if host.strip()]
-        missing = [host for host in ("localhost", "127.0.0.1") if host not in map(str.strip, hosts)]
-        variables[name] = ",".join([*hosts, *missing])
-    return variables

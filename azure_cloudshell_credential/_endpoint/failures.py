@@ -233,41 +233,40 @@ def redirected(resource: str, status: int) -> Failure:
     )
 
 
-def unusable_reply(resource: str, reason: str) -> Failure:
+def unusable_reply(resource: str, reason: str, advice: str = RETRY_OR_SIGN_IN) -> Failure:
     """A reply without a usable token; the reason never quotes it."""
     return Failure(
         "reply",
         f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}.",
-        RETRY_OR_SIGN_IN,
+        advice,
         resource=resource,
     )
 
 
-def expired_by_our_clock(resource: str, by_clock: int, said: int) -> Failure:
+def expired_by_our_clock(resource: str, by_clock: int, stated: int) -> Failure:
     """A token that has expired by this machine's clock, and has not by the endpoint's.
 
     :param by_clock: the seconds since it expired by this machine's clock.
-    :param said: the seconds that it lives by the endpoint's word.
+    :param stated: the seconds that it lives by the endpoint's word.
     """
-    return Failure(
-        "reply",
-        f"The Cloud Shell token endpoint returned a token for {resource} that has already expired by the clock of this "
-        f"machine, {_duration(by_clock)} ago, while the endpoint says that it lives for {_duration(said)}.",
-        f"Check the clock of this machine: it may be {_duration(by_clock + said)} ahead. If it is right, try again, or "
-        f"{SIGN_IN}.",
-        resource=resource,
+    return unusable_reply(
+        resource,
+        f"it holds a token that has already expired, {_duration(by_clock)} ago by the clock of this machine, while the "
+        f"endpoint says that it lives for {_duration(stated)}",
+        f"Check the clock of this machine: it may be {_duration(by_clock + stated)} ahead. If it is right, try again, "
+        f"or {SIGN_IN}.",
     )
 
 
-def clock_is_behind(resource: str, by_clock: int, said: int) -> str:
+def clock_is_behind(resource: str, by_clock: int, stated: int) -> str:
     """The line for the log where a token lives longer by this machine's clock than the endpoint says.
 
     :param by_clock: the seconds that it lives by this machine's clock.
-    :param said: the seconds that it lives by the endpoint's word, which are counted from now.
+    :param stated: the seconds that it lives by the endpoint's word, which are counted from now.
     """
     return (
-        f"The clock of this machine seems to be {_duration(by_clock - said)} behind: by it, the token for {resource} "
-        f"lives for another {_duration(by_clock)}; the endpoint says {_duration(said)}, which counts."
+        f"The clock of this machine seems to be {_duration(by_clock - stated)} behind: by it, the token for {resource} "
+        f"lives for another {_duration(by_clock)}; the endpoint says {_duration(stated)}, which counts."
     )
 
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .._endpoint.environment import Endpoint
+
+_FORWARDED = ("forwarded", "via", "x-real-ip")
 
 
 class Request:
     """One request.
 
-    :param path: without the query, as it was sent.
+    :param path: without the query, and without a slash at its end, which some clients add (MSAL for Node).
     :param query: the query's fields; of a repeated one, the first.
     :param headers: with names in lower case.
     :param wait: waits so many seconds; False if the client has gone or the server stops meanwhile.
     """
 
     def __init__(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes, wait: Callable[[float], bool]
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, *, wait: Callable[[float], bool]
     ) -> None:
         path, _, query = target.partition("?")
         self.method = method
         self.target = target
-        self.path = path
+        self.path = path.removesuffix("/") or "/"
         self.query = parse_form(query)
         self.headers = headers
         self.body = body
@@ -40,7 +42,7 @@ def parse_form(text: str) -> dict[str, str]:
     from urllib.parse import parse_qsl
 
     fields: dict[str, str] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=100):
+    for name, value in parse_qsl(text, keep_blank_values=True):
         fields.setdefault(name, value)
     return fields
 
@@ -77,22 +79,26 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
     return Response(status, error_body(code, message), headers)
 
 
-def refusal(request: Request) -> Response | None:
-    """The response to what a browser, a rebound name or a proxy sends; None for a program on this machine.
+def refusal(request: Request, hosts: Collection[str] = ()) -> Response | None:
+    """The response to what a browser, a rebound name or a proxy sends; None for a program that was led here.
 
     A page can make a browser send requests to loopback, but not without ``Origin`` or ``Sec-Fetch-Site`` when they are
     cross-site POSTs or scripts; and a DNS name that was rebound to loopback still stands in ``Host``.
+
+    :param hosts: what ``Host`` may name beside loopback, in lower case.
     """
-    if not _names_this_machine(request.headers.get("host", "")):
-        return error_response(403, "forbidden", "The Host header must name this machine (localhost, 127.0.0.1, [::1]).")
+    host = request.headers.get("host", "")
+    name, colon, port = host.lower().rpartition(":")
+    if (name if colon and port.isdigit() else host.lower()) not in hosts and not _is_loopback(host):
+        return error_response(403, "forbidden", "The Host header must name this server.")
     if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
         return error_response(403, "forbidden", "Requests from web pages are refused.")
-    if "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+    if any(name in _FORWARDED or name.startswith("x-forwarded-") for name in request.headers):
         return error_response(403, "forbidden", "Forwarded requests are refused.")
     return None
 
 
-def _names_this_machine(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         Endpoint(f"http://{host}/")
     except ValueError:

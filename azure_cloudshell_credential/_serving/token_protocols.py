@@ -38,8 +38,11 @@ IDENTITY_VARIABLES = (
 Without AZURE_POD_IDENTITY_AUTHORITY_HOST: it says where a virtual machine's identity is asked, after all of these.
 """
 
-MODE_VARIABLES = ("ACC_CLOUD", "AZUREPS_HOST_ENVIRONMENT")
-"""Those that make the Azure CLI and MSAL for Python ask the documented address of Cloud Shell, whatever else is set."""
+IDENTITY_FIELDS = ("client_id", "clientid", "mi_res_id", "msi_res_id", "object_id", "principal_id")
+"""The fields in which a client names a user-assigned identity, whatever the protocol."""
+
+_DATED_VERSION = "2017-09-01"
+"""App Service's first version of the API: its ``expires_on`` is a date. azure-identity 1.5 reads nothing else there."""
 
 
 def same(given: str, secret: str) -> bool:
@@ -76,10 +79,11 @@ class TokenProtocol:
         """The tenant that a request is for, if it names one."""
         return None
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
         """The answer with a token.
 
         :param expires_on: in Unix time, as is ``not_before``.
+        :param api_version: the version of the API that the client asked for.
         """
         raise NotImplementedError
 
@@ -110,7 +114,7 @@ class CloudShellProtocol(_MetadataProtocol):
         """The variables that lead a client here."""
         return {"MSI_ENDPOINT": f"{base}/oauth2/token"}
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
         """The published form: seven fields, all strings."""
         return Response(200, compact(_oauth(resource, token, expires_on, not_before)))
 
@@ -129,7 +133,7 @@ class ImdsProtocol(_MetadataProtocol):
         """The variables that lead a client here."""
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": base}
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
         """The documented form: strings."""
         fields = _oauth(resource, token, expires_on, not_before)
         return Response(200, compact({**fields, "client_id": _NO_CLIENT_ID, "ext_expires_in": fields["expires_in"]}))
@@ -140,19 +144,13 @@ class ImdsProtocol(_MetadataProtocol):
 
 
 class AppServiceProtocol(TokenProtocol):
-    """``IDENTITY_ENDPOINT`` and ``IDENTITY_HEADER``; and ``MSI_ENDPOINT`` with ``MSI_SECRET``, its older form."""
+    """``IDENTITY_ENDPOINT`` and ``IDENTITY_HEADER``. The older form has another header and a date for the expiry."""
 
     paths = (APP_SERVICE_PATH,)
 
     def environment(self, base: str) -> dict[str, str]:
         """The variables that lead a client here."""
-        url = f"{base}{APP_SERVICE_PATH}"
-        return {
-            "IDENTITY_ENDPOINT": url,
-            "IDENTITY_HEADER": self._secret,
-            "MSI_ENDPOINT": url,
-            "MSI_SECRET": self._secret,
-        }
+        return {"IDENTITY_ENDPOINT": f"{base}{APP_SERVICE_PATH}", "IDENTITY_HEADER": self._secret}
 
     def resource_of(self, request: Request) -> str | Response:
         """The resource that a request is for."""
@@ -161,11 +159,15 @@ class AppServiceProtocol(TokenProtocol):
             return _app_service_error(401, "The secret header is missing or wrong.")
         return request.query.get("resource") or _app_service_error(400, "Required parameter 'resource' is missing.")
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
-        """The documented form: the expiry a number in a string."""
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
+        """The documented form, and ``expires_in``: a client that reads only that would keep a token for ever."""
+        expiry = str(expires_on)
+        if api_version == _DATED_VERSION:
+            expiry = datetime.fromtimestamp(expires_on, timezone.utc).strftime("%m/%d/%Y %H:%M:%S +00:00")
         content = {
             "access_token": token,
-            "expires_on": str(expires_on),
+            "expires_in": _seconds_left(expires_on),
+            "expires_on": expiry,
             "resource": resource,
             "token_type": "Bearer",
             "client_id": _NO_CLIENT_ID,
@@ -201,7 +203,7 @@ class AzdProtocol(TokenProtocol):
         tenant = _json_object(request.body).get("tenantId")
         return tenant if isinstance(tenant, str) and tenant else None
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int) -> Response:
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
         """The published form: the expiry as RFC 3339 has it."""
         expiry = datetime.fromtimestamp(expires_on, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Response(200, compact({"status": "success", "token": token, "expiresOn": expiry}))
@@ -215,12 +217,16 @@ def _oauth(resource: str, token: str, expires_on: int, not_before: int) -> dict[
     return {
         "access_token": token,
         "refresh_token": "",
-        "expires_in": str(max(0, expires_on - int(time()))),
+        "expires_in": _seconds_left(expires_on),
         "expires_on": str(expires_on),
         "not_before": str(not_before),
         "resource": resource,
         "token_type": "Bearer",
     }
+
+
+def _seconds_left(expires_on: int) -> str:
+    return str(max(0, expires_on - int(time())))
 
 
 def _app_service_error(status: int, message: str) -> Response:

@@ -1,46 +1,58 @@
 """``CloudShellBroker``: requests in, tokens of a credential out.
 
 What a request looks like is known by ``token_protocols``, how it is served by ``server``. Here it is decided who may
-ask, which credential answers, and what is said when it cannot.
+ask, for what, which credential answers, and what is said when it cannot.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._endpoint import failures
-from .._endpoint.environment import read_environment, without_proxy_for_loopback
+from .._endpoint import failures, protocol
 from .._serving.messages import Request, Response, error_response, refusal
-from .._serving.server import Server
+from .._serving.proxies import LOOPBACK, without_proxy
+from .._serving.server import Served, Server
 from .._serving.token_protocols import (
-    IDENTITY_VARIABLES,
-    MODE_VARIABLES,
+    IDENTITY_FIELDS,
     AppServiceProtocol,
     AzdProtocol,
     CloudShellProtocol,
-    ImdsProtocol,
     TokenProtocol,
     same,
 )
+from ._allowed import Allowed
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
     from .._azure.sources import TokenSource
+    from .._endpoint.protocol import Token
 
 _LOGGER = logging.getLogger(__name__)
 
-PROTOCOLS = ("cloud-shell", "app-service", "imds")
-"""What ``protocol`` may be. azd's own protocol is served beside each of them."""
+_REMOVED = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AUTH_CERT")
+"""With one of these a client takes our variables for those of another host, or asks in another way."""
 
 _SECRET_BYTES = 32
+_AZ_SECONDS = 30
 
 
-class CloudShellBroker:
+class _Secrets(NamedTuple):
+    """Three, so that a URL in somebody's error text does not open the rest."""
+
+    path: str
+    header: str
+    key: str
+
+
+class CloudShellBroker(Served):
     """A token endpoint on this machine that answers with the tokens of a credential.
 
     For example:
@@ -48,21 +60,27 @@ class CloudShellBroker:
         with CloudShellBroker() as broker:
             subprocess.run(command, env=broker.child_environment(os.environ))
 
-    It listens on loopback only. A request without its URL, which carries 256 random bits, gets a 404; so
-    only the programs that were given its environment can ask. Every program of the same user can read that environment
-    (``/proc/PID/environ``), as it can run ``az`` itself.
+    A request without its URL, which carries 256 random bits, gets a 404; so only the programs that were given its
+    environment can ask. Every program of the same user can read that environment (``/proc/PID/environ``), as it can
+    run ``az`` itself.
 
     Tokens are cached in memory as everywhere in this package, and a hundred programs that ask at once make one request.
 
     :param credential: where tokens come from, a synchronous one. Default: a ``DefaultCloudShellCredential``, made with
         the first request from the environment of this process.
     :paramtype credential: azure.core.credentials.TokenCredential
-    :keyword str protocol: ``cloud-shell`` (what azure-identity speaks in every language), ``app-service`` (MSAL and
-        most others) or ``imds`` (the Azure CLI). Default ``cloud-shell``.
     :keyword int port: the port; 0, the default, takes a free one.
     :keyword bool path_secret: put a secret into the URL. Default True. Without it every program of every user of this
         machine can ask: only for tools with a hard-coded address.
-    :raises ValueError: for an unknown protocol.
+    :keyword allow: the only resources it serves: URIs, application ids, or short names such as ``vault``. Default: all.
+    :paramtype allow: ~collections.abc.Iterable[str]
+    :keyword str listen: the IP address to listen on, for programs in containers. Default ``127.0.0.1``. What is sent to
+        another address crosses a network without encryption.
+    :keyword host_names: the names by which such programs reach that address, such as ``host.docker.internal``. The
+        first one is the host of the URLs.
+    :paramtype host_names: ~collections.abc.Sequence[str]
+    :raises ValueError: for a name in ``allow`` that is no resource, for a wildcard address, or for an address that is
+        not loopback without ``path_secret``.
     :raises TypeError: for a credential without ``get_token``.
     """
 
@@ -72,56 +90,52 @@ class CloudShellBroker:
         self,
         credential: TokenCredential | None = None,
         *,
-        protocol: str = "cloud-shell",
         port: int = 0,
         path_secret: bool = True,
+        allow: Iterable[str] | None = None,
+        listen: str = "127.0.0.1",
+        host_names: Sequence[str] = (),
     ) -> None:
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
         if credential is not None and not callable(getattr(credential, "get_token", None)):
             raise TypeError("credential must have a get_token method.")
+        address = _address(listen)
+        if not (address.is_loopback or path_secret):
+            raise ValueError(f"Without a secret in the path it listens on this machine only, not on {listen}.")
         self._credential = credential
-        self._secret = os.urandom(_SECRET_BYTES).hex()
-        self._prefix = f"/{self._secret}" if path_secret else ""
-        main: dict[str, TokenProtocol] = {
-            "cloud-shell": CloudShellProtocol(),
-            "app-service": AppServiceProtocol(self._secret),
-            "imds": ImdsProtocol(),
-        }
-        self._protocol = protocol
-        self._protocols: tuple[TokenProtocol, ...] = (main[protocol], AzdProtocol(self._secret))
-        self._server = Server(self._respond, port)
+        self._allowed = None if allow is None else Allowed(allow)
+        self._address = f"[{address}]" if address.version == 6 else str(address)
+        self._host_names = tuple(name.lower() for name in host_names)
+        self._path_secret = path_secret
+        self._keep(_Secrets(*(os.urandom(_SECRET_BYTES).hex() for _ in _Secrets._fields)))
+        # Tools with a hard-coded address ask localhost, which is either of the two.
+        addresses = (str(address),) if path_secret else ("127.0.0.1", "::1")
+        self._server = Server(self._respond, port, addresses=addresses, refused=_log_refused)
         self._mutex = Lock()
         self._tokens: TokenSource | None = None
+        self._has_told_of_identities = False
 
-    def start(self) -> CloudShellBroker:
-        """Start serving.
+    def _keep(self, secrets: _Secrets) -> None:
+        self._secrets = secrets
+        self._prefix = f"/{secrets.path}" if self._path_secret else ""
+        self._protocols: tuple[TokenProtocol, ...] = (
+            CloudShellProtocol(),
+            AppServiceProtocol(secrets.header),
+            AzdProtocol(secrets.key),
+        )
 
-        :raises OSError: if the port is taken.
-        """
-        self._server.start()
-        return self
+    def _hand_over(self) -> tuple[list[socket.socket], _Secrets]:
+        """Listen, and leave it to another process to serve.
 
-    def bind(self) -> None:
-        """Take the port, so that the environment is known. Requests are kept waiting until ``serve``.
-
-        :raises OSError: if the port is taken.
+        :raises OSError: if there can be no socket.
         """
         self._server.bind()
+        return self._server.release(), self._secrets
 
-    def serve(self) -> None:
-        """Serve, in a thread."""
+    def _take_over(self, listeners: Sequence[socket.socket], secrets: Iterable[str]) -> None:
+        """Serve what another process has handed over."""
+        self._keep(_Secrets(*secrets))
+        self._server.adopt(listeners)
         self._server.serve()
-
-    def stop(self) -> None:
-        """Stop serving, even with connections open."""
-        self._server.stop()
-
-    def __enter__(self) -> CloudShellBroker:
-        return self.start()
-
-    def __exit__(self, *args: object) -> None:
-        self.stop()
 
     async def __aenter__(self) -> CloudShellBroker:
         return self.start()
@@ -131,38 +145,38 @@ class CloudShellBroker:
 
     def __repr__(self) -> str:
         # Without the URL, which holds the secret.
-        return f"CloudShellBroker(protocol={self._protocol!r}, port={self.port})"
-
-    @property
-    def port(self) -> int:
-        """The port it serves."""
-        return self._server.port
+        return f"CloudShellBroker(port={self.port})"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead a program to the broker. They hold its secret."""
-        base = f"http://localhost:{self.port}{self._prefix}"
+        """The variables that lead a program to the broker. They hold its secrets."""
+        host = self._host_names[0] if self._host_names else self._address
+        base = f"http://{host}:{self.port}{self._prefix}"
         variables: dict[str, str] = {}
-        for protocol in self._protocols:
-            variables.update(protocol.environment(base))
-        return variables
+        for each in self._protocols:
+            variables.update(each.environment(base))
+        # Read by Terraform, and by Rust's object_store: Cloud Shell's form, by GET.
+        return {**variables, **dict.fromkeys(("ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), variables["MSI_ENDPOINT"])}
 
     @property
     def removed(self) -> tuple[str, ...]:
         """The variables that would lead a program elsewhere, to be unset."""
-        names = IDENTITY_VARIABLES + (MODE_VARIABLES if self._protocol == "imds" else ())
-        return tuple(name for name in names if name not in self.environment)
+        return _REMOVED
 
-    def child_environment(self, environ: Any) -> dict[str, str]:
+    def without_proxy(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
+
+        :param environ: the variables that it is added to.
+        """
+        return without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))])
+
+    def child_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables for a program that is to ask the broker.
-
-        ``NO_PROXY`` gains this machine's names.
 
         :param environ: the variables it would have without the broker, usually ``os.environ``.
         """
-        removed = self.removed
-        variables = {name: value for name, value in environ.items() if name not in removed}
-        return {**variables, **self.environment, **without_proxy_for_loopback(variables)}
+        variables = {name: value for name, value in environ.items() if name not in _REMOVED}
+        return {**variables, **self.environment, **self.without_proxy(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
@@ -184,55 +198,74 @@ class CloudShellBroker:
         """The credential's tokens. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
             if self._tokens is None:
-                from .._azure.default_chain import DefaultCloudShellCredential, source_of
+                from .._azure.default_chain import EVERY_STEP, DefaultCloudShellCredential, source_of
 
-                # In a shell that has been led here, the environment names this very broker.
-                endpoint = read_environment(os.environ).endpoint
-                is_here = endpoint is not None and endpoint.port == self.port
-                credential = self._credential or DefaultCloudShellCredential(exclude_cloud_shell_credential=is_here)
+                # AZURE_TOKEN_CREDENTIALS is the program's, and narrows nothing here.
+                options = dict(EVERY_STEP)
+                # A process that has been led here is not to ask itself.
+                if any(os.environ.get(name) == value for name, value in self.environment.items()):
+                    options |= {"exclude_cloud_shell_credential": True, "exclude_managed_identity_credential": True}
+                credential = self._credential or DefaultCloudShellCredential(**options)
                 self._tokens = source_of(credential)
             return self._tokens
 
     def _respond(self, request: Request) -> Response:
-        not_found = error_response(404, "NotFound", "There is nothing here.")
         start, rest = request.path[: len(self._prefix)], request.path[len(self._prefix) :]
-        if not same(start, self._prefix):
-            return not_found
-        protocol = next((known for known in self._protocols if rest in known.paths), None)
-        if protocol is None or request.method not in ("GET", "POST"):
-            return not_found
-        if (refused := refusal(request)) is not None:
-            return refused
-        requested = protocol.resource_of(request)
+        asked = next((each for each in self._protocols if rest in each.paths), None)
+        if not same(start, self._prefix) or asked is None or request.method not in ("GET", "POST"):
+            return _refused(error_response(404, "NotFound", "There is nothing here."), "nothing is there")
+        if (response := refusal(request, (self._address, *self._host_names))) is not None:
+            return _refused(response, "not from a program that was led here")
+        requested = asked.resource_of(request)
         if isinstance(requested, Response):
-            return requested
-        return self._answer(protocol, requested, protocol.tenant_of(request))
+            return _refused(requested, "its secret, header or resource is missing or wrong")
+        if not requested.isprintable() or " " in requested:
+            message = "A resource has no white space and no control characters."
+            return _refused(asked.error("invalid_request", message), "its resource is malformed")
+        if not self._has_told_of_identities and request.fields().keys() & set(IDENTITY_FIELDS):
+            self._has_told_of_identities = True
+            _LOGGER.info("A client named a managed identity: that makes no difference, the token is the user's.")
+        return self._answer(asked, request, requested)
 
-    def _answer(self, protocol: TokenProtocol, requested: str, tenant_id: str | None) -> Response:
+    def _answer(self, asked: TokenProtocol, request: Request, requested: str) -> Response:
         from .._endpoint.failures import Failure
 
         shown = failures.quoted(requested, 200)
-        if not requested.isprintable() or " " in requested:
-            return protocol.error("invalid_request", "A resource has no white space and no control characters.")
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
-        scope = requested if isinstance(protocol, AzdProtocol) else f"{requested}/.default"
+        scope = requested if isinstance(asked, AzdProtocol) else f"{requested}/.default"
+        if self._allowed is not None and scope.removesuffix("/.default") not in self._allowed:
+            _LOGGER.info("%s: refused, not one of the resources that are allowed", shown)
+            return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
         try:
-            outcome = self._outcome(scope, tenant_id)
+            outcome = self._outcome(scope, asked.tenant_of(request))
         except Exception as error:
             outcome = Failure("error", f"{type(error).__name__}: {failures.quoted(str(error))}", "")
         if isinstance(outcome, Failure):
-            code = "AudienceNotSupported" if "(AudienceNotSupported)" in outcome.message else "invalid_request"
+            code = outcome.code or "invalid_request"
             _LOGGER.info("%s: refused (%s)", shown, code)
-            return protocol.error(code, _explain(outcome))
+            return asked.error(code, outcome.message)
         token = outcome.token
-        _LOGGER.info("%s: a token for %d more seconds", shown, token.expires_on - time())
-        return protocol.token(requested, token.value, token.expires_on, min(int(time()), token.expires_on))
+        expires_on = int(token.expires_on)
+        _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.who, expires_on - time())
+        version = request.query.get("api-version", "")
+        return asked.token(requested, token.value, expires_on, min(int(time()), expires_on), version)
 
 
-def _explain(failure: failures.Failure) -> str:
-    """The reason of Cloud Shell first, then one line of each further credential."""
-    if not failure.attempts:
-        return failure.what
-    # Without Cloud Shell's advice: a chain and the broker are what is asking.
-    said = [(name, text.partition(" Sign in with 'az login'")[0]) for name, text in failure.attempts]
-    return "\n".join(f"{name}: {failures.sentence(text)}" for name, text in said)
+def _address(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address(listen)
+    except ValueError:
+        raise ValueError(f"{listen!r} is not an IP address of this machine.") from None
+    if address.is_unspecified:
+        raise ValueError(f"{listen} is every address of this machine: name the one that the programs are to ask.")
+    return address
+
+
+def _refused(response: Response, why: str) -> Response:
+    """The response to what gets no further. Nothing of the request is logged: it may hold a secret."""
+    _log_refused(response.status, why)
+    return response
+
+
+def _log_refused(status: int, why: str) -> None:
+    _LOGGER.info("A request was refused with %d: %s", status, why)

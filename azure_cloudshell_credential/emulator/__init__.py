@@ -1,27 +1,62 @@
 """Azure Cloud Shell's token endpoint, emulated: run and test Cloud Shell code anywhere.
 
-Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``faults`` has replies to
-script, to see what a client makes of them.
+Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``EmulatedAzure``, which leads
+unmodified programs to a stand-in for Azure, needs the extra ``demo``. ``faults`` has replies to script, to see what a
+client makes of them.
 """
 
 from __future__ import annotations
 
-try:
-    from . import faults
-    from ._emulator import DEFAULT_AUDIENCES, DEFAULT_LIFETIME, CloudShellEmulator, TokenRequest
-    from ._tokens import Identity
-    from .faults import ScriptedReply
-except ModuleNotFoundError as _missing:
-    raise ModuleNotFoundError(
-        f"The emulator needs {_missing.name}: pip install 'azure-cloudshell-credential[emulator]'", name=_missing.name
-    ) from None
+from . import faults
+from .faults import ScriptedReply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._emulated_azure import EmulatedAzure as EmulatedAzure
+    from ._emulator import DEFAULT_AUDIENCES as DEFAULT_AUDIENCES
+    from ._emulator import DEFAULT_LIFETIME as DEFAULT_LIFETIME
+    from ._emulator import CloudShellEmulator as CloudShellEmulator
+    from ._emulator import TokenRequest as TokenRequest
+    from ._identity import Identity as Identity
 
 __all__ = [
     "DEFAULT_AUDIENCES",
     "DEFAULT_LIFETIME",
     "CloudShellEmulator",
+    "EmulatedAzure",
     "Identity",
     "ScriptedReply",
     "TokenRequest",
     "faults",
 ]
+
+# What needs an extra is imported when it is used: doctor --report reads the table of assumptions without any.
+_LAZY_EXPORTS = {
+    "DEFAULT_AUDIENCES": ("._emulator", "emulator"),
+    "DEFAULT_LIFETIME": ("._emulator", "emulator"),
+    "CloudShellEmulator": ("._emulator", "emulator"),
+    "EmulatedAzure": ("._emulated_azure", "demo"),
+    "Identity": ("._identity", "emulator"),
+    "TokenRequest": ("._emulator", "emulator"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY_EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module, extra = _LAZY_EXPORTS[name]
+    try:
+        value: object = getattr(import_module(module, __name__), name)
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            f"{name} needs more than is installed: pip install 'azure-cloudshell-credential[{extra}]'",
+            name=missing.name,
+        ) from None
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

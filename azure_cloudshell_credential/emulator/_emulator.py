@@ -1,12 +1,11 @@
 """``CloudShellEmulator``: the token endpoint of Cloud Shell, on this machine, with made-up tokens.
 
-What it does is what is known of the real endpoint. Three things are not, and are its own choice: a trailing slash
-makes no difference to the audiences it supports, ``resource`` in a reply is what was asked for, and ``expires_in`` of
-a cached token is what is left of its life.
+What it answers is what ``assumptions`` says of the real endpoint.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -14,44 +13,41 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
-from time import time
+from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from .._azure.sources import forget_all_tokens, reset_all
-from .._endpoint import audiences, services
+from .._endpoint import audiences, failures, services
 from .._serving.messages import Request, Response, compact, error_response, refusal
-from .._serving.server import Server
-from .._serving.token_protocols import (
-    APP_SERVICE_PATH,
-    CLOUD_SHELL_PATHS,
-    IDENTITY_VARIABLES,
-    IMDS_PATH,
-    AppServiceProtocol,
-    CloudShellProtocol,
-    ImdsProtocol,
-    TokenProtocol,
-)
-from . import _tokens, _variables
-from ._tokens import Identity
+from .._serving.server import Served, Server
+from .._serving.token_protocols import APP_SERVICE_PATH, IMDS_PATH, AppServiceProtocol, ImdsProtocol, TokenProtocol
+from . import _azure_cli, _tokens, _variables, assumptions
+from ._cloud_shell import AssumedProtocol
+from ._identity import MARK, Identity
+from .assumptions import Refusal, Value
 from .faults import ScriptedReply
 
 _LOGGER = logging.getLogger(__name__)
 
-DEFAULT_LIFETIME = 3900
-"""Seconds, as in the one reply that has been published (azure-cli#14218)."""
+DEFAULT_LIFETIME = int(assumptions.by_name()["token: lifetime in seconds"])  # type: ignore[arg-type]
+"""Seconds, as in the one reply that has been published."""
 
 DEFAULT_AUDIENCES = services.supported_audiences()
 
 _IDENTITY_HEADER = "made-up-identity-header"
 _IMDS_PREFIX = "/imds"
+_NO_IMDS_PREFIX = "/no-imds"
 _OPENID_CONFIGURATION = "/.well-known/openid-configuration"
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_PROTOCOLS: dict[str, TokenProtocol] = {
-    **dict.fromkeys(CLOUD_SHELL_PATHS, CloudShellProtocol()),
+_OTHER_PROTOCOLS: dict[str, TokenProtocol] = {
     APP_SERVICE_PATH: AppServiceProtocol(_IDENTITY_HEADER),
     f"{_IMDS_PREFIX}{IMDS_PATH}": ImdsProtocol(),
 }
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_POLL_SECONDS = 0.05
+_DRAIN_SECONDS = 1.0
 
 
 @dataclass
@@ -85,7 +81,7 @@ class _Issued(NamedTuple):
     expires_on: int
 
 
-class CloudShellEmulator:
+class CloudShellEmulator(Served):
     """The token endpoint of Cloud Shell, emulated over a real socket on loopback.
 
     For example:
@@ -104,11 +100,13 @@ class CloudShellEmulator:
     :keyword float latency: seconds before each reply. Default 0.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
         2024-08. Default False.
+    :keyword assumed: what is to differ from the table in ``assumptions``, by the names of its rows.
     :ivar identity: as the keyword; ``sign_in`` changes it. This and the next four can be set at any time.
     :ivar lifetime: as the keyword, for tokens issued from now on.
     :ivar audiences: as the keyword; ``allow`` and ``deny`` change it.
     :ivar latency: as the keyword.
     :ivar list_audiences: as the keyword.
+    :ivar assumed: the table with these changes, by the names of its rows.
     :ivar requests: a ``TokenRequest`` for each request so far.
     :ivar max_concurrent_requests: how many requests were there at once, at most.
     """
@@ -124,6 +122,7 @@ class CloudShellEmulator:
         audiences: Iterable[str] | None = DEFAULT_AUDIENCES,
         latency: float = 0.0,
         list_audiences: bool = False,
+        assumed: Mapping[str, Value | Refusal] | None = None,
     ) -> None:
         self._defaults: dict[str, Any] = {
             "identity": identity or Identity(),
@@ -132,14 +131,27 @@ class CloudShellEmulator:
             "latency": latency,
             "list_audiences": list_audiences,
         }
+        self.assumed: dict[str, Value | Refusal] = {**assumptions.by_name(), **(assumed or {})}
+        self._cloud_shell = AssumedProtocol(self.assumed)
+        self._programs = _azure_cli.Programs(self._issue_to)
         self._mutex = Lock()
-        self._server = Server(self._respond, port)
+        self._server = Server(self._respond, port, addresses=("127.0.0.1", "::1"))
         self._serial = 0
-        self._is_environment = False
+        self._resets = 0
+        self._under_way = 0
+        self._times_entered = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget all requests, tokens, scripts and changed settings."""
+        """Forget all requests, tokens, scripts and changed settings, and sign out of az.
+
+        Requests that wait for an answer are dropped, and the credentials of this process forget their tokens, their
+        failures and what they are acquiring.
+        """
+        with self._mutex:
+            self._resets += 1
+        self._drain()
+        self._programs.reset()
         with self._mutex:
             self.identity: Identity = self._defaults["identity"]
             self.lifetime: int = self._defaults["lifetime"]
@@ -149,34 +161,17 @@ class CloudShellEmulator:
             self.list_audiences: bool = self._defaults["list_audiences"]
             self.requests: list[TokenRequest] = []
             self.max_concurrent_requests: int = 0
-            self._under_way = 0
             self._script: deque[ScriptedReply] = deque()
             self._failing: ScriptedReply | None = None
             self._cache: dict[str, _Issued] = {}
             self._revoked_before = 0
+        reset_all()
 
-    def start(self) -> CloudShellEmulator:
-        """Start serving.
-
-        :raises OSError: if the port is taken.
-        """
-        self._server.start()
-        return self
-
-    def stop(self) -> None:
-        """Stop serving, even with connections open."""
-        self._server.stop()
-
-    def __enter__(self) -> CloudShellEmulator:
-        return self.start()
-
-    def __exit__(self, *args: object) -> None:
-        self.stop()
-
-    @property
-    def port(self) -> int:
-        """The port it serves."""
-        return self._server.port
+    def _drain(self) -> None:
+        """Wait until nobody waits for an answer of before: an acquisition that goes on would be the next test's."""
+        deadline = monotonic() + _DRAIN_SECONDS
+        while self._under_way and monotonic() < deadline:
+            sleep(_POLL_SECONDS / 10)
 
     @property
     def origin(self) -> str:
@@ -204,12 +199,17 @@ class CloudShellEmulator:
     @property
     def app_service_environment(self) -> dict[str, str]:
         """The variables that an App Service with a managed identity has, for code that runs there."""
-        return _PROTOCOLS[APP_SERVICE_PATH].environment(self.origin)
+        return _OTHER_PROTOCOLS[APP_SERVICE_PATH].environment(self.origin)
 
     @property
     def imds_environment(self) -> dict[str, str]:
         """The variable that leads a virtual machine's managed identity here, for code that runs there."""
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"{self.origin}{_IMDS_PREFIX}"}
+
+    @property
+    def no_imds_environment(self) -> dict[str, str]:
+        """The variable that leads such code here to be refused at once, instead of waiting for 169.254.169.254."""
+        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"{self.origin}{_NO_IMDS_PREFIX}"}
 
     @contextmanager
     def as_environment(self) -> Iterator[None]:
@@ -218,12 +218,14 @@ class CloudShellEmulator:
         Credentials that were made before, without an endpoint of their own, are led to it too.
         """
         try:
-            with _variables.changed({**dict.fromkeys(IDENTITY_VARIABLES), **self.environment}):
-                self._is_environment = True
+            with _variables.changed({**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment}):
+                self._times_entered += 1
                 reset_all()
-                yield
+                try:
+                    yield
+                finally:
+                    self._times_entered -= 1
         finally:
-            self._is_environment = False
             reset_all()
 
     @property
@@ -251,7 +253,7 @@ class CloudShellEmulator:
         :param name: a URI, an application id, a scope, or a short name such as ``vault``.
         :raises ValueError: for what is none of these.
         """
-        denied = {_plain(identifier) for identifier in _identifiers(name)}
+        denied = {_plain(identifier) for identifier in identifiers_of(name)}
         with self._mutex:
             listed = DEFAULT_AUDIENCES if self.audiences is None else self.audiences
             self.audiences = [audience for audience in listed if _plain(audience) not in denied]
@@ -262,10 +264,49 @@ class CloudShellEmulator:
         :param name: as for ``deny``.
         :raises ValueError: for what is none of these.
         """
-        allowed = _identifiers(name)
+        allowed = identifiers_of(name)
         with self._mutex:
             if self.audiences is not None:
                 self.audiences.extend(allowed)
+
+    def az_login(self, *, user: str | None = None, tenant: str | None = None, seconds: float = 0.0) -> None:
+        """Sign somebody in to the az that the fixtures and ``emulate --az-login`` put on PATH.
+
+        :keyword str user: the user principal name. Default: somebody else of the emulated company.
+        :keyword str tenant: the tenant. Default: the emulated Cloud Shell's.
+        :keyword float seconds: how long az takes to answer.
+        """
+        identity = self.identity.changed(
+            user=user or "grace@contoso.example",
+            name="Grace Example",
+            tenant_id=tenant or self.identity.tenant_id,
+            object_id="55555555-eeee-4fff-8aaa-666666666666",
+        )
+        self._programs.login(identity, seconds)
+
+    def az_fails(self, text: str, *, seconds: float = 0.0) -> None:
+        """Let that az fail, as it does before ``az_login``.
+
+        :param text: what it prints on stderr, or a key of ``FAILURES``, such as ``audience``.
+        :keyword float seconds: how long it takes.
+        """
+        self._programs.fail(text, seconds)
+
+    @property
+    def az_calls(self) -> list[list[str]]:
+        """The program and its arguments, for each call of az, azd or PowerShell so far."""
+        return self._programs.calls
+
+    @contextmanager
+    def programs(self, *names: str) -> Iterator[dict[str, str]]:
+        """Stand-ins for az, azd and PowerShell, to whom nobody is signed in, and an empty ``AZURE_CONFIG_DIR``.
+
+        :param names: which; all if none is named.
+        :return: the variables that put them first on PATH.
+        """
+        with TemporaryDirectory() as folder:
+            yield self._programs.install(Path(folder), self.port, names)
+            self._programs.uninstall()
 
     def sign_in(self, **changes: str) -> None:
         """Sign in as somebody else, or to another tenant.
@@ -275,7 +316,7 @@ class CloudShellEmulator:
         with self._mutex:
             self.identity = self.identity.changed(**changes)
             self._cache.clear()
-        if self._is_environment:
+        if self._times_entered:
             os.environ.update(self.environment)
 
     def revoke_tokens(self) -> None:
@@ -294,7 +335,7 @@ class CloudShellEmulator:
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token with these claims is past its life."""
-        return int(claims["exp"]) <= time() or int(claims.get("serial", 0)) <= self._revoked_before
+        return int(claims["exp"]) <= time() or int(claims.get(MARK, 0)) <= self._revoked_before
 
     def issue(self, resource: str) -> tuple[str, int]:
         """The token for a resource, from the cache until it expires, and its expiry in Unix time."""
@@ -304,30 +345,56 @@ class CloudShellEmulator:
     def _issue(self, resource: str) -> _Issued:
         with self._mutex:
             cached = self._cache.get(resource)
-            if cached is None or cached.expires_on <= time():
-                cached = self._cache[resource] = self._mint(resource, self.lifetime)
+            is_cached = self.assumed["token asked for again"] == assumptions.SAME
+            if cached is None or cached.expires_on <= time() or not is_cached:
+                cached = self._cache[resource] = self._mint(self.identity, resource, self.lifetime)
             return cached
 
-    def _mint(self, resource: str, lifetime: int) -> _Issued:
+    def _issue_to(self, identity: Identity, resource: str) -> tuple[str, int]:
+        with self._mutex:
+            issued = self._mint(identity, resource, self.lifetime)
+        return issued.token, issued.expires_on
+
+    def _mint(self, identity: Identity, resource: str, lifetime: int) -> _Issued:
         issued_at = int(time())
         self._serial += 1
         expires_on = issued_at + lifetime
-        # Seen live: asked without the slash, for one of its two names, the token is for the other (azure-cli#29313).
-        audience = "https://management.core.windows.net/" if resource == "https://management.azure.com" else resource
-        token = _tokens.mint(self.identity, audience, min(issued_at, expires_on), expires_on, self._serial)
+        audience = self.assumed.get(f"audience of the token for {resource}", resource)
+        token = _tokens.mint(identity, str(audience), min(issued_at, expires_on), expires_on, self._serial)
         return _Issued(token, issued_at, expires_on)
 
     def _respond(self, request: Request) -> Response:
         if (refused := refusal(request)) is not None:
             return refused
-        protocol = _PROTOCOLS.get(request.path)
-        if protocol is not None and request.method in ("GET", "POST"):
+        if (protocol := _OTHER_PROTOCOLS.get(request.path)) is not None and request.method in ("GET", "POST"):
             return self._answer(request, protocol)
+        if request.path == _azure_cli.PATH and request.method == "POST":
+            return self._program(request)
         if request.method == "GET" and request.path == "/common/discovery/keys":
             return Response(200, compact(_tokens.key_set()))
         if request.method == "GET" and request.path.endswith(_OPENID_CONFIGURATION):
             return self._openid_configuration(request.path.removesuffix(_OPENID_CONFIGURATION).strip("/"))
-        return error_response(404, "NotFound", "There is nothing here.")
+        if request.path == f"{_NO_IMDS_PREFIX}{IMDS_PATH}":
+            # What a virtual machine without an identity says.
+            return ImdsProtocol().error("invalid_request", "Identity not found")
+        if request.path in (assumptions.TOKEN_PATH, assumptions.VM_PATH):
+            return self._answer(request, self._cloud_shell)
+        unknown = self._cloud_shell.resource_of(request)
+        return unknown if isinstance(unknown, Response) else error_response(404, "NotFound", "There is nothing here.")
+
+    def _program(self, request: Request) -> Response:
+        seconds, printed = self._programs.answer(json.loads(request.body))
+        if not self._waits(request, seconds):
+            return Response(0, drops=True)
+        return Response(200, compact(printed._asdict()))
+
+    def _waits(self, request: Request, seconds: float) -> bool:
+        """Wait; False if the client goes away or everything is reset meanwhile."""
+        resets, end = self._resets, monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            if not request.wait(min(left, _POLL_SECONDS)) or self._resets != resets:
+                return False
+        return True
 
     def _openid_configuration(self, tenant_id: str) -> Response:
         content = {
@@ -347,16 +414,16 @@ class CloudShellEmulator:
             self._under_way += 1
             self.max_concurrent_requests = max(self.max_concurrent_requests, self._under_way)
         try:
-            is_there = request.wait(self.latency + scripted.seconds)
+            is_there = self._waits(request, self.latency + scripted.seconds)
         finally:
             with self._mutex:
                 self._under_way -= 1
-        if scripted.drops or not is_there:
-            _LOGGER.info("%s %s %s -> dropped", asked.method, asked.path, asked.resource or "-")
-            return Response(0, drops=True)
-        response = self._reply(request, protocol, scripted)
+        is_dropped = scripted.drops or not is_there
+        response = Response(0, drops=True) if is_dropped else self._reply(request, protocol, scripted)
         asked.status = response.status
-        _LOGGER.info("%s %s %s -> %d", asked.method, asked.path, asked.resource or "-", asked.status)
+        # Any local user can send a request, with anything in it.
+        shown = failures.quoted(f"{asked.method} {asked.path} {asked.resource or '-'}")
+        _LOGGER.info("%s -> %s", shown, asked.status or "dropped")
         return response
 
     def _reply(self, request: Request, protocol: TokenProtocol, scripted: ScriptedReply) -> Response:
@@ -368,32 +435,39 @@ class CloudShellEmulator:
         resource = scripted.token_for or requested
         if not self._supports(resource):
             listing = f" Supported audiences: {','.join(self.audiences or ())}" if self.list_audiences else ""
-            return protocol.error(
-                "AudienceNotSupported", f"Audience {resource} is not a supported MSI token audience.{listing}"
-            )
+            if protocol is not self._cloud_shell:
+                return protocol.error("AudienceNotSupported", f"{resource} is not a supported audience.{listing}")
+            refused = self._cloud_shell.refused("unsupported audience", resource, listing)
+            if refused is not None:
+                return refused
         life = scripted.token_life
-        issued = self._issue(resource) if life is None else self._mint(resource, life)
-        return protocol.token(requested, issued.token, issued.expires_on, issued.issued_at)
+        issued = self._issue(resource) if life is None else self._mint(self.identity, resource, life)
+        version = request.fields().get("api-version", "")
+        return protocol.token(requested, issued.token, issued.expires_on, issued.issued_at, version)
 
     def _supports(self, resource: str) -> bool:
-        return self.audiences is None or _plain(resource) in map(_plain, self.audiences)
+        if self.audiences is None or resource in self.audiences:
+            return True
+        slash_matters = self.assumed["audience with a slash added"] != assumptions.TOKEN
+        return not slash_matters and _plain(resource) in map(_plain, self.audiences)
 
 
 def _plain(audience: str) -> str:
     return audience.rstrip("/").casefold()
 
 
-def _identifiers(name: str) -> tuple[str, ...]:
+def identifiers_of(name: str) -> tuple[str, ...]:
     """All identifiers of an audience.
 
     :param name: a short name, a scope, a URI or an application id.
-    :raises ValueError: for what is none of these.
+    :raises ValueError: for what is none of these; the message names what was meant.
     """
     resource = audiences.resource_for(name) or name.removesuffix("/.default")
     audience = audiences.lookup(resource)
     if audience is not None:
         return audience.identifiers
     if "://" not in resource and not _GUID.fullmatch(resource):
-        known = ", ".join(sorted(audience.name for audience in audiences.KNOWN))
-        raise ValueError(f"{name!r} is not an audience. Give a URI, an application id, a scope, or one of: {known}.")
+        names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
+        hint = audiences.did_you_mean(name, names) or f" Give a URI, an id or one of: {', '.join(sorted(names))}."
+        raise ValueError(f"{name!r} is not an audience.{hint}")
     return (resource,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -14,27 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
-
-@dataclass(frozen=True)
-class Identity:
-    """The user who is signed in.
-
-    :param user: the user principal name.
-    :param name: the display name.
-    :param tenant_id: the tenant signed in to.
-    :param object_id: the user's object id in that tenant.
-    """
-
-    __module__ = "azure_cloudshell_credential.emulator"
-
-    user: str = "ada@contoso.example"
-    name: str = "Ada Example"
-    tenant_id: str = "11111111-aaaa-4bbb-8ccc-222222222222"
-    object_id: str = "33333333-dddd-4eee-9fff-444444444444"
-
-    def changed(self, **changes: str) -> Identity:
-        """The same identity with some fields changed."""
-        return replace(self, **changes)
+from ._identity import MARK, Identity
 
 
 @lru_cache(maxsize=1)
@@ -74,8 +53,8 @@ def mint(identity: Identity, audience: str, issued_at: int, expires_on: int, ser
         "name": identity.name,
         "uti": uuid4().hex[:22],
         "ver": "1.0",
-        # Not a claim of Entra's: it lets a stand-in tell tokens from before a revocation.
-        "serial": serial,
+        # Not a claim of Entra's: it marks the token as made up, and tells tokens from before a revocation.
+        MARK: serial,
     }
     headers = {"kid": _key_id(), "x5t": _key_id()}
     return jwt.encode(claims, _private_key(), algorithm="RS256", headers=headers)

@@ -6,6 +6,20 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from .._serving.token_protocols import IDENTITY_VARIABLES
+
+SIGN_IN_VARIABLES = (
+    *IDENTITY_VARIABLES,
+    "AZURE_CLIENT_CERTIFICATE_PATH",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_PASSWORD",
+    "AZURE_TENANT_ID",
+    "AZURE_USERNAME",
+)
+"""Those by which a default chain finds another identity than Cloud Shell's: none is set in Cloud Shell."""
+
 
 @contextmanager
 def changed(changes: Mapping[str, str | None]) -> Iterator[None]:

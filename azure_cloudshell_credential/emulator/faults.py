@@ -5,9 +5,12 @@ Only the first few are known of the real endpoint; the rest is what any server o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .._endpoint.audiences import did_you_mean
 from .._serving.messages import error_body
+from . import assumptions
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply
 
 def portal_timeout() -> ScriptedReply:
     """The portal in the browser did not answer: the failure that users meet most."""
-    return error(400, "invalid_request", "Timeout waiting for token from portal. Audience: {resource}")
+    row = assumptions.by_name()["portal does not answer"]
+    assert isinstance(row, assumptions.Refusal)
+    return error(*row)
 
 
 def server_error(status: int = 500, retry_after: float | None = None) -> ScriptedReply:
@@ -96,3 +101,33 @@ def wrong_resource(resource: str = "https://graph.windows.net/") -> ScriptedRepl
 def expired_token() -> ScriptedReply:
     """A token that expired a minute ago, as seen in azure-cli#4722."""
     return ScriptedReply(token_life=-60)
+
+
+NAMED: dict[str, Callable[[], ScriptedReply]] = {
+    "portal-timeout": portal_timeout,
+    "interaction-required": interaction_required,
+    "server-error": server_error,
+    "hang": hang,
+    "drop": drop,
+    "garbage": garbage,
+    "wrong-resource": wrong_resource,
+    "expired-token": expired_token,
+}
+"""The faults that ``azure-cloudshell emulate --fault`` knows."""
+
+
+def named(text: str) -> tuple[ScriptedReply, int | None]:
+    """A fault, and how often it occurs; None: always.
+
+    :param text: a name, or a name and a number as in ``portal-timeout:2``.
+    :raises ValueError: for anything else; the message names what was meant.
+    """
+    name, colon, times = text.partition(":")
+    if name not in NAMED:
+        hint = did_you_mean(name, NAMED) or f" Known are: {', '.join(NAMED)}."
+        raise ValueError(f"{name!r} is not a fault.{hint}")
+    if not colon:
+        return NAMED[name](), None
+    if not (times.isascii() and times.isdigit() and 0 < int(times) < 1_000_000):
+        raise ValueError(f"{text!r} is not NAME:COUNT, such as {name}:2.")
+    return NAMED[name](), int(times)

@@ -1,44 +1,41 @@
 """``ResourceManagerStandIn``: as much of Azure Resource Manager as it takes to list virtual machines.
 
 It checks tokens for real, by their signature, audience, expiry and tenant, and answers a bad one with the status and
-code that Resource Manager uses. HTTPS with a throwaway CA, since Azure SDK clients send tokens over HTTPS only.
+code that Resource Manager uses. ``EmulatedAzure`` leads clients to it.
 """
 
 from __future__ import annotations
 
-import ssl
 from base64 import b64encode
 from datetime import datetime, timezone
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 from urllib.parse import urlencode
 from uuid import NAMESPACE_URL, uuid5
 
-try:
-    import jwt
-    import trustme
-except ModuleNotFoundError as _missing:
-    raise ModuleNotFoundError(
-        f"The stand-in needs {_missing.name}: pip install 'azure-cloudshell-credential[demo]'", name=_missing.name
-    ) from None
+import jwt
 
+from .._endpoint import audiences
 from .._serving.messages import Request, Response, compact, error_body, error_response
-from .._serving.server import Server
 from . import _tokens
-from ._azure_cli import write_configuration
+from ._azure_cli import SUBSCRIPTION_ID, SUBSCRIPTION_NAME
 from ._emulator import CloudShellEmulator
-from .anywhere import RESOURCE_MANAGER_VARIABLE
 
-SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
-_SUBSCRIPTION_NAME = "Contoso Pay-As-You-Go"
-AUDIENCES = (
-    "https://management.core.windows.net/",
-    "https://management.core.windows.net",
-    "https://management.azure.com/",
-    "https://management.azure.com",
-)
+_PUBLIC_AUDIENCE = "https://management.core.windows.net/"
+
+
+def _audiences_of(cloud: audiences.Cloud) -> tuple[str, ...]:
+    core, base = cloud.resources.get("arm", _PUBLIC_AUDIENCE).rstrip("/"), cloud.resource_manager
+    return (f"{core}/", core, f"{base}/", base)
+
+
+_AUDIENCES = {
+    cloud.resource_manager.removeprefix("https://"): _audiences_of(cloud)
+    for cloud in map(audiences.cloud_named, ("PROD", "Fairfax", "Mooncake"))
+}
+HOSTS = tuple(_AUDIENCES)
+"""Resource Manager's, in the public and the sovereign clouds."""
+
 _GROUP = "/subscriptions/{subscription_id}/resourceGroups/{group}/providers/Microsoft.Compute"
 
 _MACHINES = (
@@ -68,80 +65,31 @@ class ResourceManagerStandIn:
     :param shell: the emulator whose tokens it takes.
     :keyword str subscription_tenant_id: the tenant of the subscription. Default: the one signed in to at the time.
     :keyword int page_size: how many virtual machines a page holds.
+    :ivar requests: the method and target of each request so far.
+    :ivar power: the state of each machine.
     """
 
     def __init__(
         self, shell: CloudShellEmulator, *, subscription_tenant_id: str | None = None, page_size: int = 2
     ) -> None:
-        """Nothing is served before it is entered."""
         self._shell = shell
         self._tenant_id = subscription_tenant_id
         self._page_size = page_size
         self._mutex = Lock()
-        self._folder: TemporaryDirectory[str] | None = None
-        self._server: Server | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was asked, a claims challenge, and which machines were switched."""
         self.claims_challenge: str | None = None
         self.requests: list[str] = []
         self.power: dict[str, str] = {name: state for name, _, _, _, _, state, _ in _MACHINES}
-
-    @property
-    def url(self) -> str:
-        """The base URL, for ``base_url``."""
-        assert self._server is not None
-        return f"https://localhost:{self._server.port}"
-
-    @property
-    def ca_file(self) -> str:
-        """The certificate of the throwaway CA, for ``connection_verify``."""
-        assert self._folder is not None
-        return str(Path(self._folder.name) / "ca.pem")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables that lead the ``demo`` command, the Azure CLI and Python's clients here.
-
-        The first is read by this package's demo; the next two are what requests, aiohttp and the Azure CLI trust; the
-        last two log the Azure CLI in.
-        """
-        return {
-            RESOURCE_MANAGER_VARIABLE: self.url,
-            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
-            "REQUESTS_CA_BUNDLE": self.ca_file,
-            "SSL_CERT_FILE": self.ca_file,
-            "AZURE_CONFIG_DIR": self._azure_cli_folder,
-            **self._shell.imds_environment,
-        }
-
-    @property
-    def _azure_cli_folder(self) -> str:
-        assert self._folder is not None
-        return str(Path(self._folder.name) / "az")
 
     def challenge_claims(self, claims: str | None) -> None:
         """Reject tokens with a claims challenge, as after a revocation; None ends it."""
         self.claims_challenge = claims
 
-    def __enter__(self) -> ResourceManagerStandIn:
-        """Start serving."""
-        authority = trustme.CA()
-        self._folder = TemporaryDirectory()
-        authority.cert_pem.write_to_path(self.ca_file)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-        self._server = Server(self._respond, ssl_context=context)
-        self._server.start()
-        tenant_id = self._tenant_id or self._shell.identity.tenant_id
-        write_configuration(Path(self._azure_cli_folder), self.url, SUBSCRIPTION_ID, _SUBSCRIPTION_NAME, tenant_id)
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        """Stop serving, and remove the certificate."""
-        if self._server is not None:
-            self._server.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    def _respond(self, request: Request) -> Response:
+    def respond(self, request: Request) -> Response:
+        """Respond to a request."""
         try:
             return self._answer(request)
         except _RejectedError as rejected:
@@ -213,7 +161,7 @@ class ResourceManagerStandIn:
             "id": f"/subscriptions/{SUBSCRIPTION_ID}",
             "subscriptionId": SUBSCRIPTION_ID,
             "tenantId": self._tenant_id or self._shell.identity.tenant_id,
-            "displayName": _SUBSCRIPTION_NAME,
+            "displayName": SUBSCRIPTION_NAME,
             "state": "Enabled",
         }
         retired = {
@@ -233,7 +181,7 @@ class ResourceManagerStandIn:
         }
         if first + self._page_size < len(machines):
             query = {**request.query, "$skiptoken": str(first + self._page_size)}
-            page["nextLink"] = f"{self.url}{request.path}?{urlencode(query)}"
+            page["nextLink"] = f"https://{request.headers['host']}{request.path}?{urlencode(query)}"
         return Response(200, compact(page))
 
     def _machine(
@@ -283,8 +231,9 @@ class ResourceManagerStandIn:
             claims = _tokens.verify(token)
         except jwt.InvalidTokenError:
             raise _RejectedError("InvalidAuthenticationToken", "The access token is invalid.") from None
-        if claims["aud"] not in AUDIENCES:
-            allowed = ",".join(f"'{audience}'" for audience in AUDIENCES)
+        accepted = _AUDIENCES[request.headers["host"].partition(":")[0].lower()]
+        if claims["aud"] not in accepted:
+            allowed = ",".join(f"'{audience}'" for audience in accepted)
             raise _RejectedError(
                 "InvalidAuthenticationTokenAudience",
                 f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. It should "

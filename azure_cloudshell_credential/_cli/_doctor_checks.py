@@ -1,0 +1,257 @@
+"""What ``doctor`` finds out: what the endpoint and the Azure CLI say, and what follows from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Thread
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+from .._endpoint import audiences, failures, protocol
+from .._endpoint.acquisition import RetryPolicy
+from .._endpoint.audiences import Audience
+from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment
+from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
+from .._endpoint.untrusted_json import read_json
+from ._environment import find_endpoint, is_led_to_a_broker
+from ._progress import Progress
+from ._tools import tools_on_path
+from .token import ask, azure_cli_left_out
+
+VARIABLES = ("MSI_ENDPOINT", *MARKERS, "ACC_TID")
+"""Variables that identify Cloud Shell."""
+
+PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+
+MAX_CONSECUTIVE_TIMEOUTS = 2
+"""After so many timeouts in a row the other audiences are skipped: a hanging portal answers for none of them."""
+
+_MAX_OUTPUT = 1_000_000
+"""Bytes of another program's output."""
+
+_USERS = "DefaultCloudShellCredential(), 'azure-cloudshell token --fallback' and 'azure-cloudshell run'"
+
+
+class Probe:
+    """One resource that the endpoint was asked for.
+
+    :param outcome: the token or the failure; None if it was not asked after all.
+    :param seconds: how long that took.
+    """
+
+    def __init__(self, audience: Audience, resource: str, outcome: Token | Failure | None, seconds: float) -> None:
+        self.name = audience.name
+        self.workaround = audience.workaround
+        self.resource = resource
+        self.outcome = outcome
+        self.seconds = seconds
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no token, if it was asked and there is none."""
+        return self.outcome if isinstance(self.outcome, Failure) else None
+
+    @property
+    def reason(self) -> str:
+        """The failure in a few words, empty without one."""
+        if self.failure is None:
+            return ""
+        return {
+            "audience": "not supported",
+            "portal": "the portal in the browser did not answer",
+            "timeout": "no answer in time",
+            "refused": "cannot be reached",
+        }.get(self.failure.kind, self.failure.what)
+
+
+class Findings:
+    """Everything that ``doctor`` looks at. What others wrote is printable, bounded and without tokens in it.
+
+    :param seconds: for each answer.
+    """
+
+    def __init__(self, seconds: float, progress: Progress) -> None:
+        self.environment = find_endpoint()
+        self.is_broker = self.environment.endpoint is not None and is_led_to_a_broker()
+        self.variables = {name: shown_variable(name) for name in VARIABLES if os.environ.get(name)}
+        self.other_hosts = [] if self.is_broker else [name for name in VARIABLES_OF_OTHER_HOSTS if os.environ.get(name)]
+        self.probes = probe_audiences(self.environment, seconds, progress)
+        progress.show("asking az ...")
+        self.az = inspect_az(seconds)
+        self.proxies = proxies(self.environment)
+        self.programs = list(tools_on_path())
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint's URL, without what a broker keeps secret in it."""
+        endpoint = self.environment.endpoint
+        return shown_url(endpoint.url) if endpoint else None
+
+    @property
+    def token(self) -> Token | None:
+        """The token for Resource Manager."""
+        first = self.probes[0].outcome if self.probes else None
+        return first if isinstance(first, Token) else None
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """What that token says of the user."""
+        return protocol.claims_of(self.token.value) if self.token else {}
+
+    @property
+    def is_somebody_else(self) -> bool:
+        """Whether az is signed in as another user, or in another tenant, than Cloud Shell."""
+        pairs = ((self.az.get("user"), protocol.user_in(self.claims)), (self.az.get("tenant"), self.claims.get("tid")))
+        return any(ours and theirs and str(ours).lower() != str(theirs).lower() for ours, theirs in pairs)
+
+
+def probe_audiences(environment: Environment, seconds: float, progress: Progress) -> list[Probe]:
+    """Ask for every well-known audience in turn, Resource Manager first."""
+    if environment.endpoint is None:
+        return []
+    cloud = audiences.cloud_named(environment.cloud)
+    probes: list[Probe] = []
+    timeouts = 0
+    for audience in audiences.KNOWN:
+        resource = audiences.resource_for(audience.name, cloud) or audience.resource
+        outcome: Token | Failure | None = None
+        start = monotonic()
+        if timeouts < MAX_CONSECUTIVE_TIMEOUTS:
+            progress.show(f"asking for {audience.name} ...")
+            outcome = ask(environment.endpoint, resource, RetryPolicy(seconds, retry_total=0))
+        probes.append(Probe(audience, resource, outcome, monotonic() - start))
+        kind = outcome.kind if isinstance(outcome, Failure) else None
+        if kind == "refused":
+            break
+        if outcome is not None:
+            timeouts = timeouts + 1 if kind == "timeout" else 0
+    return probes
+
+
+def shown_variable(name: str) -> str:
+    """A variable's value, fit to be shown."""
+    value = os.environ[name]
+    return shown_url(value) if name.endswith("_ENDPOINT") else failures.quoted(value, 100)
+
+
+def shown_url(url: str) -> str:
+    """A URL of this machine, without the secret that a broker's has in its path, and without a password."""
+    try:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        return "(not a URL)"
+    path = parts.path if parts.path in ("/oauth2/token", "/metadata/identity/oauth2/token", "/", "") else "/…"
+    return failures.quoted(f"{origin}{path}", 100)
+
+
+def proxies(environment: Environment) -> list[str]:
+    """The proxy variables through which other tools would send token requests."""
+    exempt = {host.strip() for name in ("NO_PROXY", "no_proxy") for host in os.environ.get(name, "").split(",")}
+    if exempt & {"*", environment.endpoint.host if environment.endpoint else "localhost"}:
+        return []
+    return [name for name in PROXY_VARIABLES if os.environ.get(name)]
+
+
+def inspect_az(seconds: float) -> dict[str, Any]:
+    """Whether the Azure CLI is there, and who is signed in to it."""
+    program = shutil.which("az")
+    if program is None:
+        return {"found": False}
+    status, output = _run([program, "account", "show", "--output", "json"], seconds)
+    if status is None:
+        return {"found": True, "answered": False, "logged_in": False}
+    account = read_json(output) if status == 0 else None
+    if not isinstance(account, dict):
+        return {"found": True, "answered": True, "logged_in": False}
+    user = account.get("user")
+    user = user if isinstance(user, dict) else {}
+    return {
+        "found": True,
+        "answered": True,
+        "logged_in": True,
+        "user": _line(user.get("name")),
+        "from_cloud_shell": user.get("cloudShellID") is True,
+        "subscription": _line(account.get("name")),
+        "tenant": _line(account.get("tenantId")),
+    }
+
+
+def _line(value: object) -> str | None:
+    return failures.quoted(value, 100) if isinstance(value, str) else None
+
+
+def _run(command: Sequence[str], seconds: float) -> tuple[int | None, bytes]:
+    """Run a program; its status and output, or None for one that takes longer or says more than is read."""
+    environment = {**os.environ, "AZURE_CORE_NO_COLOR": "true"}
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the az on the user's PATH is the one to examine
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            # So that it can be ended together with what it has started: az is a shell script around Python.
+            start_new_session=True,
+        )
+    except OSError:
+        return 127, b""
+    output: list[bytes] = []
+    with process, suppress(subprocess.TimeoutExpired):
+        assert process.stdout is not None
+        reader = Thread(target=lambda read: output.append(read(_MAX_OUTPUT)), args=(process.stdout.read,), daemon=True)
+        reader.start()
+        try:
+            reader.join(seconds)
+            if output and len(output[0]) < _MAX_OUTPUT:
+                return process.wait(seconds), output[0]
+        finally:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+    return None, b""
+
+
+def advise(found: Findings) -> list[str]:
+    """What to do, in sentences; the first one says whether there is a token."""
+    if found.environment.endpoint is None:
+        reason = failures.not_in_cloud_shell(found.environment.refusal, found.environment.other_host)
+        has_az = found.az.get("logged_in") and not found.az.get("from_cloud_shell")
+        return [reason.what, *_other_sign_in(found)] if has_az else [reason.message]
+    if failure := found.probes[0].failure:
+        if failure.kind == "audience":
+            return [f"{failure.what} Open a new Cloud Shell in the portal.", *_other_sign_in(found)]
+        return [failure.message]
+    failed = [(probe, probe.failure.kind) for probe in found.probes if probe.failure]
+    if not failed:
+        return ["Nothing: there is a token for every resource that was asked for."]
+    granted = sum(isinstance(probe.outcome, Token) for probe in found.probes) - 1
+    lines = [f"There are tokens for Azure Resource Manager and {failures.count(granted, 'more resource')}."]
+    if denied := sum(kind == "audience" for _, kind in failed):
+        refused = f"{failures.count(denied, 'resource')} {'is' if denied == 1 else 'are'} refused."
+        if found.is_broker:
+            lines.append(f"{refused} Sign in with 'az login' where the broker was started, or see its --allow.")
+        else:
+            way, *more = _other_sign_in(found)
+            lines += [f"{refused} {way}", *more]
+    if others := [probe.name for probe, kind in failed if kind != "audience"]:
+        lines.append(f"Keep the browser tab with Cloud Shell open and active, and try again for: {', '.join(others)}.")
+    return lines
+
+
+def _other_sign_in(found: Findings) -> list[str]:
+    """How to get tokens from elsewhere than Cloud Shell."""
+    if found.az.get("from_cloud_shell"):
+        way = f"Run 'az login', though az is signed in: that is Cloud Shell's own sign-in. Then {_USERS} use yours."
+    elif found.az.get("logged_in"):
+        way = f"The Azure CLI is signed in: {_USERS} use that sign-in."
+    else:
+        way = f"Run 'az login', then {_USERS} use that sign-in."
+    left_out = azure_cli_left_out()
+    return [way, f"{left_out}: unset it to use that sign-in."] if left_out else [way]

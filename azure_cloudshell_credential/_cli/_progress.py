@@ -1,0 +1,32 @@
+"""A line on the terminal that says what is being waited for, and goes away again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from types import TracebackType
+
+
+class Progress:
+    """The line. On stderr, and only where that is a terminal; a context manager, which removes it at the end."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        if self._is_terminal:
+            columns = 80
+            with suppress(OSError):
+                columns = os.get_terminal_size(sys.stderr.fileno()).columns or columns
+            # One that is wider than the terminal would not go away.
+            print(f"\r\x1b[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.show("")
