@@ -51,7 +51,7 @@ function _shtab_azure_cloudshell_using
 end
 
 set -g _shtab_azure_cloudshell_commands token run serve doctor emulate demo completion
-set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --credential --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --shell --subscription --tenant --timeout --user -o
+set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --az-login --credential --deny --fault --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --shell --subscription --tenant --timeout --user -o
 
 complete -c azure-cloudshell -e
 complete -c azure-cloudshell -f
@@ -104,11 +104,14 @@ complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l port 
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l tenant -x -d 'tenant to emulate'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l user -x -d 'user to emulate'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l lifetime -x -d 'token lifetime (3900)'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l audience -x -d 'support this audience too; may be repeated'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l audience -x -d 'support this audience too, such as vault; may be repeated'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l only-audience -x -d 'support this audience and no other; may be repeated'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l deny -x -d 'do not support this audience; may be repeated'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l all-audiences -d 'support every audience'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l latency -x -d 'wait before each reply'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l with-azure -d 'also emulate enough of Azure Resource Manager to list machines, with the Azure CLI logged in'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l with-azure -d 'also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l fault -x -d 'fail like this, always or COUNT times; may be repeated. NAME: portal-timeout, interaction-required, server-error, hang, drop, garbage, wrong-resource, expired-token'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l az-login -x -d 'put an az on PATH to which this other user is signed in'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l shell -xka "bash pwsh fish" -d 'syntax of the lines it prints; default: the calling shell'"'"'s'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l exec -d 'may stand before COMMAND, for clarity'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate; and test $_shtab_azure_cloudshell_npos -ge 0' -ka "(__fish_complete_command)" -d 'run a command in the emulated environment, and exit with its status'

@@ -15,7 +15,7 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._endpoint import failures, protocol
+from .._endpoint import failures
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
 from .._serving.server import Served, Server
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
     from .._azure.sources import TokenSource
-    from .._endpoint.protocol import Token
 
 _LOGGER = logging.getLogger(__name__)
 
