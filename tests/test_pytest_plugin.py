@@ -19,6 +19,7 @@ from azure_cloudshell_credential import CloudShellCredential, pytest_plugin
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from . import outside
+from .conftest import ON_PORT_50342
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +164,7 @@ def test_outside():
 """
 
 
+@ON_PORT_50342
 def test_credentials_made_before_sessions_and_the_documented_port(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(AT_MODULE_LEVEL)
     done = run_pytest(tmp_path)

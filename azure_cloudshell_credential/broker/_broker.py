@@ -171,6 +171,7 @@ class CloudShellBroker(Served):
         """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
 
         :param environ: the variables that it is added to.
+        :rtype: dict[str, str]
         """
         return without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))])
 
@@ -178,6 +179,7 @@ class CloudShellBroker(Served):
         """The variables for a program that is to ask the broker.
 
         :param environ: the variables it would have without the broker, usually ``os.environ``.
+        :rtype: dict[str, str]
         """
         variables = {name: value for name, value in environ.items() if name not in _REMOVED}
         return {**variables, **self.environment, **self.without_proxy(variables)}
@@ -185,6 +187,9 @@ class CloudShellBroker(Served):
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
 
+        :param scope: the scope, such as ``https://vault.azure.net/.default``.
+        :param tenant_id: the tenant that the token must be for. Default: any.
+        :rtype: tuple[str, int]
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
         from .._azure.sources import TokenRequest

@@ -40,7 +40,7 @@ class EmulatedAzure:
         self, shell: CloudShellEmulator, *, subscription_tenant_id: str | None = None, page_size: int = 2
     ) -> None:
         self.shell = shell
-        self.resource_manager = ResourceManagerStandIn(
+        self.resource_manager: ResourceManagerStandIn = ResourceManagerStandIn(
             shell, subscription_tenant_id=subscription_tenant_id, page_size=page_size
         )
         self._stack = ExitStack()

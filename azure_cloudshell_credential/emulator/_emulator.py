@@ -52,6 +52,8 @@ _DRAIN_SECONDS = 1.0
 class TokenRequest:
     """One request that the emulator was sent.
 
+    :param method: ``GET`` or ``POST``.
+    :param path: without the query.
     :param headers: with names in lower case.
     :param parameters: the form, or the query of a GET.
     :param status: what it was answered; 0 until it is.
@@ -235,13 +237,19 @@ class CloudShellEmulator(Served):
         return f"{self.origin}/{self.identity.tenant_id}/.well-known/openid-configuration"
 
     def script(self, *replies: ScriptedReply) -> None:
-        """Answer the next requests like this, one reply each, before answering as usual again."""
+        """Answer the next requests like this, one reply each, before answering as usual again.
+
+        :param replies: such as ``faults.portal_timeout()``.
+        """
         with self._mutex:
             self._script.extend(replies)
 
     @contextmanager
     def failing(self, reply: ScriptedReply) -> Iterator[None]:
-        """Answer every request like this for the length of a ``with`` block."""
+        """Answer every request like this for the length of a ``with`` block.
+
+        :param reply: such as ``faults.hang()``.
+        """
         self._failing = reply
         try:
             yield
@@ -335,11 +343,17 @@ class CloudShellEmulator(Served):
         forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
-        """Whether a token with these claims is past its life."""
+        """Whether a token is past its life.
+
+        :param claims: the token's.
+        """
         return int(claims["exp"]) <= time() or int(claims.get(MARK, 0)) <= self._revoked_before
 
     def issue(self, resource: str) -> tuple[str, int]:
-        """The token for a resource, from the cache until it expires, and its expiry in Unix time."""
+        """The token for a resource, from the cache until it expires, and its expiry in Unix time.
+
+        :param resource: as a client would ask for it.
+        """
         issued = self._issue(resource)
         return issued.token, issued.expires_on
 
