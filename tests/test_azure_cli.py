@@ -147,42 +147,18 @@ def test_behind_the_broker_it_answers_for_what_cloud_shell_refuses(in_cloud_shel
     assert (claims["aud"], claims["upn"]) == (ACR, SERVICE)
 
 
-def test_it_logs_in_with_the_broker(in_cloud_shell: CloudShellEmulator) -> None:
-    logged_in = run("run", "--protocol", "imds", "--", str(AZ), "login", "--identity", "--output", "json")
-    assert logged_in.returncode == 0, logged_in.stderr
-    (account,) = json.loads(logged_in.stdout)
-    assert account["tenantId"] == in_cloud_shell.identity.tenant_id
-    words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
-    done = run("run", "--protocol", "imds", "--", str(AZ), *words)
-    assert json.loads(done.stdout)["accessToken"] == in_cloud_shell.issue("https://vault.azure.net")[0]
+def test_behind_the_broker_it_is_asked_by_itself_too(in_cloud_shell: CloudShellEmulator) -> None:
+    az(*LOGIN)
+    done = run("run", "--credential", "az", "--", sys.executable, "-c", SYNC, "https://vault.azure.net")
+    for token in json.loads(done.stdout):
+        assert claims_of(token)["upn"] == SERVICE
 
 
-FACTORY = """
-from azure.identity import ChainedTokenCredential, CredentialUnavailableError
-from azure_cloudshell_credential import CloudShellCredential
-import time, types
-class Next:
-    def get_token(self, *scopes, **options):
-        if "search" in scopes[0]:
-            return types.SimpleNamespace(token="of-the-next", expires_on=int(time.time()) + 3600)
-        raise CredentialUnavailableError("Nothing for this one here.")
-def make():
-    return ChainedTokenCredential(CloudShellCredential(), Next())
-"""
-
-
-def test_logged_in_with_the_broker_it_has_the_tokens_of_the_chain(
-    in_cloud_shell: CloudShellEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text(FACTORY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    in_cloud_shell.deny("search")
-    az_with = ("run", "--protocol", "imds", "--credential", "mine:make", "--", str(AZ))
-    assert run(*az_with, "login", "--identity").returncode == 0
-    words = ("account", "get-access-token", "--output", "json", "--resource")
-    assert json.loads(run(*az_with, *words, "https://search.azure.com").stdout)["accessToken"] == "of-the-next"
-    refused = run(*az_with, *words, "https://denied.example")
-    assert refused.returncode != 0
-    assert "AudienceNotSupported" in refused.stderr
-    assert "Nothing for this one here." in refused.stderr
+def test_the_broker_leaves_it_and_its_sign_in_as_they_are(on_the_default_port: CloudShellEmulator) -> None:
+    with on_the_default_port.as_environment():
+        az("login", "--identity")
+        before = run("run", "--", str(AZ), "account", "show", "--output", "json")
+        assert json.loads(before.stdout) == az("account", "show")
+        words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
+        done = run("run", "--", str(AZ), *words)
+        assert json.loads(done.stdout)["accessToken"] == on_the_default_port.issue("https://vault.azure.net")[0]
