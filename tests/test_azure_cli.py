@@ -118,8 +118,8 @@ def test_the_login_that_az_has_from_cloud_shell_is_no_workaround_for_its_list(
         with pytest.raises(ClientAuthenticationError, match=r"AudienceNotSupported.*az login"):
             chain.get_token(f"{ACR}/.default")
         advice = run("doctor").stdout
-    assert "through Cloud Shell" in advice
-    assert "Run 'az login' (the Azure CLI's present login is Cloud Shell's own" in advice
+    assert "Cloud Shell's own sign-in, which is refused the same resources" in advice
+    assert "Run 'az login', though az is signed in: that is Cloud Shell's own sign-in." in advice
 
 
 def test_a_chain_reaches_a_login_of_ones_own(in_cloud_shell: CloudShellEmulator) -> None:
@@ -135,7 +135,7 @@ def test_a_chain_reaches_a_login_of_ones_own(in_cloud_shell: CloudShellEmulator)
 def test_so_do_the_commands(in_cloud_shell: CloudShellEmulator) -> None:
     az(*LOGIN)
     assert json.loads(run("token", "acr", "--fallback", "--output", "claims").stdout)["upn"] == SERVICE
-    assert "The Azure CLI is logged in: DefaultCloudShellCredential()" in run("doctor").stdout
+    assert "The Azure CLI is signed in: DefaultCloudShellCredential()" in run("doctor").stdout
 
 
 def test_behind_the_broker_it_answers_for_what_cloud_shell_refuses(in_cloud_shell: CloudShellEmulator) -> None:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._endpoint import failures
 from .._serving.messages import Request, Response, error_response, refusal
@@ -138,6 +138,9 @@ class CloudShellBroker(Served):
         self._server.adopt(listeners)
         self._server.serve()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A broker holds a port and secrets, and cannot be copied. Start another one.")
+
     async def __aenter__(self) -> CloudShellBroker:
         return self.start()
 
@@ -168,6 +171,7 @@ class CloudShellBroker(Served):
         """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
 
         :param environ: the variables that it is added to.
+        :rtype: dict[str, str]
         """
         return without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))])
 
@@ -175,6 +179,7 @@ class CloudShellBroker(Served):
         """The variables for a program that is to ask the broker.
 
         :param environ: the variables it would have without the broker, usually ``os.environ``.
+        :rtype: dict[str, str]
         """
         variables = {name: value for name, value in environ.items() if name not in _REMOVED}
         return {**variables, **self.environment, **self.without_proxy(variables)}
@@ -182,6 +187,9 @@ class CloudShellBroker(Served):
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
 
+        :param scope: the scope, such as ``https://vault.azure.net/.default``.
+        :param tenant_id: the tenant that the token must be for. Default: any.
+        :rtype: tuple[str, int]
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
         from .._azure.sources import TokenRequest
