@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from . import CommandError
@@ -32,8 +30,11 @@ def check_credential(name: str | None) -> None:
 
     :raises CommandError: if it cannot be made.
     """
-    if name == "az" and shutil.which("az") is None:
-        raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
+    if name == "az":
+        from shutil import which
+
+        if which("az") is None:
+            raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
     if name not in (None, "default", "az"):
         module, _, factory = name.partition(":")
         if not module or not factory:
@@ -57,6 +58,7 @@ def credential_named(name: str | None) -> Any:
 
         return AzureCliCredential(process_timeout=PROCESS_TIMEOUT)
     from importlib import import_module
+    from pathlib import Path
 
     from .._azure.default_chain import check_is_synchronous
 
