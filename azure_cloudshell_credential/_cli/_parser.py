@@ -78,9 +78,9 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 break
             if rest and self._takes_next(word):
-                if rest[0] == "--":
-                    self.error(f"argument {word}: expected one argument")
                 word += f"={rest.pop(0)}" if word.startswith("--") else rest.pop(0)
+            if word.endswith("=--"):
+                self.error(f"argument {word.removesuffix('=--')}: expected one argument")
             ours.append(word)
         return ours, rest
 
@@ -168,8 +168,8 @@ def add_command_arguments(parser: Parser, name: str) -> None:
     command = import_module(f".{name}", __package__)
     parser.description = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
     parser.epilog = "\n  ".join(["examples:", *command.EXAMPLES])
-    _add_debug(parser)
     command.add_arguments(parser)
+    _add_debug(parser)
 
 
 def _add_debug(parser: Parser) -> None:
