@@ -246,6 +246,17 @@ def test_under_a_broker_it_says_so(under_a_broker: dict[str, str]) -> None:
     assert json.loads(run("doctor", "--json", **under_a_broker).stdout)["broker"] is True
 
 
+def test_under_a_broker_that_serves_one_resource_that_one_counts(shell: CloudShellEmulator) -> None:
+    with shell.as_environment(), CloudShellBroker(CloudShellCredential(), allow=["vault"]) as broker:
+        done = run("doctor", **broker.child_environment({**os.environ, **NO_AZ}))
+    assert done.returncode == 0
+    advice = sections(done.stdout)["What to do"]
+    assert advice[0] == "There is a token for 1 resource, but none for Azure Resource Manager."
+    assert advice[1] == f"{len(audiences.KNOWN) - 1} resources are refused. " + (
+        "Sign in with 'az login' where the broker was started, or see its --allow."
+    )
+
+
 def test_under_a_broker_token_asks_it(under_a_broker: dict[str, str], shell: CloudShellEmulator) -> None:
     assert run("token", "vault", **under_a_broker).stdout.strip() == shell.issue("https://vault.azure.net")[0]
 
