@@ -141,7 +141,7 @@ def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> No
     assert page["Environment"][-1].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
     who = "linus@contoso.example in tenant t, subscription Contoso"
     assert page["Azure CLI"] == [f"!   signed in as {who}: somebody else than Cloud Shell's user"]
-    assert "The Azure CLI is signed in" in done.stdout
+    assert "The Azure CLI is signed in as linus@contoso.example: Def" in done.stdout
     assert "secret" not in done.stdout
     assert fake_az not in done.stdout
 
@@ -373,7 +373,7 @@ def test_a_report_can_go_to_stdout(shell: CloudShellEmulator) -> None:
 def test_outside_cloud_shell_a_login_of_az_is_no_reason_to_sign_in(fake_az: str) -> None:
     advice = sections(run("doctor").stdout)["What to do"]
     assert advice[0] == "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set."
-    assert advice[1].startswith("The Azure CLI is signed in: ")
+    assert advice[1].startswith("The Azure CLI is signed in as linus@contoso.example: ")
     assert "token --fallback" in advice[1]
     assert len(advice) == 2
 

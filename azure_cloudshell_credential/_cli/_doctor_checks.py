@@ -253,7 +253,7 @@ def _other_sign_in(found: Findings) -> list[str]:
     if found.az.get("from_cloud_shell"):
         way = f"Run 'az login', though az is signed in: that is Cloud Shell's own sign-in. Then {_USERS} use yours."
     elif found.az.get("logged_in"):
-        way = f"The Azure CLI is signed in: {_USERS} use that sign-in."
+        way = f"The Azure CLI is signed in as {found.az['user'] or 'an unnamed user'}: {_USERS} use that sign-in."
     else:
         way = f"Run 'az login', then {_USERS} use that sign-in."
     left_out = azure_cli_left_out()
