@@ -40,7 +40,7 @@ bench: .venv/.test ## Measure ratios side by side; writes benchmarks/results.txt
 soak: .venv/.test ## Callers of every kind, who go away at random, for SECONDS (600).
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
-faults: .venv/.test ## Run the whole fault matrix, about ten minutes.
+faults: .venv/.test ## Run the whole fault matrix, about a minute.
 	$(BIN)/python -W error -m tests.fault_matrix
 
 clients: .venv/.test .node/.installed .az/.installed ## Install the Azure CLI and the clients from npm, and run the tests that need them.

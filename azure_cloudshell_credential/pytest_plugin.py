@@ -120,7 +120,10 @@ def _emulated_azure(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[Emula
 
 
 @pytest.fixture
-def cloud_shell_azure(cloud_shell: CloudShellEmulator, _emulated_azure: EmulatedAzure) -> Iterator[EmulatedAzure]:
+def cloud_shell_azure(
+    cloud_shell: CloudShellEmulator,  # noqa: ARG001 - the process is to be inside it
+    _emulated_azure: EmulatedAzure,
+) -> Iterator[EmulatedAzure]:
     """``cloud_shell``, and Azure behind it: unmodified code lists the machines of a made-up company.
 
     Proxy variables lead to stand-ins for Azure Resource Manager and the sign-in hosts, and every other host is refused.

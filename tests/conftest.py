@@ -55,11 +55,18 @@ _VARIABLES = re.compile(
 )
 
 
+ON_PORT_50342 = pytest.mark.xdist_group("port 50342")
+"""Of the tests with this mark, no two run at once."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What asks for Azurite needs what ``make clients`` installs."""
+    """Marks that follow from the fixtures of a test."""
     for item in items:
-        if "azurite" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "azurite" in fixtures:
             item.add_marker(pytest.mark.clients)
+        if "on_the_default_port" in fixtures:
+            item.add_marker(ON_PORT_50342)
 
 
 @pytest.fixture(autouse=True)
@@ -148,13 +155,13 @@ def in_cloud_shell(shell: CloudShellEmulator) -> Iterator[CloudShellEmulator]:
 @pytest.fixture
 def on_the_default_port() -> Iterator[CloudShellEmulator]:
     """An emulator where tools with the address built in look for it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while True:
         try:
             shell = CloudShellEmulator(port=50342).start()
             break
         except OSError:
-            # Another worker's test has it.
+            # It is in the range that the system gives out: a connection may have it for a moment.
             if time.monotonic() > deadline:
                 pytest.skip("port 50342 is in use")
             time.sleep(0.1)
@@ -230,6 +237,11 @@ def run_with_tls(main: Coroutine[Any, Any, T]) -> T:
             await asyncio.sleep(0.25)
 
     return asyncio.run(run())
+
+
+def waited(outcome: Any) -> Any:
+    """What a call returned, awaited if it is asynchronous."""
+    return asyncio.run(outcome) if hasattr(outcome, "__await__") else outcome
 
 
 class Sync:

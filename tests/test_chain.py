@@ -475,12 +475,12 @@ class TestClaims:
     ) -> None:
         credential = kind_of_chain(**QUIET)
         credential.get_token(ARM)
-        for ask in (
-            lambda: credential.get_token(ARM, claims=self.CLAIMS),
-            lambda: credential.get_token_info(ARM, options={"claims": self.CLAIMS, "enable_cae": True}),
+        for method, options in (
+            (credential.get_token, {"claims": self.CLAIMS}),
+            (credential.get_token_info, {"options": {"claims": self.CLAIMS, "enable_cae": True}}),
         ):
             with pytest.raises(ClientAuthenticationError) as raised:
-                ask()
+                method(ARM, **options)
             # The command can be pasted.
             assert f"az login --claims-challenge {self.ENCODED}" in raised.value.message
             assert "redacted" not in raised.value.message

@@ -21,9 +21,10 @@ class AudienceNotSupportedError(CredentialUnavailableError):
     A ``CredentialUnavailableError``, so a chain continues with its next credential.
 
     :param message: what happened and what to do.
-    :param resource: the resource requested.
-    :param supported_audiences: the resources that the endpoint said it supports. Empty when it did not say: it has
+    :keyword str resource: the resource requested.
+    :keyword supported_audiences: the resources that the endpoint said it supports. Empty when it did not say: it has
         not since 2024-08 (Azure/CloudShell#477).
+    :paramtype supported_audiences: tuple[str, ...]
     """
 
     # The name to import it by is the one to show in a traceback.

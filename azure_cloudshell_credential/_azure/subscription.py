@@ -29,6 +29,8 @@ def default_subscription_id(credential: TokenCredential | None = None) -> str:
     Manager lists, with a warning in the log that it was chosen so.
 
     :param credential: asks Resource Manager, if it comes to that. Default: a ``DefaultCloudShellCredential``.
+    :paramtype credential: azure.core.credentials.TokenCredential
+    :rtype: str
     :raises LookupError: if there is none; the message says how to choose one.
     :raises TypeError: for an asynchronous credential; ``azure_cloudshell_credential.aio`` has the function for it.
     :raises azure.core.exceptions.ClientAuthenticationError: if there is no token to ask Resource Manager with.

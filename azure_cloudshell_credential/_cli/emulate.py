@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def serve(settings: Mapping[str, Any], listeners: Sequence[socket.socket]) -> Iterator[dict[str, str]]:
+def serve(settings: Mapping[str, Any], _listeners: Sequence[socket.socket]) -> Iterator[dict[str, str]]:
     """Serve, in the process beside a command or in this one.
 
     :return: the variables that lead programs here.

@@ -26,8 +26,8 @@ class Request:
         path, _, query = target.partition("?")
         self.method = method
         self.target = target
-        self.path = path.removesuffix("/") or "/"
-        self.query = parse_form(query)
+        self.path: str = path.removesuffix("/") or "/"
+        self.query: dict[str, str] = parse_form(query)
         self.headers = headers
         self.body = body
         self.wait = wait
@@ -59,8 +59,8 @@ class Response:
         self, status: int, body: str = "", headers: Mapping[str, str] | None = None, *, drops: bool = False
     ) -> None:
         self.status = status
-        self.body = body.encode("utf-8")
-        self.headers = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        self.body: bytes = body.encode("utf-8")
+        self.headers: dict[str, str] = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         self.drops = drops
 
 

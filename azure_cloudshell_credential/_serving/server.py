@@ -76,8 +76,8 @@ class Server:
         ssl_context: ssl.SSLContext | None = None,
         *,
         addresses: Sequence[str] = ("127.0.0.1",),
-        opening: Callable[[socket.socket], None] = lambda connection: None,
-        refused: Callable[[int, str], None] = lambda status, reason: None,
+        opening: Callable[[socket.socket], None] = lambda _connection: None,
+        refused: Callable[[int, str], None] = lambda _status, _reason: None,
     ) -> None:
         self._handle = handle
         self._opening = opening

@@ -28,6 +28,8 @@ async def default_subscription_id(credential: AsyncTokenCredential | None = None
     """The id of the subscription to work in, found as the synchronous ``default_subscription_id`` finds it.
 
     :param credential: an asynchronous credential. Default: a ``DefaultCloudShellCredential``.
+    :paramtype credential: azure.core.credentials_async.AsyncTokenCredential
+    :rtype: str
     :raises LookupError: if there is none; the message says how to choose one.
     :raises TypeError: for a synchronous credential.
     """

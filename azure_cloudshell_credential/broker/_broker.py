@@ -13,9 +13,9 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from .._endpoint import failures, protocol
+from .._endpoint import failures
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
 from .._serving.server import Served, Server
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
     from .._azure.sources import TokenSource
-    from .._endpoint.protocol import Token
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class CloudShellBroker(Served):
     :paramtype host_names: ~collections.abc.Sequence[str]
     :raises ValueError: for a name in ``allow`` that is no resource, for a wildcard address, or for an address that is
         not loopback without ``path_secret``.
-    :raises TypeError: for a credential without ``get_token``.
+    :raises TypeError: for what is no synchronous credential.
     """
 
     __module__ = "azure_cloudshell_credential.broker"
@@ -96,8 +95,10 @@ class CloudShellBroker(Served):
         listen: str = "127.0.0.1",
         host_names: Sequence[str] = (),
     ) -> None:
-        if credential is not None and not callable(getattr(credential, "get_token", None)):
-            raise TypeError("credential must have a get_token method.")
+        if credential is not None:
+            from .._azure.default_chain import check_is_synchronous
+
+            check_is_synchronous(credential)
         address = _address(listen)
         if not (address.is_loopback or path_secret):
             raise ValueError(f"Without a secret in the path it listens on this machine only, not on {listen}.")
@@ -137,6 +138,9 @@ class CloudShellBroker(Served):
         self._server.adopt(listeners)
         self._server.serve()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A broker holds a port and secrets, and cannot be copied. Start another one.")
+
     async def __aenter__(self) -> CloudShellBroker:
         return self.start()
 
@@ -167,6 +171,7 @@ class CloudShellBroker(Served):
         """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
 
         :param environ: the variables that it is added to.
+        :rtype: dict[str, str]
         """
         return without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))])
 
@@ -174,6 +179,7 @@ class CloudShellBroker(Served):
         """The variables for a program that is to ask the broker.
 
         :param environ: the variables it would have without the broker, usually ``os.environ``.
+        :rtype: dict[str, str]
         """
         variables = {name: value for name, value in environ.items() if name not in _REMOVED}
         return {**variables, **self.environment, **self.without_proxy(variables)}
@@ -181,6 +187,9 @@ class CloudShellBroker(Served):
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
 
+        :param scope: the scope, such as ``https://vault.azure.net/.default``.
+        :param tenant_id: the tenant that the token must be for. Default: any.
+        :rtype: tuple[str, int]
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
         from .._azure.sources import TokenRequest

@@ -45,7 +45,7 @@ class AssumedProtocol(TokenProtocol):
         error = {"code": refusal.code or "NotFound", "message": f"{message}{more}" or "There is nothing here."}
         return self._response(refusal.status, {"error": error})
 
-    def token(self, resource: str, token: str, expires_on: int, not_before: int, api_version: str = "") -> Response:
+    def token(self, resource: str, token: str, expires_on: int, not_before: int, _api_version: str = "") -> Response:
         """The answer with a token."""
         assumed = self._assumed
         left = assumed["token asked for again: expires_in"] == assumptions.LEFT

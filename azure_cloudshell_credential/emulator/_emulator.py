@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ _OTHER_PROTOCOLS: dict[str, TokenProtocol] = {
     APP_SERVICE_PATH: AppServiceProtocol(_IDENTITY_HEADER),
     f"{_IMDS_PREFIX}{IMDS_PATH}": ImdsProtocol(),
 }
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _POLL_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
 
@@ -54,6 +52,8 @@ _DRAIN_SECONDS = 1.0
 class TokenRequest:
     """One request that the emulator was sent.
 
+    :param method: ``GET`` or ``POST``.
+    :param path: without the query.
     :param headers: with names in lower case.
     :param parameters: the form, or the query of a GET.
     :param status: what it was answered; 0 until it is.
@@ -212,13 +212,16 @@ class CloudShellEmulator(Served):
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"{self.origin}{_NO_IMDS_PREFIX}"}
 
     @contextmanager
-    def as_environment(self) -> Iterator[None]:
+    def as_environment(self, more: Mapping[str, str | None] | None = None) -> Iterator[None]:
         """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards.
 
         Credentials that were made before, without an endpoint of their own, are led to it too.
+
+        :param more: further variables; None removes one.
         """
         try:
-            with _variables.changed({**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment}):
+            variables = {**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment, **(more or {})}
+            with _variables.changed(variables):
                 self._times_entered += 1
                 reset_all()
                 try:
@@ -234,13 +237,19 @@ class CloudShellEmulator(Served):
         return f"{self.origin}/{self.identity.tenant_id}/.well-known/openid-configuration"
 
     def script(self, *replies: ScriptedReply) -> None:
-        """Answer the next requests like this, one reply each, before answering as usual again."""
+        """Answer the next requests like this, one reply each, before answering as usual again.
+
+        :param replies: such as ``faults.portal_timeout()``.
+        """
         with self._mutex:
             self._script.extend(replies)
 
     @contextmanager
     def failing(self, reply: ScriptedReply) -> Iterator[None]:
-        """Answer every request like this for the length of a ``with`` block."""
+        """Answer every request like this for the length of a ``with`` block.
+
+        :param reply: such as ``faults.hang()``.
+        """
         self._failing = reply
         try:
             yield
@@ -334,11 +343,17 @@ class CloudShellEmulator(Served):
         forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
-        """Whether a token with these claims is past its life."""
+        """Whether a token is past its life.
+
+        :param claims: the token's.
+        """
         return int(claims["exp"]) <= time() or int(claims.get(MARK, 0)) <= self._revoked_before
 
     def issue(self, resource: str) -> tuple[str, int]:
-        """The token for a resource, from the cache until it expires, and its expiry in Unix time."""
+        """The token for a resource, from the cache until it expires, and its expiry in Unix time.
+
+        :param resource: as a client would ask for it.
+        """
         issued = self._issue(resource)
         return issued.token, issued.expires_on
 
@@ -466,7 +481,7 @@ def identifiers_of(name: str) -> tuple[str, ...]:
     audience = audiences.lookup(resource)
     if audience is not None:
         return audience.identifiers
-    if "://" not in resource and not _GUID.fullmatch(resource):
+    if "://" not in resource and not audiences.is_guid(resource):
         names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
         hint = audiences.did_you_mean(name, names) or f" Give a URI, an id or one of: {', '.join(sorted(names))}."
         raise ValueError(f"{name!r} is not an audience.{hint}")
