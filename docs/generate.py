@@ -24,7 +24,7 @@ from typing import Any
 
 import shtab
 
-from azure_cloudshell_credential._cli._parser import Parser, make_parser
+from azure_cloudshell_credential._cli._parser import Parser, add_command_arguments, make_parser
 from azure_cloudshell_credential._cli.completion import SHELLS
 from azure_cloudshell_credential._endpoint import audiences, services
 from azure_cloudshell_credential._endpoint.services import Observation
@@ -85,8 +85,16 @@ For a service without a token, run `az login` in Cloud Shell, and use `DefaultCl
 
 def command_line() -> str:
     """The page of the commands."""
-    _, commands = make_parser()
+    _, commands = full_parser()
     return "\n".join([COMMAND_LINE, *(_command(name, each) for name, each in commands.items())])
+
+
+def full_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the whole command line, and that of each command."""
+    parser, commands = make_parser()
+    for name, each in commands.items():
+        add_command_arguments(each, name)
+    return parser, commands
 
 
 def _command(name: str, parser: Parser) -> str:
@@ -155,7 +163,7 @@ def _link(source: str) -> str:
 
 def completion(shell: str) -> str:
     """The completions for one shell."""
-    parser, commands = make_parser()
+    parser, commands = full_parser()
     for each in commands.values():
         for action in each._actions:
             if action.dest == "resource":

@@ -239,6 +239,11 @@ def run_with_tls(main: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(run())
 
 
+def waited(outcome: Any) -> Any:
+    """What a call returned, awaited if it is asynchronous."""
+    return asyncio.run(outcome) if hasattr(outcome, "__await__") else outcome
+
+
 class Sync:
     """The sync credential, driven as a test says it."""
 

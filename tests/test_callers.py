@@ -335,20 +335,6 @@ def test_an_interrupted_caller_leaves_the_next_one_its_token(shell: CloudShellEm
     assert len(shell.requests) == 1
 
 
-def test_an_acquisition_whose_starter_was_interrupted_is_started_by_the_next_caller(
-    kind: Any, shell: CloudShellEmulator, mocker: Any
-) -> None:
-    credential = kind(endpoint=shell.endpoint)
-    mocker.patch.object(in_flight.InFlight, "start", side_effect=Interrupted)
-    with pytest.raises(Interrupted):
-        credential.get_token(ARM)
-    mocker.stopall()
-    start = time.monotonic()
-    assert credential.get_token(ARM).token
-    assert time.monotonic() - start < 1
-    assert len(shell.requests) == 1
-
-
 @pytest.mark.parametrize("point", range(40))
 def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator, point: int) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint)
@@ -378,7 +364,7 @@ def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator
     assert len(shell.requests) == 1
 
 
-@pytest.mark.parametrize("point", range(0, 120, 2))
+@pytest.mark.parametrize("point", range(0, 160, 2))
 def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nobody(point: int) -> None:
     cache = TokenCache(5)
     token = Token("x", int(time.time()) + 3600)
@@ -456,6 +442,8 @@ def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEm
             except CredentialUnavailableError as error:
                 outcomes.append(str(error))
 
+    # What is imported with the first request is not to be compiled under these conditions.
+    credential.get_token(ARM)
     threshold = gc.get_threshold()
     start = time.monotonic()
     gc.set_threshold(1)

@@ -78,7 +78,7 @@ def test_demo_without_its_extra_says_what_to_install(shell: CloudShellEmulator) 
         "import sys; sys.modules['trustme'] = None; from azure_cloudshell_credential._cli import main; main(['demo'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    needs = "EmulatedAzure needs more than is installed: pip install 'azure-cloudshell-credential[demo]'"
+    needs = "trustme is not installed: pip install 'azure-cloudshell-credential[demo]'"
     assert done.stderr == f"azure-cloudshell: {needs}\n"
 
 
@@ -131,6 +131,19 @@ def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: A
     assert capsys.readouterr().err == "azure-cloudshell: RuntimeError; run again with --debug for details\n"
     with pytest.raises(RuntimeError):
         _cli.main(["demo", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("azure.mgmt", "azure-mgmt-compute"), ("azure.core", "azure-core"), ("jwt", "PyJWT[crypto]"), ("rich", "rich")],
+)
+def test_a_missing_package_is_named_as_it_is_installed(mocker: Any, capsys: Any, module: str, package: str) -> None:
+    missing = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    mocker.patch("azure_cloudshell_credential._cli.demo.run", side_effect=missing)
+    assert _cli.main(["demo"]) == 1
+    assert capsys.readouterr().err == (
+        f"azure-cloudshell: {package} is not installed: pip install 'azure-cloudshell-credential[demo]'\n"
+    )
 
 
 def test_an_interrupt_is_silent(mocker: Any, capsys: Any) -> None:

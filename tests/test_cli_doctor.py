@@ -390,10 +390,8 @@ def test_an_endpoint_of_another_service_is_explained() -> None:
     )
 
 
-def test_what_a_token_permits_and_a_workaround_are_said(shell: CloudShellEmulator) -> None:
+def test_whose_token_it_is_and_a_workaround_are_said(shell: CloudShellEmulator) -> None:
     claims = {
-        "scp": "User.Read Mail.Read",
-        "roles": ["Reader", "x\x1b[0m"],
         "upn": "a\nok  forged\x1b]0;OWNED\x07",
         "tid": "t\x1b",
     }
@@ -401,8 +399,6 @@ def test_what_a_token_permits_and_a_workaround_are_said(shell: CloudShellEmulato
     shell.script(ScriptedReply(200, body))
     done = run("doctor", **shell.environment, **NO_AZ)
     page = sections(done.stdout)
-    assert "ok  scopes     User.Read Mail.Read" in page["Signed in"]
-    assert "ok  roles      Reader x [0m" in page["Signed in"]
     # A claim cannot move the cursor, and forges no line.
     assert "ok  user       a ok forged ]0;OWNED" in page["Signed in"]
     assert "\x1b" not in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,15 +44,15 @@ def test_exec_runs_a_command_inside_and_returns_its_status() -> None:
     assert done.stderr == ""
 
 
-def test_exec_of_a_killed_command_is_128_and_its_signal() -> None:
-    assert run("emulate", "--port", "0", "--exec", "bash", "-c", "kill -TERM $$").returncode == 143
+def test_a_signal_that_ends_the_command_is_between_it_and_its_parent() -> None:
+    assert run("emulate", "--port", "0", "--exec", "bash", "-c", "kill -TERM $$").returncode == -signal.SIGTERM
 
 
 def test_exec_of_nothing_is_an_error() -> None:
     assert run("emulate", "--port", "0", "--exec").returncode == 2
     done = run("emulate", "--port", "0", "--exec", "no-such-command")
     assert done.returncode == 127
-    assert done.stderr == "azure-cloudshell: There is no command no-such-command.\n"
+    assert done.stderr == "azure-cloudshell: no-such-command: command not found\n"
 
 
 def test_exec_leaves_the_interrupt_to_the_command() -> None:
@@ -139,7 +140,7 @@ def test_audiences_go_by_their_short_names_and_typing_errors_are_told(option: st
     wrong = run(*words, "vualt", "--exec", "true")
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "azure-cloudshell: 'vualt' is not an audience. Did you mean vault?\n",
+        "azure-cloudshell: 'vualt' is not an audience. Did you mean 'vault'?\n",
     )
 
 
@@ -159,7 +160,7 @@ def test_faults_can_be_tried_from_a_shell() -> None:
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        ("protal-timeout", "'protal-timeout' is not a fault. Did you mean portal-timeout?"),
+        ("protal-timeout", "'protal-timeout' is not a fault. Did you mean 'portal-timeout'?"),
         ("xyz", "'xyz' is not a fault. Known are: portal-timeout, "),
         ("hang:", "'hang:' is not NAME:COUNT, such as hang:2."),
         ("hang:0", "'hang:0' is not NAME:COUNT, such as hang:2."),
@@ -172,19 +173,41 @@ def test_an_unknown_fault_is_told_with_what_was_meant(fault: str, error: str) ->
     assert done.stderr.startswith(f"azure-cloudshell: {error}")
 
 
-@pytest.mark.parametrize("user", [[], ["linus@contoso.example"]])
-def test_az_can_have_another_user(user: list[str], tmp_path: Path) -> None:
+def test_az_can_have_another_user(tmp_path: Path) -> None:
     real = tmp_path / "az"
     real.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
     real.chmod(0o755)
     script = f"az account show; {' '.join(COMMAND)} token acr --fallback -o claims"
-    words = ("--port", "0", "--az-login", *user, "--exec", "bash", "-c", script)
+    words = ("--port", "0", "--az-login", "linus@contoso.example", "--exec", "bash", "-c", script)
     done = run("emulate", *words, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert done.returncode == 0, done.stderr
     account, _, claims = done.stdout.partition("\n")
-    expected = user[0] if user else "grace@contoso.example"
-    assert json.loads(account)["user"]["name"] == json.loads(claims)["upn"] == expected
+    assert json.loads(account)["user"]["name"] == json.loads(claims)["upn"] == "linus@contoso.example"
     assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize("separator", [[], ["--"], ["--exec"], ["--exec", "--"]])
+def test_the_command_may_follow_as_it_does_after_run(separator: list[str]) -> None:
+    done = run("emulate", "--port", "0", *separator, "printf", "%s ", "--port", "--", "x")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "--port -- x ", "")
+
+
+def test_a_service_principal_of_the_developers_does_not_reach_the_command() -> None:
+    theirs = {"AZURE_CLIENT_ID": "i", "AZURE_CLIENT_SECRET": "s", "IDENTITY_ENDPOINT": "x"}
+    done = run("emulate", "--port", "0", "--", "env", **theirs)
+    assert not re.search("^(AZURE_CLIENT|IDENTITY)_", done.stdout, re.MULTILINE)
+    assert "MSI_ENDPOINT=" in done.stdout
+
+
+def test_it_ends_with_its_command() -> None:
+    done = run("emulate", "--port", "0", "--with-azure", "--", "env")
+    variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    deadline = time.monotonic() + 10
+    while Path(variables["SSL_CERT_FILE"]).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(OSError, match="refused"):
+        requests.get(variables["MSI_ENDPOINT"], timeout=5)
 
 
 def test_a_request_cannot_write_to_the_terminal() -> None:

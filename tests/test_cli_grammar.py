@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential._cli import CommandError
-from azure_cloudshell_credential._cli._parser import COMMANDS, Parser, make_parser, parse
+from azure_cloudshell_credential._cli._parser import COMMANDS, Parser, add_command_arguments, make_parser, parse
 
 from .command import run, without_coverage
 
@@ -103,7 +103,8 @@ def test_any_words_end_in_a_program_or_in_an_error(words: list[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_option_takes_an_empty_value(command: str) -> None:
-    parser = make_parser([command])[1][command]
+    parser = Parser(prog="x")
+    add_command_arguments(parser, command)
     taking = [name for name, takes_value in parser.takes_value.items() if takes_value]
     for name in taking:
         for value in ("", " ", "\n"):
@@ -122,6 +123,7 @@ def test_no_option_may_be_abbreviated() -> None:
     [
         ("tokn", "'tokn' is not a command. Did you mean 'token'?\nTry 'azure-cloudshell --help'."),
         ("help tokn", "'tokn' is not a command. Did you mean 'token'?\nTry 'azure-cloudshell --help'."),
+        ("help help", "'help' is not a command.\nTry 'azure-cloudshell --help'."),
         ("xyz", "'xyz' is not a command.\nTry 'azure-cloudshell --help'."),
         ("--verson", "unknown option --verson. Did you mean '--version'?\nTry 'azure-cloudshell --help'."),
         ("token a b", "unknown argument b.\nTry 'azure-cloudshell token --help'."),

@@ -1,4 +1,4 @@
-"""``azure-cloudshell run`` and ``serve``: unmodified programs of other people's, in several languages."""
+"""``azure-cloudshell run`` and ``serve``: unmodified programs in several languages, in the default environment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import azure.identity
@@ -18,8 +16,11 @@ import requests
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import NODE_MODULES, Azurite, needs
-from .command import COMMAND, run, without_coverage
+from .command import COMMAND, run
 from .conftest import claims_of
+from .squatter import SQUAT, has_ipv6, squatter
+
+__all__ = ["squatter"]
 
 ARM = "https://management.azure.com"
 SEARCH = "https://search.azure.com"
@@ -62,13 +63,27 @@ print(json.dumps(answers))
 """
 JAVASCRIPT = """
 const { DefaultAzureCredential, ManagedIdentityCredential } = require(process.env.IDENTITY);
+const clientId = process.env.CLIENT_ID;
+if (clientId) process.env.AZURE_CLIENT_ID = clientId;
 (async () => {
   const answers = [];
-  for (const credential of [new DefaultAzureCredential(), new ManagedIdentityCredential()]) {
+  const options = clientId ? [{ clientId }] : [];
+  for (const credential of [new DefaultAzureCredential(), new ManagedIdentityCredential(...options)]) {
     for (const resource of process.argv.slice(2)) {
       try { answers.push((await credential.getToken(resource + "/.default")).token); }
       catch (error) { answers.push(error.name + ": " + error.message); }
     }
+  }
+  console.log(JSON.stringify(answers));
+})();
+"""
+MSAL_NODE = """
+const { ManagedIdentityApplication } = require(process.env.MSAL);
+(async () => {
+  const answers = [];
+  for (const resource of process.argv.slice(2)) {
+    try { answers.push((await new ManagedIdentityApplication().acquireToken({ resource })).accessToken); }
+    catch (error) { answers.push(error.name + ": " + error.message); }
   }
   console.log(JSON.stringify(answers));
 })();
@@ -118,39 +133,87 @@ def check(found: list[str], shell: CloudShellEmulator, of_az: str) -> None:
         assert REFUSAL in found[index + 2]
 
 
-@pytest.mark.parametrize("protocol", ["cloud-shell", "app-service", "imds"])
 @pytest.mark.parametrize("program", [SYNC, AIO], ids=["sync", "aio"])
-def test_azure_identity_for_python(
-    inside: CloudShellEmulator, fake_az: str, denying_az: None, program: str, protocol: str
-) -> None:
-    command = [sys.executable, "-c", program, ARM, SEARCH, DENIED]
-    found = answers("--protocol", protocol, "--", *command)
+def test_azure_identity_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: None, program: str) -> None:
+    found = answers("--", sys.executable, "-c", program, ARM, SEARCH, DENIED)
     if tuple(map(int, azure.identity.__version__.split(".")[:2])) < (1, 25):
         # It passes on the code alone.
         found = [text + " AudienceNotSupported " + REFUSAL if ": " in text else text for text in found]
     check(found, inside, fake_az)
 
 
-@pytest.mark.parametrize("protocol", ["cloud-shell", "app-service"])
+@pytest.mark.parametrize("client_id", ["", "0f0f0f0f-0000-4000-8000-000000000000"], ids=["", "client_id"])
 def test_azure_identity_for_javascript(
-    inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path, protocol: str
+    inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path, client_id: str
 ) -> None:
     package = needs("@azure/identity")
     program = tmp_path / "app.cjs"
     program.write_text(JAVASCRIPT)
     found = answers(
-        "--protocol", protocol, "--", "node", str(program), ARM, SEARCH, DENIED,
-        IDENTITY=str(package), NODE_PATH=str(NODE_MODULES),
+        "--", "node", str(program), ARM, SEARCH, DENIED,
+        IDENTITY=str(package), NODE_PATH=str(NODE_MODULES), CLIENT_ID=client_id,
     )  # fmt: skip
     check(found, inside, fake_az)
-    # So that a chain in JavaScript goes on, as with the real endpoint.
-    assert found[5].startswith("CredentialUnavailableError")
 
 
-@pytest.mark.parametrize("protocol", ["app-service", "imds"])
-def test_msal_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: None, protocol: str) -> None:
-    command = [sys.executable, "-c", MSAL, ARM, SEARCH, DENIED]
-    check(answers("--protocol", protocol, "--", *command), inside, fake_az)
+def test_a_client_id_makes_no_difference_to_azure_identity_for_python(
+    inside: CloudShellEmulator, fake_az: str, denying_az: None
+) -> None:
+    program = SYNC.replace("ManagedIdentityCredential)", "lambda: ManagedIdentityCredential(client_id='0f0f'))")
+    found = answers("--", sys.executable, "-c", program, ARM, SEARCH, DENIED, AZURE_CLIENT_ID="0f0f")
+    check(found, inside, fake_az)
+
+
+def test_msal_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: None) -> None:
+    check(answers("--", sys.executable, "-c", MSAL, ARM, SEARCH, DENIED), inside, fake_az)
+
+
+def test_msal_for_node(inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path) -> None:
+    package = needs("@azure/msal-node")
+    program = tmp_path / "app.cjs"
+    program.write_text(MSAL_NODE)
+    command = ["node", str(program), ARM, SEARCH, DENIED]
+    check(answers("--", *command, MSAL=str(package), NODE_PATH=str(NODE_MODULES)), inside, fake_az)
+
+
+CURL = "curl -s -m 30"
+CHUNKED = f"{CURL} -H Metadata:true -H Transfer-Encoding:chunked"
+GET = f"{CURL} -G --data-urlencode resource=$0"
+
+
+# Requests of clients that are not here, as their sources have them.
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(f"{CHUNKED} -d resource=$0 $MSI_ENDPOINT", id="MSAL for Go: managedidentity/cloud_shell.go"),
+        pytest.param(f"{CHUNKED} -d resource=$0 $MSI_ENDPOINT?api-version=2018-02-01", id="go-autorest: adal/token.go"),
+        pytest.param(
+            f"{GET} -H Metadata:true -d api-version=2018-02-01 $ARM_MSI_ENDPOINT",
+            id="Terraform: go-azure-sdk/sdk/auth/managed_identity_authorizer.go",
+        ),
+        pytest.param(
+            f"{GET} -H metadata:true -H x-identity-header:$IDENTITY_HEADER -d api-version=2019-08 $AZURE_MSI_ENDPOINT",
+            id="object_store: azure/credential.rs",
+        ),
+        pytest.param(
+            f"{GET} -H X-IDENTITY-HEADER:$IDENTITY_HEADER -d client_id=x -d api-version=2019-08-01 $IDENTITY_ENDPOINT",
+            id="Azure SDK for .NET: AppServiceManagedIdentitySource",
+        ),
+        pytest.param(
+            f"{GET} -H secret:$IDENTITY_HEADER -d api-version=2017-09-01 $IDENTITY_ENDPOINT/",
+            id="App Service's first form",
+        ),
+        pytest.param(
+            f'{CURL} -H "Authorization: Bearer $AZD_AUTH_KEY" -H Content-Type:application/json -d '
+            "'{\"scopes\":[\"'$0'/.default\"]}' $AZD_AUTH_ENDPOINT/token?api-version=2023-07-12-preview",
+            id="azd: external-authentication.md",
+        ),
+    ],
+)
+def test_a_client_in_miniature(inside: CloudShellEmulator, fake_az: str, line: str) -> None:
+    for resource, token in ((ARM, inside.issue(ARM)[0]), (SEARCH, fake_az)):
+        content = json.loads(run("run", "bash", "-c", line, resource).stdout)
+        assert content.get("access_token", content.get("token")) == token
 
 
 @pytest.fixture
@@ -167,7 +230,7 @@ def box(in_cloud_shell: CloudShellEmulator, azurite: Azurite) -> str:
 
 
 def write_from_rust(url: str) -> subprocess.CompletedProcess[str]:
-    return run("run", "--protocol", "app-service", "--", sys.executable, "-c", RUST, url)
+    return run("run", "--", sys.executable, "-c", RUST, url)
 
 
 def test_a_client_in_rust_writes_with_a_token_of_cloud_shells(box: str) -> None:
@@ -202,100 +265,15 @@ def test_outside_cloud_shell_the_same_lines_work(fake_az: str, monkeypatch: pyte
     assert answers("--credential", "az", "--", *command) == [fake_az] * 4
 
 
-def test_the_status_the_output_and_the_input_are_the_commands() -> None:
-    done = subprocess.run(
-        [*COMMAND, "run", "--", "bash", "-c", "cat; echo $0 \"$@\" >&2; exit 7", "a", "--", "-b c"],
-        input="in", capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (7, "in", "a -- -b c\n")
-
-
-def test_without_the_two_dashes_it_works_as_well() -> None:
-    assert run("run", "echo", "hello").stdout == "hello\n"
-
-
-@pytest.mark.parametrize(
-    ("command", "status", "said"),
-    [([], 2, "A command is needed"), (["no-such-command"], 127, "There is no command"), (["/etc"], 126, "Cannot run")],
-)
-def test_what_cannot_be_run_is_said(command: list[str], status: int, said: str) -> None:
-    done = run("run", "--", *command)
-    assert done.returncode == status
-    assert said in done.stderr
-
-
-def test_a_killed_command_is_128_and_its_signal() -> None:
-    assert run("run", "--", "bash", "-c", "kill -KILL $$").returncode == 137
-
-
 def test_verbose_shows_a_line_for_each_request_and_no_secret(inside: CloudShellEmulator, fake_az: str) -> None:
     done = run(
         "run", "--verbose", "--", sys.executable, "-c", SYNC + "\nimport os; print(os.environ['MSI_ENDPOINT'])", ARM
     )
     token, endpoint = json.loads(done.stdout.splitlines()[0])[0], done.stdout.splitlines()[1]
     assert "serving tokens on port" in done.stderr
-    assert f"{ARM}: a token for" in done.stderr
+    assert f"{ARM}: a token of ada@contoso.example in tenant {inside.identity.tenant_id}, valid for" in done.stderr
     assert token not in done.stderr
     assert endpoint.split("/")[3] not in done.stderr
-
-
-class Running:
-    """``run`` with a command that goes on until it is ended."""
-
-    def __init__(self, *arguments: str) -> None:
-        script = "trap 'echo caught $1; exit 5' TERM HUP QUIT; echo $$; while :; do sleep 0.05; done"
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments, "bash", "-c", script],
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env=without_coverage(),
-        )
-        assert self.process.stdout is not None
-        self.child = int(self.process.stdout.readline())
-
-    def child_is_gone(self) -> bool:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                state = Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()[0]
-            except FileNotFoundError:
-                return True
-            if state == "Z":
-                return True
-            time.sleep(0.02)
-        return False
-
-
-@pytest.fixture(params=[["run", "--"], ["emulate", "--port", "0", "--exec"]], ids=["run", "emulate"])
-def running(request: pytest.FixtureRequest) -> Iterator[Running]:
-    found = Running(*request.param)
-    yield found
-    found.process.kill()
-    found.process.communicate()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_signals_are_passed_on(running: Running, number: int) -> None:
-    running.process.send_signal(number)
-    output, _ = running.process.communicate(timeout=20)
-    assert "caught" in output
-    assert running.process.returncode == 5
-    assert running.child_is_gone()
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux ends the child")
-def test_even_when_it_is_killed_no_process_is_left_behind(running: Running) -> None:
-    running.process.kill()
-    running.process.communicate(timeout=20)
-    assert running.child_is_gone()
-
-
-def test_a_command_that_crashes_leaves_no_server_behind() -> None:
-    done = run("run", "--", "bash", "-c", "echo $MSI_ENDPOINT; kill -SEGV $$")
-    assert done.returncode == 139
-    with pytest.raises(requests.ConnectionError):
-        requests.get(done.stdout.strip(), timeout=5)
 
 
 def test_one_inside_another(inside: CloudShellEmulator, fake_az: str) -> None:
@@ -340,7 +318,7 @@ class Serve:
         self.lines: list[str] = []
         while line := self.process.stdout.readline():
             self.lines.append(line.strip())
-            if "AZD_AUTH_KEY" in line:
+            if "no_proxy" in line:
                 break
 
     def variables(self) -> dict[str, str]:
@@ -359,21 +337,51 @@ def test_serve_says_who_it_acts_as_and_serves_until_it_is_stopped(inside: CloudS
     serve = Serve(*(["--path-secret"] if secret else []))
     url = serve.variables()["MSI_ENDPOINT"]
     assert (url.count("/") == 5) == secret
+    assert url.startswith("http://127.0.0.1:")
     reply = requests.post(url, {"resource": ARM}, headers={"Metadata": "true"}, timeout=10, proxies={"http": ""})
     assert claims_of(reply.json()["access_token"])["upn"] == "ada@contoso.example"
     errors = serve.stop()
     assert f"Serving tokens of ada@contoso.example in tenant {inside.identity.tenant_id}" in errors
     assert "They are REAL" in errors
     assert ("every program on this machine can get one" in errors) != secret
-    assert "unset IDENTITY_ENDPOINT" in serve.lines
+    assert "unset MSI_SECRET" in serve.lines
+    assert serve.variables()["NO_PROXY"] == serve.variables()["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
 def test_serve_without_a_sign_in_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
-    done = run("serve", "--port", "0", AZURE_TOKEN_CREDENTIALS="dev")
+    done = run("serve", "--port", "0")
     assert done.returncode == 1
-    assert done.stderr.startswith("azure-cloudshell: There is no sign-in to serve. No credential has a token")
+    assert done.stderr.startswith("azure-cloudshell: Not signed in. No credential has a token")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_whoever_listens_on_the_same_port_of_the_other_address_gets_nothing(
+    inside: CloudShellEmulator, fake_az: str
+) -> None:
+    program = f"""
+import os, subprocess, sys
+from urllib.parse import urlsplit
+squatter = subprocess.Popen([*{SQUAT!r}, str(urlsplit(os.environ["MSI_ENDPOINT"]).port)], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, text=True)
+assert int(squatter.stdout.readline())
+{SYNC}
+print(squatter.communicate()[0], end="")
+"""
+    lines = run("run", "--", sys.executable, "-c", program, ARM, SEARCH).stdout.splitlines()
+    assert json.loads(lines[0]) == [inside.issue(ARM)[0], fake_az] * 2
+    assert lines[1:] == ["asked: 0"]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_without_a_secret_serve_does_not_share_its_port_with_another_user(
+    inside: CloudShellEmulator, squatter: int
+) -> None:
+    # Tools with a hard-coded address ask localhost, which may be either address.
+    done = run("serve", "--port", str(squatter))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"azure-cloudshell: Port {squatter} is in use.")
 
 
 def test_serve_names_a_port_in_use(shell: CloudShellEmulator) -> None:
@@ -388,36 +396,113 @@ from azure.core.credentials import AccessToken
 class Credential:
     def get_token(self, *scopes, **options):
         return AccessToken("of-the-factory", int(time.time()) + 3600)
+class AsyncCredential:
+    async def get_token(self, *scopes, **options):
+        return AccessToken("x", 1)
 make = Credential
 nothing = dict
-def broken(): raise AttributeError("x")
+make_async = AsyncCredential
+def broken(): raise AttributeError("x\\ny")
+"""
+
+# Without any package, so that no module of the current directory is in its way.
+ASKING = """
+import json, os, urllib.request
+url = os.environ["MSI_ENDPOINT"] + "?resource=https://x.example"
+request = urllib.request.Request(url, headers={"Metadata": "true"})
+print(json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request))["access_token"])
 """
 
 
 @pytest.fixture
-def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine.py").write_text(FACTORY)
     monkeypatch.chdir(tmp_path)
     # The package is found although the command runs elsewhere.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    return tmp_path
 
 
-def test_a_credential_of_ones_own(factory: None) -> None:
-    command = [sys.executable, "-c", SYNC, ARM]
-    assert answers("--credential", "mine:make", "--", *command) == ["of-the-factory"] * 2
+def test_a_credential_of_ones_own(factory: Path) -> None:
+    for name in ("hmac", "requests", "jwt"):
+        (factory / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    done = run("run", "--credential", "mine:make", "--", sys.executable, "-IS", "-c", ASKING)
+    assert (done.stdout, done.stderr) == ("of-the-factory\n", "")
 
 
+@pytest.mark.parametrize("command", ["run", "serve"])
 @pytest.mark.parametrize(
     ("name", "status", "said"),
     [
         ("nonsense", 2, "--credential is az, default or MODULE:FACTORY, not 'nonsense'."),
-        ("no_such_module:make", 1, "Cannot make a credential with no_such_module:make"),
-        ("mine:broken", 1, "Cannot make a credential with mine:broken"),
-        ("mine:nothing", 1, "mine:nothing() did not return a credential"),
+        ("no_such_module:make", 1, "Cannot make a credential with no_such_module:make: ModuleNotFoundError: "),
+        ("mine:absent", 1, "Cannot make a credential with mine:absent: AttributeError: "),
+        ("mine:broken", 1, "Cannot make a credential with mine:broken: AttributeError: x y"),
+        ("mine:nothing", 1, "mine:nothing() does not return what is needed: dict is not a credential"),
+        ("mine:make_async", 1, "AsyncCredential is asynchronous: a synchronous credential is needed here."),
     ],
 )
-def test_a_credential_that_cannot_be_made_is_one_line(factory: None, name: str, status: int, said: str) -> None:
-    done = run("run", "--credential", name, "--", "true")
+def test_a_credential_that_cannot_be_made_is_one_line(
+    factory: Path, command: str, name: str, status: int, said: str
+) -> None:
+    done = run(command, "--credential", name, *(["touch", "started"] if command == "run" else []))
     assert done.returncode == status
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+    assert not (factory / "started").exists()
+
+
+def test_the_azure_cli_that_is_not_there_is_told_before_the_command_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    done = run("run", "--credential", "az", "--", "true")
+    said = "azure-cloudshell: --credential az needs the Azure CLI, and there is no az on PATH.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def test_no_log_of_another_library_stands_between_the_lines_of_the_program(
+    inside: CloudShellEmulator, fake_az: str, denying_az: None
+) -> None:
+    command = [sys.executable, "-c", MSAL, DENIED]
+    assert run("run", "--credential", "az", "--", *command).stderr == ""
+    lines = run("run", "--credential", "az", "--verbose", "--", *command).stderr.splitlines()
+    assert [line.partition(" ")[2] for line in lines[1:]] == [f"{DENIED}: refused (invalid_request)"]
+
+
+def test_the_variable_that_narrows_the_chain_of_the_program_leaves_the_brokers_alone(
+    inside: CloudShellEmulator, fake_az: str
+) -> None:
+    command = [sys.executable, "-c", SYNC, ARM, SEARCH]
+    for chosen in ("prod", "ManagedIdentityCredential"):
+        assert answers("--", *command, AZURE_TOKEN_CREDENTIALS=chosen) == [inside.issue(ARM)[0], fake_az] * 2
+
+
+def test_only_the_resources_that_are_allowed_are_served(inside: CloudShellEmulator, fake_az: str) -> None:
+    command = [sys.executable, "-c", MSAL, ARM, SEARCH]
+    done = run("run", "--allow", "vault,https://search.azure.com", "--verbose", "--", *command)
+    first, second = json.loads(done.stdout)
+    assert "told not to serve https://management.azure.com (--allow)" in first
+    assert second == fake_az
+    assert f"{ARM}: refused, not one of the resources that are allowed" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_an_unknown_name_for_allow_is_wrong_usage(command: str) -> None:
+    done = run(command, "--allow", "vualt", *(["true"] if command == "run" else []))
+    assert done.returncode == 2
+    assert "'vualt' is not a known resource. Did you mean 'vault'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "a"}, "a,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "a, .b"}, "a,.b,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "a", "NO_PROXY": "b,localhost"}, "a,b,localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "*"}, "*"),
+        ({"no_proxy": "a,*", "NO_PROXY": "b"}, "*"),
+    ],
+)
+def test_exemptions_from_proxies_are_merged_into_both_spellings(before: dict[str, str], after: str) -> None:
+    done = run("run", "--", "bash", "-c", 'echo "$NO_PROXY $no_proxy"', **before)
+    assert done.stdout == f"{after} {after}\n"

@@ -135,7 +135,7 @@ SAMPLES: dict[str, Any] = {
     "actual": "u",
     "error": "StopIteration",
     "attempts": (),
-    "retryable": False,
+    "retry_after": None,
 }
 
 

@@ -20,7 +20,7 @@ from azure.mgmt.compute.aio import ComputeManagementClient as AsyncComputeManage
 
 from azure_cloudshell_credential import CloudShellAuth, CloudShellCredential
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
-from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure, faults
+from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
 from .conftest import ARM, run_with_tls
 
@@ -240,31 +240,6 @@ def test_rest_calls_with_requests(azure: EmulatedAzure) -> None:
             assert [machine["name"] for machine in page["value"]] == NAMES[:2]
         assert session.get(url, timeout=5).json()["error"]["code"] == "MissingApiVersionParameter"
     assert len(azure.shell.requests) == 1
-
-
-def test_rest_calls_refresh_the_token(in_cloud_shell: CloudShellEmulator) -> None:
-    auth = CloudShellAuth("https://vault.azure.net/.default")
-    in_cloud_shell.lifetime = 1
-    request = requests.Request("GET", "https://localhost/", auth=auth)
-    first = request.prepare().headers["Authorization"]
-    import time
-
-    time.sleep(1.1)
-    assert request.prepare().headers["Authorization"] != first
-    assert [asked.resource for asked in in_cloud_shell.requests] == ["https://vault.azure.net"] * 2
-
-
-@pytest.mark.parametrize("url", ["http://management.azure.com/", "HTTP://localhost/"])
-def test_rest_calls_send_the_token_over_https_only(in_cloud_shell: CloudShellEmulator, url: str) -> None:
-    with pytest.raises(ValueError, match="over HTTPS only"):
-        requests.get(url, auth=CloudShellAuth(), timeout=5)
-    assert in_cloud_shell.requests == []
-
-
-def test_rest_calls_raise_our_errors(in_cloud_shell: CloudShellEmulator) -> None:
-    in_cloud_shell.script(faults.interaction_required())
-    with pytest.raises(CredentialUnavailableError, match="AADSTS50076"):
-        requests.get("https://localhost/", auth=CloudShellAuth(credential=CloudShellCredential()), timeout=5)
 
 
 @pytest.mark.parametrize("cloud", ["management.usgovcloudapi.net", "management.chinacloudapi.cn"])

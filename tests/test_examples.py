@@ -30,7 +30,7 @@ OUTPUTS = {
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run an example, unmodified, in the sealed emulator; az has another user."""
-    emulate = [*COMMAND, "emulate", "--port", "0", "--with-azure", "--az-login", "--exec"]
+    emulate = [*COMMAND, "emulate", "--port", "0", "--with-azure", "--az-login", "grace@contoso.example", "--"]
     return subprocess.run(
         [*emulate, sys.executable, "-W", "error::RuntimeWarning", str(EXAMPLES / arguments[0]), *arguments[1:]],
         capture_output=True,

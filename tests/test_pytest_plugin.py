@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from azure_cloudshell_credential import CloudShellCredential, pytest_plugin
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from . import outside
 from .conftest import ON_PORT_50342
 
 pytestmark = pytest.mark.slow
@@ -21,21 +26,69 @@ pytestmark = pytest.mark.slow
 DOWNSTREAM = Path(__file__).parent / "downstream"
 
 
-def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", *arguments, str(folder)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+NUMBER_OF_TESTS = 30
 
 
-def test_a_downstream_project_passes() -> None:
-    done = run_pytest(DOWNSTREAM)
-    assert done.returncode == 0, done.stdout
-    assert "8 passed" in done.stdout
+def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests of a project; none of them asks for anything outside this machine."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", *arguments, str(folder)]
+    with TemporaryDirectory() as place:
+        record = Path(place) / "record"
+        done = subprocess.run(
+            command if outside.why_not() else outside.inside(record, *command),
+            cwd=folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if record.exists():
+            assert json.loads(record.read_text()) == []
+    return done
+
+
+REVERSED = """
+def pytest_collection_modifyitems(items):
+    items.reverse()
+"""
+
+
+@pytest.mark.parametrize("order", ["as written", "reversed", "in two processes"])
+def test_a_downstream_project_passes_and_never_meets_the_developers_own_sign_ins(
+    order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = shutil.copytree(DOWNSTREAM, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    if order == "reversed":
+        (project / "conftest.py").write_text(REVERSED)
+    called = tmp_path / "called"
+    for name in ("az", "azd", "pwsh"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {called}\n')
+        program.chmod(0o755)
+    profile = tmp_path / "home" / ".azure" / "azureProfile.json"
+    profile.parent.mkdir(parents=True)
+    profile.write_text('{"subscriptions": [{"id": "the-developers-own", "isDefault": true, "tenantId": "t"}]}')
+    environment = {
+        "HOME": str(tmp_path / "home"),
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "AZURE_CLIENT_ID": "the-developers-own",
+        "AZURE_CLIENT_SECRET": "the-developers-own",
+        "AZURE_TENANT_ID": "the-developers-own",
+        "AZURE_SUBSCRIPTION_ID": "the-developers-own",
+        "AZURE_TOKEN_CREDENTIALS": "prod",
+        "MSI_SECRET": "the-developers-own",
+    }
+    monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    workers = ["-p", "xdist", "-n", "2"] if order == "in two processes" else ["-p", "no:xdist"]
+    strict = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function")
+    done = run_pytest(project, *strict, *workers, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{NUMBER_OF_TESTS} passed" in done.stdout
+    assert not called.exists(), called.read_text()
 
 
 def test_the_fixture_is_listed_with_its_documentation() -> None:

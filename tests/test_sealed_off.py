@@ -58,9 +58,9 @@ const {{ ComputeManagementClient }} = require("@azure/arm-compute");
 """
 
 
-def run(folder: Path, *command: str, options: tuple[str, ...] = ("--az-login",)) -> str:
+def run(folder: Path, *command: str, options: tuple[str, ...] = ("--az-login", "grace@contoso.example")) -> str:
     """What a command prints in the emulated Azure, in a namespace of its own, having asked for nothing outside."""
-    emulate = [*COMMAND, "emulate", "--with-azure", *options, "--exec"]
+    emulate = [*COMMAND, "emulate", "--with-azure", *options, "--"]
     done = subprocess.run(
         outside.inside(folder / "record", *emulate, *command), capture_output=True, text=True, timeout=120, check=False
     )

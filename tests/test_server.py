@@ -22,6 +22,9 @@ from azure_cloudshell_credential._serving.messages import Request, Response, com
 from azure_cloudshell_credential._serving.server import PortInUseError, Server
 
 from .conftest import in_threads
+from .squatter import has_ipv6, squatter
+
+__all__ = ["squatter"]
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -391,39 +394,6 @@ class TestForks:
         process.join(20)
         assert process.exitcode == 0
         assert statuses(send(server, NEXT)) == [200]
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-SQUATTER = """
-import socket, sys
-listener = socket.socket(socket.AF_INET6)
-listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind(("::1", int(sys.argv[1])))
-listener.listen()
-print(listener.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def squatter() -> Iterator[int]:
-    """The port that another user's process listens on, on ::1."""
-    command = ["setpriv", "--reuid=65534", sys.executable] if os.geteuid() == 0 else [sys.executable]
-    process = subprocess.Popen(
-        [*command, "-IS", "-c", SQUATTER, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    yield int(process.stdout.readline())
-    process.communicate()
 
 
 class TestAddresses:

@@ -8,13 +8,11 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .cloud_shell import CloudShellSource
-from .sources import TokenRequest, TokenSource, as_info
+from .sources import Credential, TokenRequest, as_info
 
 
-class SyncCredential:
+class SyncCredential(Credential):
     """A credential that waits for its tokens on the caller's thread."""
-
-    _source: TokenSource
 
     def get_token(
         self,

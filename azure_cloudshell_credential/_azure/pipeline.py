@@ -11,30 +11,13 @@ Nothing is imported and no program is started while a request is sent: a process
 
 from __future__ import annotations
 
-import email.utils  # noqa: F401 - what the protocol needs of it
 import json
 import platform
 import sys
 from typing import Any
 
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ServiceRequestError,
-    ServiceRequestTimeoutError,
-    ServiceResponseTimeoutError,
-)
-from azure.core.pipeline import Pipeline, PipelineRequest, PipelineResponse
-from azure.core.pipeline.policies import (
-    CustomHookPolicy,
-    DistributedTracingPolicy,
-    HeadersPolicy,
-    HttpLoggingPolicy,
-    HTTPPolicy,
-    NetworkTraceLoggingPolicy,
-    RequestIdPolicy,
-    UserAgentPolicy,
-)
+from azure.core import exceptions
+from azure.core.pipeline import Pipeline, PipelineRequest, PipelineResponse, policies
 from azure.core.pipeline.transport import HttpResponse, HttpTransport
 from azure.core.rest import HttpRequest
 from azure.core.utils import case_insensitive_dict
@@ -45,6 +28,8 @@ from .._endpoint.environment import Endpoint
 from .._endpoint.failures import redacted
 from .._endpoint.protocol import NoReply, Reply
 from .._version import __version__
+
+_TIMEOUTS = (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError, TimeoutError)
 
 
 def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
@@ -57,10 +42,23 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
         request = HttpRequest("POST", endpoint.url, headers=dict(protocol.HEADERS), content=protocol.form(resource))
+        run_options = {
+            # Keeps azure-core from reading a body without a bound, and from logging it.
+            "stream": True,
+            # For a transport of the user's: None takes out the proxy that the environment names.
+            "proxies": {"http": None, "https": None, "all": None},
+            "connection_timeout": min(seconds, options.get("connection_timeout", seconds)),
+            "read_timeout": min(seconds, options.get("read_timeout", seconds)),
+        }
         try:
-            response: WholeResponse = pipeline.run(request, **_run_options(options, seconds)).http_response
-        except (AzureError, OSError) as error:
-            return _no_reply(error)
+            response: WholeResponse = pipeline.run(request, **run_options).http_response
+        except _NoReplyError as error:
+            return error.no_reply
+        except _TIMEOUTS:
+            return NoReply("it did not answer in time", timed_out=True)
+        except (exceptions.AzureError, OSError):
+            # The error's text stays behind: it may quote what the peer sent.
+            return NoReply("the connection to it failed")
         return response.reply
 
     return send
@@ -71,42 +69,18 @@ def _policies(options: dict[str, Any]) -> list[Any]:
     # Not platform.platform(), which runs uname.
     system = f"Python/{platform.python_version()} ({sys.platform})"
     return [
-        RequestIdPolicy(**options),
-        HeadersPolicy(**options),
-        UserAgentPolicy(f"azsdk-python-cloudshell-credential/{__version__} {system}", **options),
-        CustomHookPolicy(**options),
-        NetworkTraceLoggingPolicy(**options),
-        DistributedTracingPolicy(**options),
-        HttpLoggingPolicy(**options),
+        policies.RequestIdPolicy(**options),
+        policies.HeadersPolicy(**options),
+        policies.UserAgentPolicy(f"azsdk-python-cloudshell-credential/{__version__} {system}", **options),
+        policies.CustomHookPolicy(**options),
+        policies.NetworkTraceLoggingPolicy(**options),
+        policies.DistributedTracingPolicy(**options),
+        policies.HttpLoggingPolicy(**options),
         _ReadReply(),
     ]
 
 
-def _run_options(options: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The options of one request.
-
-    :param seconds: what is left of the budget; the transport's own timeouts are cut down to it.
-    """
-    return {
-        # Keeps azure-core from reading a body without a bound, and from logging it.
-        "stream": True,
-        # For a transport of the user's: None takes out the proxy that the environment names.
-        "proxies": {"http": None, "https": None, "all": None},
-        "connection_timeout": min(seconds, options.get("connection_timeout", seconds)),
-        "read_timeout": min(seconds, options.get("read_timeout", seconds)),
-    }
-
-
-def _no_reply(error: AzureError | OSError) -> NoReply:
-    """Why no reply came through. The error's text stays behind: it may quote what the peer sent."""
-    if isinstance(error, _NoReplyError):
-        return error.no_reply
-    if isinstance(error, (ServiceRequestTimeoutError, ServiceResponseTimeoutError, TimeoutError)):
-        return NoReply("it did not answer in time", timed_out=True)
-    return NoReply("the connection to it failed")
-
-
-class _NoReplyError(ServiceRequestError):
+class _NoReplyError(exceptions.ServiceRequestError):
     """There is no reply; the reason is safe to show."""
 
     def __init__(self, no_reply: NoReply) -> None:
@@ -145,7 +119,7 @@ class WholeResponse(HttpResponse):
     def raise_for_status(self) -> None:
         """Raise azure-core's ``HttpResponseError`` for an error status, without the body."""
         if self.status_code >= 400:
-            raise HttpResponseError(f"The Cloud Shell token endpoint answered {self.status_code}.")
+            raise exceptions.HttpResponseError(f"The Cloud Shell token endpoint answered {self.status_code}.")
 
 
 class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
@@ -180,7 +154,7 @@ class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
         return WholeResponse(request, outcome)
 
 
-class _ReadReply(HTTPPolicy[HttpRequest, Any]):
+class _ReadReply(policies.HTTPPolicy[HttpRequest, Any]):
     """Reads the reply of any transport within the bound."""
 
     def send(self, request: PipelineRequest[HttpRequest]) -> PipelineResponse[HttpRequest, Any]:

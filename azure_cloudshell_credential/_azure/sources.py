@@ -10,8 +10,9 @@ import logging
 import os
 import threading
 from collections.abc import Hashable, Mapping
+from copy import copy
 from typing import Any, NoReturn
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessTokenInfo
 
@@ -54,7 +55,7 @@ class TokenSource:
 
     def __init__(self, budget: float) -> None:
         self.cache = TokenCache(budget)
-        _sources.add(self)
+        _sources[id(self)] = self
 
     def claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
         """The token, the failure, or an acquisition to wait for.
@@ -88,18 +89,23 @@ class TokenSource:
         """Close what sends requests."""
 
 
-_sources: WeakSet[TokenSource] = WeakSet()
+_sources: WeakValueDictionary[int, TokenSource] = WeakValueDictionary()
+
+
+def _living() -> list[TokenSource]:
+    # A copy made in one operation: credentials come and go in other threads meanwhile.
+    return [source for reference in _sources.valuerefs() if (source := reference()) is not None]
 
 
 def forget_all_tokens() -> None:
     """Make every credential of this process ask anew."""
-    for source in list(_sources):
+    for source in _living():
         source.cache.forget()
 
 
 def reset_all() -> None:
     """Let every credential of this process begin anew, in the environment as it is now: for the emulator."""
-    for source in list(_sources):
+    for source in _living():
         source.reset()
 
 
@@ -110,12 +116,21 @@ _importing = threading.RLock()
 
 def _after_fork() -> None:
     _importing.release()
-    for source in list(_sources):
+    for source in _living():
         source.cache.forget_acquisitions()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_after_fork)
+
+
+class Credential:
+    """A credential over a source of tokens. A copy has a source of its own, with the same configuration."""
+
+    _source: TokenSource
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_source": copy(self._source)}
 
 
 def fail(failure: Failure) -> NoReturn:

@@ -11,6 +11,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+_PACKAGES = {
+    "azure": "azure-core",
+    "azure.mgmt": "azure-mgmt-compute",
+    "cryptography": "PyJWT[crypto]",
+    "jwt": "PyJWT[crypto]",
+}
+"""The names to install modules by that are called otherwise."""
+
 
 class CommandError(Exception):
     """Ends the command with a message on stderr: one line, and for wrong usage one more.
@@ -49,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         status = error.status if isinstance(error, CommandError) else 1
         if sys.stderr is not None:
-            print(f"azure-cloudshell: {_message(error)}", file=sys.stderr)
+            print(f"azure-cloudshell: {message_of(error, words[0])}", file=sys.stderr)
     return status
 
 
@@ -65,11 +73,14 @@ def _run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _message(error: Exception) -> str:
+def message_of(error: Exception, command: str) -> str:
+    """What to say of an error of a command, in one line."""
     if isinstance(error, CommandError):
         return str(error)
-    if isinstance(error, ModuleNotFoundError) and str(error).startswith("No module named"):
+    if isinstance(error, ModuleNotFoundError) and error.name:
         # The one file of a release has no packages beside it.
-        return f"This needs {error.name}: pip install azure-cloudshell-credential"
+        package = _PACKAGES.get(error.name, error.name.replace(".", "-"))
+        extra = "[demo]" if command in ("demo", "emulate") else ""
+        return f"{package} is not installed: pip install 'azure-cloudshell-credential{extra}'"
     text = " ".join(str(getattr(error, "message", "") or error).split())
     return text or f"{type(error).__name__}; run again with --debug for details"

@@ -22,7 +22,7 @@ from importlib import import_module
 from time import sleep
 from typing import Any
 
-from . import CommandError, _message
+from . import CommandError, message_of
 
 _PROGRAM = (
     # The current directory is not where this package's modules come from, nor json.
@@ -155,7 +155,7 @@ def main(given: Mapping[str, Any], descriptors: list[int]) -> None:
     except CommandError as error:
         _report(reporting, {"error": str(error), "status": error.status})
     except Exception as error:
-        _report(reporting, {"error": _message(error)})
+        _report(reporting, {"error": message_of(error, given["module"])})
         if given["settings"].get("debug"):
             raise
 

@@ -51,10 +51,10 @@ def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
 def _exec(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Do as execvp does, which Python's own does not: it never runs a file without ``#!``."""
     name, words = command[0], list(command)
-    folders = [""] if "/" in name else os.get_exec_path(environment)
+    folders: list[str | None] = [None] if "/" in name else [*os.get_exec_path(environment)]
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for folder in folders if name else ():
-        path = os.path.join(folder or ("" if "/" in name else "."), name)
+        path = name if folder is None else os.path.join(folder or ".", name)
         try:
             os.execve(path, words, environment)  # noqa: S606 - the user's own command
         except OSError as error:
@@ -62,6 +62,6 @@ def _exec(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
                 os.execve(_SHELL, [_SHELL, path, *words[1:]], environment)  # noqa: S606 - as above
             if error.errno == errno.EACCES:
                 failure = error
-            elif error.errno not in _NOT_HERE:
+            elif folder is None or error.errno not in _NOT_HERE:
                 raise
     raise failure

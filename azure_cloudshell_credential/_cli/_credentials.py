@@ -53,9 +53,12 @@ def credential_named(name: str | None) -> Any:
     if name == "az":
         from azure.identity import AzureCliCredential
 
-        return AzureCliCredential(process_timeout=30)
+        from .._azure.default_chain import PROCESS_TIMEOUT
+
+        return AzureCliCredential(process_timeout=PROCESS_TIMEOUT)
     from importlib import import_module
-    from inspect import iscoroutinefunction
+
+    from .._azure.default_chain import check_is_synchronous
 
     module, _, factory = name.partition(":")
     # Last: a project's own http/ or hmac.py is not to stand in for the library's.
@@ -67,8 +70,8 @@ def credential_named(name: str | None) -> Any:
 
         what = f"{type(error).__name__}: {quoted(str(error))}"
         raise CommandError(f"Cannot make a credential with {name}: {what}") from error
-    if not callable(getattr(credential, "get_token", None)):
-        raise CommandError(f"{name}() did not return a credential: it has no get_token.")
-    if iscoroutinefunction(credential.get_token):
-        raise CommandError(f"{name}() returned an asynchronous credential, and a synchronous one is needed.")
+    try:
+        check_is_synchronous(credential)
+    except TypeError as error:
+        raise CommandError(f"{name}() does not return what is needed: {error}") from None
     return credential

@@ -73,9 +73,6 @@ class Text:
         self._finding("ok", f"user       {protocol.user_in(claims) or 'not named by the token'}")
         self._finding("ok", f"tenant     {protocol.shown_claim(claims, 'tid') or 'not named by the token'}")
         self._finding("ok", f"object id  {protocol.shown_claim(claims, 'oid') or 'not named by the token'}")
-        for name, shown in (("scp", "scopes"), ("roles", "roles"), ("wids", "directory roles")):
-            if said := _permissions(claims.get(name)):
-                self._finding("ok", f"{shown:<10} {said}")
         minutes = round((found.token.expires_on - time()) / 60)
         self._finding("ok", f"token      valid for another {failures.count(minutes, 'minute')}")
 
@@ -132,9 +129,3 @@ class Text:
 
     def _painted(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._has_colour else text
-
-
-def _permissions(claim: object) -> str:
-    """A claim that lists permissions, as one line: a string with blanks between them, or a list."""
-    text = " ".join(map(str, claim)) if isinstance(claim, list) else claim
-    return failures.quoted(text, 200) if isinstance(text, str) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -118,57 +118,62 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     :raises SystemExit: after showing the help or the version.
     """
     at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
-    ours, names, rest = list(words[:at]), list(words[at : at + 1]), list(words[at + 1 :])
-    if names == ["help"]:
-        names, rest = rest[:1], ["--help"]
-    elif names == ["version"]:
-        names, rest = [], ["--version"]
-    parser, commands = make_parser(name for name in names if name in COMMANDS)
+    ours, name, rest = list(words[:at]), "".join(words[at : at + 1]), list(words[at + 1 :])
+    if name == "help":
+        name, rest = "".join(rest[:1]), ["--help"]
+        ours += rest if not name else []
+    elif name == "version":
+        name, ours = "", ["--version"]
+    if name in COMMANDS and set(ours) <= {"--debug"}:
+        return _parse_command(name, [*ours, *rest])
+    parser, _ = make_parser()
     _refuse_unknown(parser, [word for word in ours if word not in parser.takes_value])
-    if not names:
-        parser.parse_args([*ours, *rest])
-        parser.print_help(sys.stderr)
-        raise SystemExit(2)
-    if names[0] not in COMMANDS:
-        parser.error(f"{quoted(names[0], 80)!r} is not a command.{did_you_mean(names[0], COMMANDS)}")
-    command = commands[names[0]]
+    parser.parse_args(ours)
+    if name:
+        parser.error(f"{quoted(name, 80)!r} is not a command.{did_you_mean(name, COMMANDS)}")
+    parser.print_help(sys.stderr)
+    raise SystemExit(2)
+
+
+def _parse_command(name: str, words: list[str]) -> argparse.Namespace:
+    parser = Parser(prog=f"azure-cloudshell {name}")
+    add_command_arguments(parser, name)
     program: list[str] = []
-    if command.runs_a_command:
-        rest, program = command.split(rest)
-    arguments = parser.parse_args(ours, argparse.Namespace(command=names[0], last_word=command.take_last_word(rest)))
-    _, unknown = command.parse_known_args(rest, arguments)
-    _refuse_unknown(command, unknown)
-    if command.runs_a_command:
+    if parser.runs_a_command:
+        words, program = parser.split(words)
+    last_word = parser.take_last_word(words)
+    arguments, unknown = parser.parse_known_args(words, argparse.Namespace(command=name, last_word=last_word))
+    _refuse_unknown(parser, unknown)
+    if parser.runs_a_command:
         arguments.words = program
     return arguments
 
 
-def make_parser(names: Iterable[str] = COMMANDS) -> tuple[Parser, dict[str, Parser]]:
-    """The parser of the whole command line, and that of each command.
-
-    :param names: the commands whose options it is to know.
-    """
-    debug = Parser(add_help=False)
-    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback for an error")
+def make_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser that shows the commands, and those of the commands, without their options."""
     parser = Parser(
         prog="azure-cloudshell",
         usage="%(prog)s [--debug] COMMAND [...]",
         description="Get tokens for the user signed in to Azure Cloud Shell, from scripts and programs.",
         epilog="COMMAND --help shows the options of a command.",
     )
-    parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
+    _add_debug(parser)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND [...]", prog=parser.prog)
-    learned = set(names)
-    commands = {}
-    for name, summary in COMMANDS.items():
-        command = commands[name] = subparsers.add_parser(name, help=summary, parents=[debug])
-        if name in learned:
-            module = import_module(f".{name}", __package__)
-            command.description = f"{summary[0].upper()}{summary[1:]}."
-            command.epilog = "\n  ".join(["examples:", *module.EXAMPLES])
-            module.add_arguments(command)
-    return parser, commands
+    return parser, {name: subparsers.add_parser(name, help=summary) for name, summary in COMMANDS.items()}
+
+
+def add_command_arguments(parser: Parser, name: str) -> None:
+    """Teach a parser the options of a command, and its help."""
+    command = import_module(f".{name}", __package__)
+    parser.description = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
+    parser.epilog = "\n  ".join(["examples:", *command.EXAMPLES])
+    _add_debug(parser)
+    command.add_arguments(parser)
+
+
+def _add_debug(parser: Parser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
 
 
 def _refuse_unknown(parser: Parser, words: list[str]) -> None:

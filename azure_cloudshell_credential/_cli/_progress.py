@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from types import TracebackType
 
 
@@ -17,11 +16,9 @@ class Progress:
     def show(self, text: str) -> None:
         """Replace the line."""
         if self._is_terminal:
-            columns = 80
-            with suppress(OSError):
-                columns = os.get_terminal_size(sys.stderr.fileno()).columns or columns
-            # One that is wider than the terminal would not go away.
-            print(f"\r\x1b[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
+            # A line that is wider than the terminal would not go away.
+            width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+            print(f"\r\x1b[K{text[: width if width > 0 else 79]}", end="", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self

@@ -10,11 +10,11 @@ from .._serving.server import PortInUseError
 from . import CommandError
 
 
-def cannot_listen(port: int, error: OSError) -> CommandError:
+def cannot_listen(port: int, error: OSError, address: str = "127.0.0.1") -> CommandError:
     """The error of a command that cannot have its port."""
     if isinstance(error, PortInUseError):
         return CommandError(f"Port {port} is in use. Stop what listens there, or take a free port with --port 0.")
-    return CommandError(f"Cannot listen on port {port}: {error.strerror or error}.")
+    return CommandError(f"Cannot listen on {address}, port {port}: {error.strerror or error}.")
 
 
 def stop_signal() -> Event:

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     # It is the programs', for their own chains; the broker's is not to be narrowed by it.
     os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
     credential = credential_named(arguments.credential)
+    address = arguments.listen or "127.0.0.1"
     has_secret = arguments.path_secret or arguments.listen is not None or arguments.host_name is not None
     try:
         broker = CloudShellBroker(
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             port=arguments.port,
             path_secret=has_secret,
             allow=arguments.allow,
-            listen=arguments.listen or "127.0.0.1",
+            listen=address,
             host_names=arguments.host_name or (),
         )
     except ValueError as error:
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         broker.start()
     except OSError as error:
-        raise cannot_listen(arguments.port, error) from None
+        raise cannot_listen(arguments.port, error, address) from None
     try:
         return _serve(broker, arguments, has_secret=has_secret)
     finally:

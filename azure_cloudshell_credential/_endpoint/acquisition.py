@@ -5,7 +5,7 @@ credential sends through an azure-core pipeline, the command line over the bare 
 decision whether and when to ask again, and it is made here and nowhere else. The budget covers everything, the pauses
 included, so that it is one number that a caller waits at most.
 
-An answer ends the loop unless its failure is retryable. Transient errors are asked again ``retry_total`` times, with
+An answer ends the loop unless asking again may help. Transient errors are asked again ``retry_total`` times, with
 pauses that double. The portal's timeout, which users meet most, is asked again as long as the budget lasts: a script
 in the field needed up to six attempts with pauses of 5 and 10 seconds. A token for another resource is a mix-up inside
 the endpoint and is asked for again once, at once.
@@ -85,8 +85,6 @@ class RetryPolicy:
     :param backoff_factor: seconds before the first retry, doubled for each one after it.
     """
 
-    __slots__ = ("backoff_factor", "retry_total", "timeout")
-
     def __init__(
         self,
         timeout: float = DEFAULT_TIMEOUT,
@@ -102,31 +100,26 @@ class RetryPolicy:
 
         :param retry: how often it has been asked again already.
         """
+        if failure.retry_after is None:
+            return None
+        limit = DEFAULT_RETRY_TOTAL if self.retry_total is None else self.retry_total
         if failure.kind == "wrong_resource":
             # The next answer is right or will not be: waiting changes nothing.
-            return 0.0 if retry < min(1, self._limit) else None
+            return 0.0 if retry < min(1, limit) else None
         if failure.kind == "portal":
             pause = _PORTAL_PAUSES[min(retry, len(_PORTAL_PAUSES) - 1)] * self.backoff_factor / DEFAULT_BACKOFF_FACTOR
             is_unlimited = self.retry_total is None and pause > 0
         else:
             pause = self.backoff_factor * 2 ** min(retry, _MAX_DOUBLINGS)
             is_unlimited = False
-        if not is_unlimited and retry >= self._limit:
+        if retry >= limit and not is_unlimited:
             return None
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
         return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 
-    @property
-    def _limit(self) -> int:
-        return DEFAULT_RETRY_TOTAL if self.retry_total is None else self.retry_total
-
 
 def acquire(
-    resource: str,
-    send: Send,
-    policy: RetryPolicy,
-    port: int,
-    on_retry: Callable[[float, Failure], None] | None = None,
+    resource: str, send: Send, policy: RetryPolicy, port: int, on_retry: Callable[[float, Failure], None] | None = None
 ) -> Token | Failure:
     """Ask for a token as often as makes sense within the budget.
 
@@ -147,7 +140,7 @@ def acquire(
         attempts += 1
         if isinstance(outcome, Token):
             return outcome
-        pause = policy.pause_before_retry(attempts - 1, outcome) if outcome.retryable else None
+        pause = policy.pause_before_retry(attempts - 1, outcome)
         if pause is None or clock.monotonic() + pause >= deadline:
             if attempts > 1:
                 outcome.what += f" (Asked {attempts} times in {failures.elapsed(clock.monotonic() - start)}.)"
@@ -174,10 +167,8 @@ class _Turn:
     :param overdue_from: when the request is taken for lost.
     """
 
-    __slots__ = ("lock", "overdue_from")
-
     def __init__(self, overdue_from: float) -> None:
-        # A lock for each turn, since one from before gevent or eventlet was patched in would stop the whole hub.
+        # A lock of its own: where gevent or eventlet is patched in later, one from before would stop the whole hub.
         self.lock = threading.Lock()
         self.lock.acquire()
         self.overdue_from = overdue_from
@@ -200,8 +191,8 @@ def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply |
     deadline = time.monotonic() + seconds
     thread = threading.get_ident()
     turn = None
-    _asking.add(thread)
     try:
+        _asking.add(thread)
         turn = _take_turn(port, deadline)
         remaining = deadline - time.monotonic()
         return None if turn is None or remaining < _MIN_REQUEST_SECONDS else send(resource, remaining)

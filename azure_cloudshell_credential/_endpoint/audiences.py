@@ -25,8 +25,6 @@ class Audience:
     :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    __slots__ = ("aliases", "identifiers", "name", "workaround")
-
     def __init__(self, name: str, *identifiers: str, aliases: tuple[str, ...] = (), workaround: str = "") -> None:
         self.name = name
         self.identifiers = identifiers
@@ -55,10 +53,7 @@ KNOWN: tuple[Audience, ...] = (
     Audience("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
     Audience("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
     Audience(
-        "graph",
-        "https://graph.microsoft.com/",
-        "00000003-0000-0000-c000-000000000000",
-        aliases=("ms-graph", "msgraph"),
+        "graph", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000", aliases=("ms-graph", "msgraph")
     ),
     Audience("batch", "https://batch.core.windows.net/", "ddbf3205-c6bd-46ae-8127-60eb93363864"),
     Audience("powerbi", "https://analysis.windows.net/powerbi/api", "00000009-0000-0000-c000-000000000000"),
@@ -124,8 +119,6 @@ class Cloud:
     :param resource_manager: the base URL of Azure Resource Manager.
     :param resources: for each short name whose resource differs from the public cloud's, that resource.
     """
-
-    __slots__ = ("resource_manager", "resources")
 
     def __init__(self, resource_manager: str, **resources: str) -> None:
         self.resource_manager = resource_manager

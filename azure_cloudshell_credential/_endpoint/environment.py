@@ -23,7 +23,6 @@ _AUTHORITY = re.compile(r"(localhost|[0-9.]+|\[::1\])(?::([0-9]{1,5}))?", re.IGN
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
 """Variables whose value marks a Cloud Shell container."""
 
-
 VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 """With either of these, MSI_ENDPOINT belongs to App Service, Azure ML, Arc or Service Fabric."""
 
@@ -34,8 +33,6 @@ class Endpoint:
     :param url: its URL.
     :raises ValueError: if it is not a plain ``http`` URL of a loopback host.
     """
-
-    __slots__ = ("host", "port", "target", "url")
 
     def __init__(self, url: str) -> None:
         parts = _split(url) if isinstance(url, str) else None
@@ -52,7 +49,7 @@ class Endpoint:
 
 def _split(url: str) -> tuple[str, int, str] | None:
     """The host, port and target of a plain ``http`` URL of a loopback host; None for anything else."""
-    # urlsplit takes out what is not printable, as browsers do.
+    # urlsplit removes tabs and line breaks.
     if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
         return None
     try:
@@ -76,34 +73,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-class Environment:
-    """What the environment variables say about Cloud Shell.
-
-    :param endpoint: where to ask for tokens; None outside Cloud Shell.
-    :param refusal: why there is no endpoint although the environment names one.
-    :param other_host: the variable that makes MSI_ENDPOINT another service's.
-    :param tenant_id: the signed-in tenant (``ACC_TID``).
-    :param cloud: the name of the cloud (``ACC_CLOUD``).
-    """
-
-    __slots__ = ("cloud", "endpoint", "other_host", "refusal", "tenant_id")
-
-    def __init__(
-        self,
-        endpoint: Endpoint | None,
-        *,
-        refusal: str | None = None,
-        other_host: str | None = None,
-        tenant_id: str | None = None,
-        cloud: str | None = None,
-    ) -> None:
-        self.endpoint = endpoint
-        self.refusal = refusal
-        self.other_host = other_host
-        self.tenant_id = tenant_id
-        self.cloud = cloud
-
-
 def is_marked(environ: Mapping[str, str]) -> bool:
     """Whether the environment carries one of Cloud Shell's markers."""
     return (
@@ -123,6 +92,22 @@ def managed_identity_is_cloud_shell(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("MSI_ENDPOINT")) and not any(environ.get(name) for name in VARIABLES_OF_OTHER_HOSTS)
 
 
+class Environment:
+    """What the environment variables say about Cloud Shell.
+
+    ``endpoint`` is where to ask for tokens, None outside Cloud Shell. ``refusal`` is why there is none although the
+    environment names one, ``other_host`` the variable that makes MSI_ENDPOINT another service's. ``tenant_id`` is the
+    signed-in tenant (``ACC_TID``), ``cloud`` the name of the cloud (``ACC_CLOUD``).
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.endpoint: Endpoint | None = None
+        self.refusal: str | None = None
+        self.other_host: str | None = None
+        self.tenant_id = environ.get("ACC_TID") or None
+        self.cloud = environ.get("ACC_CLOUD") or None
+
+
 def read_environment(environ: Mapping[str, str], endpoint: str | None = None) -> Environment:
     """Find the token endpoint.
 
@@ -130,18 +115,17 @@ def read_environment(environ: Mapping[str, str], endpoint: str | None = None) ->
     :param endpoint: a URL that takes precedence over the environment.
     :raises ValueError: only for an ``endpoint`` that is not a loopback URL; never for the environment.
     """
-    tenant_id = environ.get("ACC_TID") or None
-    cloud = environ.get("ACC_CLOUD") or None
+    found = Environment(environ)
     if endpoint is not None:
-        return Environment(Endpoint(endpoint), tenant_id=tenant_id, cloud=cloud)
-    if managed_identity_is_cloud_shell(environ):
+        found.endpoint = Endpoint(endpoint)
+    elif managed_identity_is_cloud_shell(environ):
         try:
-            return Environment(Endpoint(environ["MSI_ENDPOINT"]), tenant_id=tenant_id, cloud=cloud)
+            found.endpoint = Endpoint(environ["MSI_ENDPOINT"])
         except ValueError:
             # The variable's value stays out of the text: it may hold a secret of another service's.
-            refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
-            return Environment(None, refusal=refusal, tenant_id=tenant_id, cloud=cloud)
-    if is_marked(environ):
-        return Environment(Endpoint(DEFAULT_ENDPOINT), tenant_id=tenant_id, cloud=cloud)
-    others = [name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name) and environ.get("MSI_ENDPOINT")]
-    return Environment(None, other_host=others[0] if others else None, tenant_id=tenant_id, cloud=cloud)
+            found.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
+    elif is_marked(environ):
+        found.endpoint = Endpoint(DEFAULT_ENDPOINT)
+    elif environ.get("MSI_ENDPOINT"):
+        found.other_host = next(name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name))
+    return found

@@ -40,11 +40,7 @@ _LENGTH = re.compile(r"[0-9]{1,12}")
 
 
 def post(
-    endpoint: Endpoint,
-    headers: Mapping[str, str],
-    body: bytes,
-    seconds: float,
-    connect_seconds: float | None = None,
+    endpoint: Endpoint, headers: Mapping[str, str], body: bytes, seconds: float, connect_seconds: float | None = None
 ) -> Reply | NoReply:
     """Send a POST request and read the reply.
 
@@ -95,13 +91,12 @@ def _connect(endpoint: Endpoint, deadline: float) -> socket.socket:
         try:
             connection.settimeout(_remaining(deadline))
             connection.connect((address, endpoint.port))
-        except BaseException as error:
+            return connection
+        except OSError as error:
             connection.close()
-            if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError):
                 raise
             reasons.append(error)
-        else:
-            return connection
     # The first reason is the one to tell: a machine without IPv6 fails ::1 in its own way.
     raise reasons[0]
 
@@ -149,10 +144,10 @@ def _parse(data: bytes, *, is_complete: bool) -> Reply | NoReply | None:
         # 1xx is followed by the final response, except where it ends HTTP.
         if status >= 200 or status == 101:
             break
-    framing = _framing(fields)
-    if framing is None or status == 101 or (framing == "chunked" and status_line[1] == b"0"):
+    if status == 101:
         return _NOT_HTTP
-    body = b"" if status in (204, 304) else _read_body(data, start, framing, is_complete=is_complete)
+    is_http_1_0 = status_line[1] == b"0"
+    body = b"" if status in (204, 304) else _read_body(data, start, fields, is_complete, is_http_1_0)
     return Reply(status, fields, body) if isinstance(body, bytes) else body
 
 
@@ -168,29 +163,27 @@ def _read_fields(lines: list[bytes]) -> dict[str, str] | None:
     return fields
 
 
-def _framing(fields: Mapping[str, str]) -> int | str | None:
-    """The length of the body, "chunked", or "close" if it ends with the connection; None if that is not clear."""
-    coding, value = fields.get("transfer-encoding"), fields.get("content-length")
+def _read_body(
+    data: bytes, start: int, fields: Mapping[str, str], is_complete: bool, is_http_1_0: bool
+) -> bytes | NoReply | None:
+    coding, stated = fields.get("transfer-encoding"), fields.get("content-length")
     if coding is not None:
-        return "chunked" if value is None and coding.lower() == "chunked" else None
-    if value is None:
-        return "close"
-    # The same length may be repeated (RFC 9110, 8.6).
-    lengths = {length.strip(" \t") for length in value.split(",")}
-    length = lengths.pop()
-    return int(length) if not lengths and _LENGTH.fullmatch(length) else None
-
-
-def _read_body(data: bytes, start: int, framing: int | str, *, is_complete: bool) -> bytes | NoReply | None:
-    if framing == "chunked":
-        return _read_chunks(data, start)
-    if isinstance(framing, int):
-        if framing > MAX_BODY:
+        is_clear = coding.lower() == "chunked" and stated is None and not is_http_1_0
+        return _read_chunks(data, start) if is_clear else _NOT_HTTP
+    if stated is None:
+        # It ends with the connection.
+        if len(data) > start + MAX_BODY:
             return TOO_LARGE
-        return data[start : start + framing] if len(data) >= start + framing else None
-    if len(data) > start + MAX_BODY:
+        return data[start:] if is_complete else None
+    # The same length may be repeated (RFC 9110, 8.6).
+    lengths = {length.strip(" \t") for length in stated.split(",")}
+    length = lengths.pop()
+    if lengths or not _LENGTH.fullmatch(length):
+        return _NOT_HTTP
+    if int(length) > MAX_BODY:
         return TOO_LARGE
-    return data[start:] if is_complete else None
+    end = start + int(length)
+    return data[start:end] if len(data) >= end else None
 
 
 def _read_chunks(data: bytes, start: int) -> bytes | NoReply | None:

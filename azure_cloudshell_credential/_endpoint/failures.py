@@ -2,7 +2,7 @@
 
 Each row of the table "what happens when" is one function here, so that its wording stands in one place for the
 credential, its asynchronous version and the command line. A failure is a plain value: it holds no reply, no token and
-no traceback. ``_errors`` turns it into the exception a caller sees. Text from the endpoint is made one printable
+no traceback. ``_azure/errors`` turns it into the exception a caller sees. Text from the endpoint is made one printable
 line here, on its way into a failure and not later: nothing that is shown can move a cursor or forge a second line.
 """
 
@@ -33,45 +33,30 @@ class Failure:
         ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
     :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
-    :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
     :param resource: the resource requested.
-    :param retryable: whether asking again may help.
-    :param retry_after: how many seconds the endpoint wants to be left alone.
+    :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
+    :param retry_after: the seconds after which asking again may help, 0 where the endpoint names none; None: never.
     :param supported_audiences: for ``audience``, those the endpoint listed.
     :param attempts: for ``chain``, each credential's name and what it said.
     """
-
-    __slots__ = (
-        "advice",
-        "attempts",
-        "code",
-        "kind",
-        "resource",
-        "retry_after",
-        "retryable",
-        "supported_audiences",
-        "what",
-    )
 
     def __init__(
         self,
         kind: str,
         what: str,
         advice: str,
+        resource: str = "",
         *,
         code: str = "",
-        resource: str = "",
-        retryable: bool = False,
-        retry_after: float = 0.0,
+        retry_after: float | None = None,
         supported_audiences: tuple[str, ...] = (),
         attempts: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.kind = kind
         self.what = printable(what)
         self.advice = printable(advice)
-        self.code = code
         self.resource = resource
-        self.retryable = retryable
+        self.code = code
         self.retry_after = retry_after
         self.supported_audiences = supported_audiences
         self.attempts = attempts
@@ -96,88 +81,71 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
     if other_host:
         reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
-    return Failure(
-        "not_cloud_shell",
-        f"This is not Azure Cloud Shell: {reason}.",
-        "Sign in with 'az login', or run this in Cloud Shell.",
-    )
+    advice = "Sign in with 'az login', or run this in Cloud Shell."
+    return Failure("not_cloud_shell", f"This is not Azure Cloud Shell: {reason}.", advice)
 
 
 def permission_without_resource(scope: str) -> Failure:
     """A bare permission such as ``User.Read``, as msgraph-sdk passes it through: it does not say of which resource."""
-    return Failure(
-        "scope",
-        f"The scope {scope} is a permission without its resource, and Cloud Shell issues tokens for resources.",
-        "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.",
-        resource=scope,
-    )
+    what = f"The scope {scope} is a permission without its resource, and Cloud Shell issues tokens for resources."
+    return Failure("scope", what, "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.", scope)
 
 
 def unreachable(resource: str, reason: str) -> Failure:
     """The endpoint refuses the connection, or the connection broke."""
-    return Failure(
-        "refused",
-        f"The token request for {resource} failed: {reason}.",
-        f"Restart Cloud Shell, or {SIGN_IN}.",
-        resource=resource,
-    )
+    what = f"The token request for {resource} failed: {reason}."
+    return Failure("refused", what, f"Restart Cloud Shell, or {SIGN_IN}.", resource)
 
 
 def busy(resource: str, seconds: float) -> Failure:
     """The budget was used up while other requests of this process were at the endpoint."""
-    return Failure(
-        "busy",
+    what = (
         f"The token request for {resource} was not sent: its deadline of {count(seconds, 'second')} was exceeded while "
-        "waiting for this process's other token requests. They are sent one at a time.",
-        RETRY_OR_SIGN_IN,
-        resource=resource,
+        "waiting for this process's other token requests. They are sent one at a time."
     )
+    return Failure("busy", what, RETRY_OR_SIGN_IN, resource)
+
+
+def not_run(resource: str) -> Failure:
+    """The thread of the acquisition did not get to run."""
+    what = f"The token request for {resource} was not sent: its thread has not been run."
+    advice = (
+        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start."
+    )
+    return Failure("busy", what, advice, resource)
 
 
 def nested(resource: str) -> Failure:
     """A token was requested by what runs inside a token request: a hook, a signal handler or a finalizer."""
-    return Failure(
-        "nested",
+    what = (
         f"A token for {resource} was requested from inside another token request on the same thread "
-        "(by a hook, a signal handler or a finalizer).",
-        "Request it after that one has ended.",
-        resource=resource,
+        "(by a hook, a signal handler or a finalizer)."
     )
+    return Failure("nested", what, "Request it after that one has ended.", resource)
 
 
 def no_answer(resource: str, seconds: float) -> Failure:
     """The endpoint did not answer in time."""
-    return Failure(
-        "timeout",
+    what = (
         f"The Cloud Shell token endpoint did not answer within {count(seconds, 'second')} when asked for a token "
-        f"for {resource}.",
-        _KEEP_THE_TAB,
-        resource=resource,
+        f"for {resource}."
     )
+    return Failure("timeout", what, _KEEP_THE_TAB, resource)
 
 
 def circuit_open(resource: str, ago: float, rest: float) -> Failure:
     """The endpoint timed out a moment ago, and is not asked again yet."""
-    return Failure(
-        "timeout",
+    what = (
         f"The Cloud Shell token endpoint timed out {count(round(ago), 'second')} ago; requests are suspended for "
-        f"another {count(max(1, round(rest)), 'second')}, this one for {resource} included.",
-        _KEEP_THE_TAB,
-        resource=resource,
+        f"another {count(max(1, round(rest)), 'second')}, this one for {resource} included."
     )
+    return Failure("timeout", what, _KEEP_THE_TAB, resource)
 
 
-def portal_timeout(resource: str, code: str, said: str, *, retry_after: float = 0.0) -> Failure:
+def portal_timeout(resource: str, code: str, said: str, retry_after: float) -> Failure:
     """The endpoint answered, but the browser behind it did not."""
-    return Failure(
-        "portal",
-        f"Cloud Shell did not get a token for {resource} from the Azure portal in your browser: {said}",
-        _KEEP_THE_TAB,
-        code=code,
-        resource=resource,
-        retryable=True,
-        retry_after=retry_after,
-    )
+    what = f"Cloud Shell did not get a token for {resource} from the Azure portal in your browser: {said}"
+    return Failure("portal", what, _KEEP_THE_TAB, resource, code=code, retry_after=retry_after)
 
 
 def audience_not_supported(resource: str, supported: tuple[str, ...]) -> Failure:
@@ -189,58 +157,41 @@ def audience_not_supported(resource: str, supported: tuple[str, ...]) -> Failure
         f"Sign in with 'az login' ({_OWN_SIGN_IN} and is refused the same resources). DefaultCloudShellCredential, or "
         "a chain with AzureCliCredential behind this credential, then uses that sign-in. For a program you cannot "
         "change, put 'azure-cloudshell run --' before it.",
+        resource,
         code="AudienceNotSupported",
-        resource=resource,
         supported_audiences=supported,
     )
 
 
 def entra_refused(resource: str, code: str, said: str) -> Failure:
     """Microsoft Entra ID itself refused. Nobody has reported which of its errors come through the endpoint."""
-    return Failure(
-        "entra",
-        f"Microsoft Entra ID did not issue a token for {resource}: {said}",
+    what = f"Microsoft Entra ID did not issue a token for {resource}: {said}"
+    advice = (
         "Sign in again: either reload the portal and restart Cloud Shell, or run 'az login'. If that is refused too, "
-        "ask your administrator.",
-        code=code,
-        resource=resource,
+        "ask your administrator."
     )
+    return Failure("entra", what, advice, resource, code=code)
 
 
-def endpoint_error(
-    resource: str, status: int, said: str, *, code: str = "", retryable: bool, retry_after: float = 0.0
-) -> Failure:
+def endpoint_error(resource: str, status: int, said: str, code: str, retry_after: float | None) -> Failure:
     """Any other error status."""
-    return Failure(
-        "endpoint",
-        f"The Cloud Shell token endpoint answered {status} when asked for a token for {resource}: {said}",
-        RETRY_OR_SIGN_IN,
-        code=code,
-        resource=resource,
-        retryable=retryable,
-        retry_after=retry_after,
-    )
+    what = f"The Cloud Shell token endpoint answered {status} when asked for a token for {resource}: {said}"
+    return Failure("endpoint", what, RETRY_OR_SIGN_IN, resource, code=code, retry_after=retry_after)
 
 
 def redirected(resource: str, status: int) -> Failure:
     """A redirect: following it could carry the request off this machine."""
-    return Failure(
-        "endpoint",
+    what = (
         f"The Cloud Shell token endpoint answered {status}, a redirect, when asked for a token for {resource}; "
-        "redirects are never followed.",
-        f"Check that MSI_ENDPOINT is Cloud Shell's own, or {SIGN_IN}.",
-        resource=resource,
+        "redirects are never followed."
     )
+    return Failure("endpoint", what, f"Check that MSI_ENDPOINT is Cloud Shell's own, or {SIGN_IN}.", resource)
 
 
 def unusable_reply(resource: str, reason: str, advice: str = RETRY_OR_SIGN_IN) -> Failure:
     """A reply without a usable token; the reason never quotes it."""
-    return Failure(
-        "reply",
-        f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}.",
-        advice,
-        resource=resource,
-    )
+    what = f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}."
+    return Failure("reply", what, advice, resource)
 
 
 def expired_by_our_clock(resource: str, by_clock: int, stated: int) -> Failure:
@@ -249,13 +200,13 @@ def expired_by_our_clock(resource: str, by_clock: int, stated: int) -> Failure:
     :param by_clock: the seconds since it expired by this machine's clock.
     :param stated: the seconds that it lives by the endpoint's word.
     """
-    return unusable_reply(
-        resource,
+    reason = (
         f"it holds a token that has already expired, {_duration(by_clock)} ago by the clock of this machine, while the "
-        f"endpoint says that it lives for {_duration(stated)}",
-        f"Check the clock of this machine: it may be {_duration(by_clock + stated)} ahead. If it is right, try again, "
-        f"or {SIGN_IN}.",
+        f"endpoint says that it lives for {_duration(stated)}"
     )
+    ahead = _duration(by_clock + stated)
+    advice = f"Check the clock of this machine: it may be {ahead} ahead. If it is right, try again, or {SIGN_IN}."
+    return unusable_reply(resource, reason, advice)
 
 
 def clock_is_behind(resource: str, by_clock: int, stated: int) -> str:
@@ -272,23 +223,21 @@ def clock_is_behind(resource: str, by_clock: int, stated: int) -> str:
 
 def wrong_resource(resource: str, received: str) -> Failure:
     """A token for something else. Seen live: azure-cli#12297, go-azure-helpers#51."""
-    return Failure(
-        "wrong_resource",
-        f"The Cloud Shell token endpoint answered a request for {resource} with a token for {quoted(received, 200)}.",
-        RETRY_OR_SIGN_IN,
-        resource=resource,
-        retryable=True,
-    )
+    named = quoted(received, 200)
+    what = f"The Cloud Shell token endpoint answered a request for {resource} with a token for {named}."
+    return Failure("wrong_resource", what, RETRY_OR_SIGN_IN, resource, retry_after=0.0)
 
 
 def claims_not_supported(resource: str, claims: str) -> Failure:
     """A claims challenge: the endpoint has no parameter for it."""
-    return Failure(
-        "claims",
-        f"Cloud Shell cannot satisfy the claims challenge for {resource}: the endpoint does not accept claims.",
-        claims_advice(claims),
-        resource=resource,
-    )
+    what = f"Cloud Shell cannot satisfy the claims challenge for {resource}: the endpoint does not accept claims."
+    return Failure("claims", what, claims_advice(claims), resource)
+
+
+def refused_token_again(resource: str, claims: str) -> Failure:
+    """The answer to a claims challenge was the token that the service had refused."""
+    what = f"The service refused the token for {resource} with a claims challenge, and there is no other token for it."
+    return Failure("claims", what, claims_advice(claims), resource)
 
 
 def claims_advice(claims: str, tenant_id: str | None = None) -> str:
@@ -301,71 +250,38 @@ def claims_advice(claims: str, tenant_id: str | None = None) -> str:
 def other_tenant(resource: str, requested: str, actual: str | None) -> Failure:
     """A tenant other than the one the user is signed in to."""
     signed_in = f"tenant {quoted(actual, 100)} only" if actual else "an unknown tenant (the token has no tid claim)"
-    return Failure(
-        "tenant",
-        f"A token for {resource} in tenant {requested} was requested, but Cloud Shell is signed in to {signed_in}.",
-        f"Either switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}",
-        resource=resource,
-    )
+    what = f"A token for {resource} in tenant {requested} was requested, but Cloud Shell is signed in to {signed_in}."
+    advice = f"Either switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}"
+    return Failure("tenant", what, advice, resource)
 
 
 def pop_not_supported(resource: str) -> Failure:
     """Proof of possession: the endpoint issues bearer tokens only."""
-    return Failure(
-        "pop",
-        f"Cloud Shell cannot issue a proof-of-possession token for {resource}: its endpoint has bearer tokens only.",
-        "Use a credential that supports proof of possession.",
-        resource=resource,
-    )
+    what = f"Cloud Shell cannot issue a proof-of-possession token for {resource}: its endpoint has bearer tokens only."
+    return Failure("pop", what, "Use a credential that supports proof of possession.", resource)
 
 
 def broken_off(resource: str, error: str) -> Failure:
     """A hook or transport raised what ends threads or loops, and must not end the caller's."""
-    return Failure(
-        "error",
-        f"The token request for {resource} was broken off: a hook or the transport raised {error}.",
-        "Correct the hook or the transport.",
-        resource=resource,
-    )
-
-
-def not_run(resource: str) -> Failure:
-    """The thread of the acquisition did not get to run."""
-    return Failure(
-        "busy",
-        f"The token request for {resource} was not sent: its thread has not been run.",
-        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start.",
-        resource=resource,
-    )
-
-
-def refused_token_again(resource: str, claims: str) -> Failure:
-    """The answer to a claims challenge was the token that the service had refused."""
-    return Failure(
-        "claims",
-        f"The service refused the token for {resource} with a claims challenge, and there is no other token for it.",
-        claims_advice(claims),
-        resource=resource,
-    )
+    what = f"The token request for {resource} was broken off: a hook or the transport raised {error}."
+    return Failure("error", what, "Correct the hook or the transport.", resource)
 
 
 def another_identity(resource: str, failure: Failure, mine: str, other: str) -> Failure:
     """Cloud Shell has answered before and fails now, and another credential's token is another user's."""
-    return Failure(
-        "identity",
+    what = (
         f"{failure.what} Another credential has a token for {resource}, but as {other}, and so far this program has "
-        f"run as {mine}.",
-        f"Either try again, or use that credential alone to run as {other}.",
-        resource=resource,
-        code=failure.code,
+        f"run as {mine}."
     )
+    advice = f"Either try again, or use that credential alone to run as {other}."
+    return Failure("identity", what, advice, resource, code=failure.code)
 
 
 def nobody_has_a_token(resource: str, attempts: tuple[tuple[str, str], ...], advice: str, code: str = "") -> Failure:
     """The whole chain was tried; said once, in one paragraph."""
     said = " ".join(f"{name}: {sentence(text)}" for name, text in attempts)
     what = f"No credential has a token for {resource}. {said}".rstrip()
-    return Failure("chain", what, advice, resource=resource, attempts=attempts, code=code)
+    return Failure("chain", what, advice, resource, code=code, attempts=attempts)
 
 
 def count(number: float, unit: str) -> str:

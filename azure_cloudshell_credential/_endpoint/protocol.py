@@ -45,12 +45,9 @@ _PERMISSION = re.compile(r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _ENTRA = re.compile(r"AADSTS[0-9]|interaction_required")
-_RETRYABLE_STATUSES = (400, 429)
 
 _MAX_MESSAGE = 16_000
 """How much of an error's text is looked at. The longest known, with 25 audiences, has less than 1,000 characters."""
-
-_MAX_TOKEN_FIELDS = 8
 
 
 class Reply:
@@ -58,8 +55,6 @@ class Reply:
 
     :param headers: with names in lower case.
     """
-
-    __slots__ = ("body", "headers", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
@@ -73,8 +68,6 @@ class Reply:
 class NoReply:
     """Why there was no reply: it took too long, or ``reason``, the end of a sentence."""
 
-    __slots__ = ("reason", "timed_out")
-
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         self.reason = reason
         self.timed_out = timed_out
@@ -86,56 +79,40 @@ class NoReply:
 class Token:
     """An access token. Its repr does not show it.
 
-    :param value: the token itself. Who and what it is for is read from its claims, which nobody has verified.
+    :param value: the token itself.
     :param expires_on: when it expires, in Unix time.
     :param refresh_on: when to ask for a new one, in Unix time; None leaves it to the last minutes.
-    :param token_type: how it is presented to a service.
-    :param warning: what the log is to say about it.
+    :param kind: how it is presented to a service, its ``token_type``.
     """
 
-    __slots__ = (
-        "audience",
-        "expires_on",
-        "object_id",
-        "refresh_on",
-        "tenant_id",
-        "token_type",
-        "user",
-        "value",
-        "warning",
-    )
+    # Thousands may be held.
+    __slots__ = ("expires_on", "refresh_on", "tenant_id", "token_type", "value", "warning")
 
-    def __init__(
-        self,
-        value: str,
-        expires_on: int,
-        refresh_on: int | None = None,
-        token_type: str = "Bearer",  # noqa: S107 - the kind of token, not one
-        warning: str = "",
-    ) -> None:
+    def __init__(self, value: str, expires_on: int, refresh_on: int | None = None, kind: str = "Bearer") -> None:
         self.value = value
         self.expires_on = expires_on
         self.refresh_on = refresh_on
-        self.token_type = token_type
-        self.warning = warning
-        claims = claims_of(value)
-        self.audience = _text_in(claims, "aud")
-        self.tenant_id = _text_in(claims, "tid")
-        self.object_id = _text_in(claims, "oid")
-        self.user = user_in(claims)
+        self.token_type = kind
+        self.tenant_id = _text_in(self.claims, "tid")
+        self.warning = ""
+
+    @property
+    def claims(self) -> dict[str, object]:
+        """What it says about itself, not verified; empty for an opaque token."""
+        return claims_of(self.value)
 
     @property
     def identity(self) -> tuple[str, str] | None:
-        """Whose token it is: its ``tid`` and ``oid``; None where it does not say, as an opaque token."""
-        if self.tenant_id is None or self.object_id is None:
-            return None
-        return self.tenant_id.casefold(), self.object_id.casefold()
+        """Whose it is: its ``tid`` and ``oid``; None where it does not say."""
+        object_id = _text_in(self.claims, "oid")
+        return (self.tenant_id.casefold(), object_id.casefold()) if self.tenant_id and object_id else None
 
     @property
     def who(self) -> str:
-        """Whose token it is, for a message."""
-        user = self.user or (f"object {failures.quoted(self.object_id, 100)}" if self.object_id else "an unnamed user")
-        return f"{user} in tenant {failures.quoted(self.tenant_id, 100)}" if self.tenant_id else user
+        """Whose it is, for a message."""
+        claims = self.claims
+        who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
+        return f"{who} in tenant {shown_claim(claims, 'tid')}" if self.tenant_id else who
 
     def __repr__(self) -> str:
         return f"Token(expires_on={self.expires_on}, tenant_id={self.tenant_id!r})"
@@ -212,15 +189,9 @@ def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
     if content is None and is_success:
         return failures.unusable_reply(resource, problem)
     if content is None:
-        return failures.endpoint_error(
-            resource,
-            reply.status,
-            f"no reason given ({problem}).",
-            retryable=_is_retryable(reply.status),
-            retry_after=_retry_after(reply, now),
-        )
+        return failures.endpoint_error(resource, reply.status, f"no reason given ({problem}).", "", _retry_after(reply))
     if content.get("error") or not is_success:
-        return _classify_error(resource, reply, *_error_in(content), now)
+        return _classify_error(resource, reply, *_error_in(content))
     return _read_token(resource, content, now)
 
 
@@ -239,37 +210,26 @@ def _parse(reply: Reply) -> tuple[dict[str, object] | None, str]:
 
 
 def _error_in(content: Mapping[str, object]) -> tuple[str, str]:
-    """The code and message of an error, nested as the endpoint sends it or flat as OAuth does, without any token."""
+    """The code and message of an error, nested as the endpoint sends it or flat as OAuth does."""
     error = content.get("error")
-    if isinstance(error, dict):
-        fields: Mapping[str, object] = {**content, **error}
-        code, message = error.get("code"), error.get("message")
-    else:
-        fields = content
-        code, message = error, content.get("error_description")
-    code = code if isinstance(code, str) else ""
-    message = message if isinstance(message, str) else ""
+    fields: Mapping[str, object] = {**content, **error} if isinstance(error, dict) else content
     tokens = [value for name, value in fields.items() if name.endswith("_token") and isinstance(value, str) and value]
-    return _without(tokens, code), _without(tokens, message)
+    if isinstance(error, dict):
+        return _without(tokens, error.get("code")), _without(tokens, error.get("message"))
+    return _without(tokens, error), _without(tokens, content.get("error_description"))
 
 
-def _without(tokens: list[str], text: str) -> str:
-    """The start of a text of the endpoint's, in case it quotes a token that came beside it.
+def _without(tokens: list[str], text: object) -> str:
+    """The start of a text of the endpoint's, unless it quotes a token that came beside it.
 
-    Bounded in what is looked at: an endless reply must not cost the caller more than its transfer.
+    An endless reply must not cost the caller more than its transfer: many tokens are not looked for.
     """
-    if len(tokens) > _MAX_TOKEN_FIELDS:
-        return "[redacted]"
-    start = text[:_MAX_MESSAGE]
-    for token in tokens:
-        start = start.replace(token, "[redacted]")
-    if tokens and len(text) > _MAX_MESSAGE:
-        # The cut may have left the first part of a token, which is no longer found.
-        start = start[: max(0, len(start) - max(map(len, tokens)))]
-    return start
+    if not isinstance(text, str) or not text:
+        return ""
+    return "[redacted]" if len(tokens) > 8 or any(token in text for token in tokens) else text[:_MAX_MESSAGE]
 
 
-def _classify_error(resource: str, reply: Reply, code: str, message: str, now: float) -> Failure:
+def _classify_error(resource: str, reply: Reply, code: str, message: str) -> Failure:
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
         supported = [failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
@@ -278,31 +238,17 @@ def _classify_error(resource: str, reply: Reply, code: str, message: str, now: f
     code = failures.quoted(code, 100)
     if _ENTRA.search(f"{code} {message}"):
         return failures.entra_refused(resource, code, said)
-    retry_after = _retry_after(reply, now)
     if message.startswith("Timeout waiting for token from portal"):
-        return failures.portal_timeout(resource, code, said, retry_after=retry_after)
-    return failures.endpoint_error(
-        resource, reply.status, said, code=code, retryable=_is_retryable(reply.status), retry_after=retry_after
-    )
+        return failures.portal_timeout(resource, code, said, _retry_after(reply) or 0.0)
+    return failures.endpoint_error(resource, reply.status, said, code, _retry_after(reply))
 
 
-def _is_retryable(status: int) -> bool:
-    return status in _RETRYABLE_STATUSES or status >= 500
-
-
-def _retry_after(reply: Reply, now: float) -> float:
-    """The seconds that ``Retry-After`` asks for, 0 without a usable one."""
+def _retry_after(reply: Reply) -> float | None:
+    """The seconds that ``Retry-After`` asks for, 0 without a usable one; None if asking again is no use."""
+    if reply.status not in (400, 429) and reply.status < 500:
+        return None
     value = reply.headers.get("retry-after", "").strip()
-    if _NUMBER.fullmatch(value):
-        return float(value)
-    if not value:
-        return 0.0
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return 0.0
+    return float(value) if _NUMBER.fullmatch(value) else 0.0
 
 
 def _read_token(resource: str, content: Mapping[str, object], now: float) -> Token | Failure:
@@ -330,26 +276,22 @@ def _read_token(resource: str, content: Mapping[str, object], now: float) -> Tok
     token = checked_token(content.get("access_token"), stated, _refresh_time(content, stated, moment), now=now)
     if isinstance(token, str):
         return failures.unusable_reply(resource, f"it holds {token}")
-    if token.audience is not None and audiences.are_different(resource, token.audience):
-        return failures.wrong_resource(resource, token.audience)
+    audience = token.claims.get("aud")
+    if isinstance(audience, str) and audiences.are_different(resource, audience):
+        return failures.wrong_resource(resource, audience)
     token.warning = warning
     return token
 
 
 def checked_token(
-    value: object,
-    expires_on: object,
-    refresh_on: object = None,
-    token_type: object = "Bearer",  # noqa: S107 - the kind of token, not one
-    *,
-    now: float | None = None,
+    value: object, expires_on: object, refresh_on: object = None, kind: object = "Bearer", *, now: float | None = None
 ) -> Token | str:
     """What a credential has returned, checked: its token in one line, its expiry in whole seconds.
 
     :param value: the token.
     :param expires_on: when it expires, in Unix time. A fraction of a second is dropped.
     :param refresh_on: when to ask for a new one, in Unix time; anything else than a time is dropped.
-    :param token_type: how it is presented to a service.
+    :param kind: how it is presented to a service.
     :param now: in Unix time; the present by default.
     :return: the token; or what there is instead, as in "it returned no access token".
     """
@@ -362,8 +304,8 @@ def checked_token(
         return "a token whose expiry is not a time in seconds"
     if expiry <= int(time() if now is None else now):
         return "a token that has already expired"
-    kind = token_type if isinstance(token_type, str) and token_type.isalnum() else "Bearer"
-    return Token(value, expiry, _whole_seconds(refresh_on), kind)
+    token_type = kind if isinstance(kind, str) and kind.isalnum() else "Bearer"
+    return Token(value, expiry, _whole_seconds(refresh_on), token_type)
 
 
 def _whole_seconds(value: object) -> int | None:

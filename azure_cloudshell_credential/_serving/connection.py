@@ -26,7 +26,6 @@ _LINGER_READS = 32
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/(\d\.\d)" % _TOKEN)
 _HEADER = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
-_AUTHORITY = re.compile(r"[^/?#@]+:\d{1,5}")
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _FRAMING = ("host", "content-length", "transfer-encoding")
@@ -107,7 +106,7 @@ def _request_line(line: bytes) -> tuple[str, str, bool]:
     if parts[3] not in (b"1.0", b"1.1"):
         raise Refused(505, "HTTP/1.0 or HTTP/1.1 is needed.")
     method, target = parts[1].decode(), parts[2].decode()
-    if not (_AUTHORITY.fullmatch(target) if method == "CONNECT" else target.startswith("/")):
+    if not target.startswith("/"):
         raise Refused(400, "The target is malformed.")
     return method, target, parts[3] == b"1.1"
 

@@ -31,6 +31,10 @@ _START_SECONDS = 30.0
 """Seconds within which the thread has to run, unless the budget is smaller."""
 
 
+THREAD_NAME = "azure-cloudshell-credential"
+"""That of the threads in which acquisitions run."""
+
+
 class InFlight:
     """One acquisition in flight.
 
@@ -72,7 +76,7 @@ class InFlight:
             if sys.is_finalizing():
                 # Up to Python 3.11, starting one would wait for ever.
                 raise RuntimeError("can't create new thread at interpreter shutdown")
-            threading.Thread(target=self._run, name="azure-cloudshell-credential", daemon=True).start()
+            threading.Thread(target=self._run, name=THREAD_NAME, daemon=True).start()
         except RuntimeError as error:
             if in_background:
                 self.end(error)

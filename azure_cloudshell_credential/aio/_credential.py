@@ -9,19 +9,17 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .._azure.cloud_shell import CloudShellSource
-from .._azure.sources import TokenRequest, TokenSource, as_info
+from .._azure.sources import Credential, TokenRequest, as_info
 from .._tokens.cache import CachedToken
 from .._tokens.in_flight import InFlight
 from ._waiting import wait
 
 
-class AsyncCredential:
+class AsyncCredential(Credential):
     """A credential that waits for its tokens on an event loop, asyncio's or trio's.
 
     One instance can serve several event loops and threads. Cancelling one caller does not affect the others.
     """
-
-    _source: TokenSource
 
     async def get_token(
         self,

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._endpoint import failures
 from .._serving.messages import Request, Response, error_response, refusal
@@ -80,7 +80,7 @@ class CloudShellBroker(Served):
     :paramtype host_names: ~collections.abc.Sequence[str]
     :raises ValueError: for a name in ``allow`` that is no resource, for a wildcard address, or for an address that is
         not loopback without ``path_secret``.
-    :raises TypeError: for a credential without ``get_token``.
+    :raises TypeError: for what is no synchronous credential.
     """
 
     __module__ = "azure_cloudshell_credential.broker"
@@ -95,8 +95,10 @@ class CloudShellBroker(Served):
         listen: str = "127.0.0.1",
         host_names: Sequence[str] = (),
     ) -> None:
-        if credential is not None and not callable(getattr(credential, "get_token", None)):
-            raise TypeError("credential must have a get_token method.")
+        if credential is not None:
+            from .._azure.default_chain import check_is_synchronous
+
+            check_is_synchronous(credential)
         address = _address(listen)
         if not (address.is_loopback or path_secret):
             raise ValueError(f"Without a secret in the path it listens on this machine only, not on {listen}.")
@@ -135,6 +137,9 @@ class CloudShellBroker(Served):
         self._keep(_Secrets(*secrets))
         self._server.adopt(listeners)
         self._server.serve()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A broker holds a port and secrets, and cannot be copied. Start another one.")
 
     async def __aenter__(self) -> CloudShellBroker:
         return self.start()

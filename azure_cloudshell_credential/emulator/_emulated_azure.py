@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import _sign_in, _variables
+from . import _sign_in
 from ._azure_cli import SUBSCRIPTION_ID, write_profile
 from ._emulator import CloudShellEmulator
 from ._proxy import Proxy
@@ -98,13 +98,12 @@ class EmulatedAzure:
     @contextmanager
     def as_environment(self) -> Iterator[None]:
         """Put this process there: set ``os.environ``, the emulator's variables included, and restore it afterwards."""
-        with self.shell.as_environment():
-            try:
-                with _variables.changed(self._environment):
-                    _load_certificates_of_aiohttp()
-                    yield
-            finally:
+        try:
+            with self.shell.as_environment(self._environment):
                 _load_certificates_of_aiohttp()
+                yield
+        finally:
+            _load_certificates_of_aiohttp()
 
 
 def _load_certificates_of_aiohttp() -> None:

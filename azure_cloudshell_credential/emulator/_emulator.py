@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ _OTHER_PROTOCOLS: dict[str, TokenProtocol] = {
     APP_SERVICE_PATH: AppServiceProtocol(_IDENTITY_HEADER),
     f"{_IMDS_PREFIX}{IMDS_PATH}": ImdsProtocol(),
 }
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _POLL_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
 
@@ -214,13 +212,16 @@ class CloudShellEmulator(Served):
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"{self.origin}{_NO_IMDS_PREFIX}"}
 
     @contextmanager
-    def as_environment(self) -> Iterator[None]:
+    def as_environment(self, more: Mapping[str, str | None] | None = None) -> Iterator[None]:
         """Put this process into the emulated Cloud Shell: set ``os.environ``, and restore it afterwards.
 
         Credentials that were made before, without an endpoint of their own, are led to it too.
+
+        :param more: further variables; None removes one.
         """
         try:
-            with _variables.changed({**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment}):
+            variables = {**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment, **(more or {})}
+            with _variables.changed(variables):
                 self._times_entered += 1
                 reset_all()
                 try:
@@ -480,7 +481,7 @@ def identifiers_of(name: str) -> tuple[str, ...]:
     audience = audiences.lookup(resource)
     if audience is not None:
         return audience.identifiers
-    if "://" not in resource and not _GUID.fullmatch(resource):
+    if "://" not in resource and not audiences.is_guid(resource):
         names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
         hint = audiences.did_you_mean(name, names) or f" Give a URI, an id or one of: {', '.join(sorted(names))}."
         raise ValueError(f"{name!r} is not an audience.{hint}")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from time import monotonic
 
 from .._serving.proxies import without_proxy
-from . import _variables
+from .._tokens.in_flight import THREAD_NAME
+from ._azure_cli import SUBSCRIPTION_ID
 from ._emulator import CloudShellEmulator
 
 _OF_THE_DEVELOPER = (
     "ACC_STORAGE_PROFILE",
     "AZURE_AUTHORITY_HOST",
-    "AZURE_SUBSCRIPTION_ID",
     "AZURE_TOKEN_CREDENTIALS",
 )
 """Variables that would have a test depend on the machine it runs on."""
+
+_SECONDS = 10.0
 
 
 @contextmanager
@@ -30,16 +34,28 @@ def isolated(shell: CloudShellEmulator, *programs: str) -> Iterator[None]:
     """
     shell.reset()
     try:
-        with ExitStack() as stack:
-            stack.enter_context(shell.as_environment())
-            variables = stack.enter_context(shell.programs(*programs))
+        with shell.programs(*programs) as variables:
             changes = {
                 **dict.fromkeys(_OF_THE_DEVELOPER),
                 **variables,
+                # Whoever asks for the default is not led to ask Azure itself.
+                "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
                 **shell.no_imds_environment,
                 **without_proxy(os.environ),
             }
-            stack.enter_context(_variables.changed(changes))
-            yield
+            with shell.as_environment(changes):
+                try:
+                    yield
+                finally:
+                    shell.reset()
+                    _wait_for_acquisitions()
     finally:
         shell.reset()
+
+
+def _wait_for_acquisitions() -> None:
+    """Let what a test has left in flight end here: a chain that goes on would come to the developer's own az."""
+    deadline = monotonic() + _SECONDS
+    for thread in threading.enumerate():
+        if thread.name == THREAD_NAME:
+            thread.join(max(0.0, deadline - monotonic()))

@@ -1,0 +1,141 @@
+"""``CloudShellAuth``: the user's token on REST calls, against the emulated Azure Resource Manager."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import requests
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import CredentialUnavailableError
+
+from azure_cloudshell_credential import CloudShellAuth, CloudShellCredential, DefaultCloudShellCredential
+from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
+from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure, faults
+
+CHALLENGE = '{"access_token":{"nbf":{"essential":true,"value":"1795000000"}}}'
+SUBSCRIPTIONS = "https://management.azure.com/subscriptions?api-version=2022-12-01"
+START = (
+    "https://management.azure.com/subscriptions/00000000-1111-4222-8333-444444444444/resourceGroups/ci/providers/"
+    "Microsoft.Compute/virtualMachines/build-agent/start?api-version=2024-07-01"
+)
+
+
+@pytest.fixture
+def azure(shell: CloudShellEmulator) -> Iterator[EmulatedAzure]:
+    """With this process inside."""
+    with EmulatedAzure(shell) as azure, azure.as_environment():
+        yield azure
+
+
+@pytest.mark.parametrize("client", [requests, httpx])
+def test_it_works_with_requests_and_httpx(azure: EmulatedAzure, client: Any) -> None:
+    reply = client.get(SUBSCRIPTIONS, auth=CloudShellAuth(), timeout=5)
+    assert reply.status_code == 200
+    assert [each["state"] for each in reply.json()["value"]] == ["Disabled", "Enabled"]
+
+
+def test_the_token_is_cached_and_refreshed(in_cloud_shell: CloudShellEmulator) -> None:
+    auth = CloudShellAuth("https://vault.azure.net/.default")
+    in_cloud_shell.lifetime = 2
+    request = requests.Request("GET", "https://localhost/", auth=auth)
+    first = request.prepare().headers["Authorization"]
+    assert request.prepare().headers["Authorization"] == first
+    time.sleep(2.1)
+    assert request.prepare().headers["Authorization"] != first
+    assert [asked.resource for asked in in_cloud_shell.requests] == ["https://vault.azure.net"] * 2
+
+
+def test_a_token_that_has_expired_for_the_service_is_replaced_once(azure: EmulatedAzure) -> None:
+    with requests.Session() as session:
+        session.auth = CloudShellAuth()
+        assert session.get(SUBSCRIPTIONS, timeout=5).status_code == 200
+        azure.shell.revoke_tokens()
+        reply = session.get(SUBSCRIPTIONS, timeout=5)
+        assert reply.status_code == 200
+        assert [before.status_code for before in reply.history] == [401]
+        # With a body too.
+        azure.shell.revoke_tokens()
+        assert session.post(START, json={"a": "body"}, timeout=5).status_code == 200
+    assert len(azure.shell.requests) == 3
+
+
+def test_where_there_is_no_other_token_the_401_is_the_answer(azure: EmulatedAzure) -> None:
+    class Fixed:
+        asked = 0
+
+        def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+            self.asked += 1
+            return AccessToken(token, int(time.time()) + 3600)
+
+    token = CloudShellCredential().get_token("https://management.azure.com/.default").token
+    azure.shell.revoke_tokens()
+    fixed = Fixed()
+    reply = requests.get(SUBSCRIPTIONS, auth=CloudShellAuth(credential=fixed), timeout=5)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "ExpiredAuthenticationToken")
+    assert fixed.asked == 2
+
+
+def test_a_claims_challenge_is_answered_with_a_token_that_satisfies_it(azure: EmulatedAzure) -> None:
+    asked: list[Any] = []
+
+    class Interactive:
+        def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            asked.append(options)
+            if "claims" in options:
+                azure.resource_manager.challenge_claims(None)
+                azure.shell.revoke_tokens()
+            return CloudShellCredential().get_token(*scopes)
+
+    azure.resource_manager.challenge_claims(CHALLENGE)
+    reply = requests.get(SUBSCRIPTIONS, auth=CloudShellAuth(credential=Interactive()), timeout=5)
+    assert reply.status_code == 200
+    assert asked == [{}, {"claims": CHALLENGE}]
+
+
+def test_a_claims_challenge_that_nobody_can_satisfy_says_what_to_run(azure: EmulatedAzure) -> None:
+    azure.resource_manager.challenge_claims(CHALLENGE)
+    with pytest.raises(ClientAuthenticationError, match=r"az login --claims-challenge eyJ\w+=*"):
+        requests.get(SUBSCRIPTIONS, auth=CloudShellAuth(), timeout=5)
+
+
+def test_another_401_is_the_answer(azure: EmulatedAzure) -> None:
+    auth = CloudShellAuth("https://vault.azure.net/.default")
+    assert requests.get(SUBSCRIPTIONS, auth=auth, timeout=5).status_code == 401
+    assert len(azure.shell.requests) == 1
+
+
+@pytest.mark.parametrize("url", ["http://management.azure.com/", "HTTP://localhost/"])
+@pytest.mark.parametrize("client", [requests, httpx])
+def test_a_token_is_sent_over_https_only(in_cloud_shell: CloudShellEmulator, url: str, client: Any) -> None:
+    with pytest.raises(ValueError, match="over HTTPS only"):
+        client.get(url, auth=CloudShellAuth(), timeout=5)
+    assert in_cloud_shell.requests == []
+
+
+def test_our_errors_are_raised(in_cloud_shell: CloudShellEmulator) -> None:
+    in_cloud_shell.script(faults.interaction_required())
+    with pytest.raises(CredentialUnavailableError, match="AADSTS50076"):
+        requests.get("https://localhost/", auth=CloudShellAuth(credential=CloudShellCredential()), timeout=5)
+
+
+def test_it_uses_the_default_chain(in_cloud_shell: CloudShellEmulator) -> None:
+    assert isinstance(CloudShellAuth()._credential, DefaultCloudShellCredential)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: CloudShellAuth("vault"), ValueError, "'vault' is not a scope: use https://vault.azure.net/.default"),
+        (lambda: CloudShellAuth(CloudShellCredential()), TypeError, "pass a credential as credential="),  # type: ignore[arg-type]
+        (lambda: CloudShellAuth(credential=AsyncCloudShellCredential()), TypeError, "is asynchronous"),  # type: ignore[arg-type]
+        (lambda: CloudShellAuth(credential="x"), TypeError, "str is not a credential"),  # type: ignore[arg-type]
+    ],
+)
+def test_mistakes_are_found_at_once(make: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        make()
