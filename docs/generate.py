@@ -1,6 +1,6 @@
 """Write what is made from the code: ``make generated``.
 
-- docs/command-line.md, from the parser
+- the options in docs/command-line.md, from the parser
 - docs/services.md, from the table in ``services.json``
 - the completions for bash, zsh and fish, with shtab
 - tests/public_api.txt: every public name with its parameters
@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
-from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,45 +47,32 @@ COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__
 PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}
 CLOUDS = {"PROD": "Public cloud", "Fairfax": "Azure Government", "Mooncake": "Azure in China"}
 
-COMMAND_LINE = """# Command line
+COMMAND_LINE = ROOT / "docs" / "command-line.md"
+OPTIONS = re.compile(r"(?<=<!-- made from the program's own help -->\n\n).*(?=<!-- end -->)", re.DOTALL)
 
-Made from the program's own help by `make generated`. `azure-cloudshell` is the same as
-`python -m azure_cloudshell_credential`.
+SERVICES = """# Which services
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 126 and 127 as shells use them, 130 interrupted; `run` and
-`emulate --exec` end with that of their command. Errors are one line on stderr; `--debug` adds a traceback.
+Cloud Shell issues tokens for the services on a list of its own. It stopped printing the list in August 2024
+([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page holds what people have reported since
+and before. The list may differ by cloud and by what opened Cloud Shell; reports rarely say. Nothing is known about the
+sovereign clouds.
 
-Completion takes one line in the startup file of your shell: see [completion](#completion).
-"""
+`azure-cloudshell doctor` asks for every service where you are. [Send a report](index.md#send-a-report) to add what you
+see.
 
-SERVICES = """# Which services, and workarounds
+## Workarounds
 
-Cloud Shell issues tokens for the services on a list of its own. Nobody has published the list since August 2024, when
-the endpoint stopped printing it ([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page is
-made from [one dated table](../azure_cloudshell_credential/_endpoint/services.json) of what people have reported, by
-`make generated`. The list may differ by cloud, and by what has opened Cloud Shell: the portal, Windows Terminal, Visual
-Studio Code. Reports rarely say which, and nothing is known about the sovereign clouds.
-
-`azure-cloudshell doctor` asks for all of them where you are. To add what you see, attach the file that
-`azure-cloudshell doctor --report report.json` writes to an issue. This puts it into the table:
-
-```text
-python docs/generate.py merge report.json --host portal --source URL
-```
-"""
-
-
-WORKAROUNDS = """## Workarounds
-
-For a service without a token, run `az login` in Cloud Shell, and use `DefaultCloudShellCredential` or
-`azure-cloudshell run --`. For some there is another that stays inside the list:
+For a service without a token, run `az login`, and use `DefaultCloudShellCredential` or `azure-cloudshell run`. Some have
+another way:
 """
 
 
 def command_line() -> str:
-    """The page of the commands."""
+    """The page of the commands: the options are made anew, the rest is written by hand."""
     _, commands = full_parser()
-    return "\n".join([COMMAND_LINE, *(_command(name, each) for name, each in commands.items())])
+    shown: dict[str, str] = {}
+    options = "\n".join(_command(name, each, shown) for name, each in commands.items())
+    return OPTIONS.sub(lambda _: f"{options}\n", COMMAND_LINE.read_text(encoding="utf-8"))
 
 
 def full_parser() -> tuple[Parser, dict[str, Parser]]:
@@ -96,32 +83,35 @@ def full_parser() -> tuple[Parser, dict[str, Parser]]:
     return parser, commands
 
 
-def _command(name: str, parser: Parser) -> str:
-    rows = [
-        f"| {_spelling(action)} | {_escaped(_help(parser, action))} |"
-        for action in parser._actions
-        if action.help != argparse.SUPPRESS and action.dest not in ("help", "debug")
-    ]
+def _command(name: str, parser: Parser, shown: dict[str, str]) -> str:
+    """One command. Options that an earlier one has too are only named.
+
+    :param shown: the lines so far, and the commands that they are from.
+    """
+    lines, again = [], []
+    for action in parser._actions:
+        if action.help == argparse.SUPPRESS or action.dest in ("help", "debug"):
+            continue
+        line = f"- {_spelling(action)}: {_help(parser, action)}"
+        if shown.setdefault(line, name) == name:
+            lines.append(line)
+        else:
+            again.append((_spelling(action), shown[line]))
+    lines += [f"- {', '.join(spelling for spelling, _ in again)}: as for `{again[0][1]}`"] if again else []
     examples = [line.strip() for line in (parser.epilog or "").splitlines()[1:]]
-    parts = [f"## {name}", "", parser.description or "", "", "| argument | meaning |", "| --- | --- |", *rows, ""]
-    return "\n".join([*parts, "```text", *examples, "```", ""])
+    return "\n".join([f"### {name}", "", parser.description or "", "", *lines, "", "```text", *examples, "```", ""])
 
 
 def _spelling(action: argparse.Action) -> str:
-    value = "|".join(map(str, action.choices or ())) or str(action.metavar or action.dest.upper())
+    value = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
     names = sorted(action.option_strings, key=len)
     if action.nargs != 0:
         names = [*names[:-1], f"{names[-1]} {value}" if names else value]
-    # A bar would end the cell, and how to escape one in code depends on who renders the page.
-    return ", ".join(f"<code>{escape(name).replace('|', '&#124;')}</code>" for name in names)
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     return parser._get_formatter()._expand_help(action) if action.help else ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def services_page() -> str:
@@ -130,7 +120,7 @@ def services_page() -> str:
     workarounds = [
         f"- {audience.name}: {audience.workaround}.\n" for audience in audiences.KNOWN if audience.workaround
     ]
-    pages = [f"{SERVICES}\n{WORKAROUNDS}\n{''.join(workarounds)}"]
+    pages = [f"{SERVICES}\n{''.join(workarounds)}"]
     for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != services.PUBLIC_CLOUD, name)):
         for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
             rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]
@@ -140,24 +130,29 @@ def services_page() -> str:
 
 
 def _table(rows: list[Observation]) -> Iterator[str]:
-    yield "| service | resource | token | reported | source |"
-    yield "| --- | --- | --- | --- | --- |"
+    """What was reported of one service by one source is one row."""
+    yield "| service | resource | token | reported |"
+    yield "| --- | --- | --- | --- |"
+    resources: dict[tuple[str, bool, str], list[str]] = {}
     seen = set()
     for row in rows:
         audience = audiences.lookup(row.resource)
         seen.add(audience)
-        name = audience.name if audience else ""
-        answer = "yes" if row.supported else "no"
-        yield f"| {name} | `{row.resource}` | {answer} | {row.date or ''} | {_link(row.source)} |"
-    for audience in audiences.KNOWN:
-        if audience not in seen and (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
-            yield f"| {audience.name} | `{audience.resource}` | not on the list | | |"
+        key = (audience.name if audience else "", row.supported, _link(row))
+        resources.setdefault(key, []).append(f"`{row.resource}`")
+    for (name, supported, source), of_it in resources.items():
+        yield f"| {name} | {'<br>'.join(of_it)} | {'yes' if supported else 'no'} | {source} |"
+    if (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
+        for audience in audiences.KNOWN:
+            if audience not in seen:
+                yield f"| {audience.name} | `{audience.resource}` | not on the list | |"
 
 
-def _link(source: str) -> str:
-    repository, mark, number = source.partition("#")
+def _link(row: Observation) -> str:
+    repository, mark, number = row.source.partition("#")
     is_thread = bool(mark) and number.isdigit() and repository.count("/") == 1
-    return f"[{source}](https://github.com/{repository}/issues/{number})" if is_thread else source
+    link = f"[{row.source}](https://github.com/{repository}/issues/{number})" if is_thread else row.source
+    return f"{row.date}, {link}" if row.date else link
 
 
 def completion(shell: str) -> str:
@@ -253,7 +248,7 @@ def generated() -> dict[Path, str]:
     """What each file is to hold."""
     completions = {PACKAGE / "_cli" / f"completion.{shell}": completion(shell) for shell in SHELLS}
     return {
-        ROOT / "docs" / "command-line.md": command_line(),
+        COMMAND_LINE: command_line(),
         ROOT / "docs" / "services.md": services_page(),
         ROOT / "tests" / "public_api.txt": public_api(),
         sbom.FILE: sbom.sbom(),
