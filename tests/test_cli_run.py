@@ -382,11 +382,12 @@ print(squatter.communicate()[0], end="")
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
-def test_without_a_secret_serve_does_not_share_its_port_with_another_user(
-    inside: CloudShellEmulator, squatter: int
+@pytest.mark.parametrize("command", [["serve"], ["emulate"], ["emulate", "true"]])
+def test_without_a_secret_a_port_is_not_shared_with_another_user(
+    inside: CloudShellEmulator, squatter: int, command: list[str]
 ) -> None:
     # Tools with a hard-coded address ask localhost, which may be either address.
-    done = run("serve", "--port", str(squatter))
+    done = run(command[0], "--port", str(squatter), *command[1:])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"azure-cloudshell: Port {squatter} is in use.")
 
