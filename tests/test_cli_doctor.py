@@ -141,7 +141,7 @@ def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> No
     assert page["Environment"][-1].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
     who = "linus@contoso.example in tenant t, subscription Contoso"
     assert page["Azure CLI"] == [f"!   signed in as {who}: somebody else than Cloud Shell's user"]
-    assert "The Azure CLI is signed in" in done.stdout
+    assert "The Azure CLI is signed in as linus@contoso.example: Def" in done.stdout
     assert "secret" not in done.stdout
     assert fake_az not in done.stdout
 
@@ -246,6 +246,17 @@ def test_under_a_broker_it_says_so(under_a_broker: dict[str, str]) -> None:
     assert json.loads(run("doctor", "--json", **under_a_broker).stdout)["broker"] is True
 
 
+def test_under_a_broker_that_serves_one_resource_that_one_counts(shell: CloudShellEmulator) -> None:
+    with shell.as_environment(), CloudShellBroker(CloudShellCredential(), allow=["vault"]) as broker:
+        done = run("doctor", **broker.child_environment({**os.environ, **NO_AZ}))
+    assert done.returncode == 0
+    advice = sections(done.stdout)["What to do"]
+    assert advice[0] == "There is a token for 1 resource, but none for Azure Resource Manager."
+    assert advice[1] == f"{len(audiences.KNOWN) - 1} resources are refused. " + (
+        "Sign in with 'az login' where the broker was started, or see its --allow."
+    )
+
+
 def test_under_a_broker_token_asks_it(under_a_broker: dict[str, str], shell: CloudShellEmulator) -> None:
     assert run("token", "vault", **under_a_broker).stdout.strip() == shell.issue("https://vault.azure.net")[0]
 
@@ -344,7 +355,7 @@ def test_a_report_can_go_to_stdout(shell: CloudShellEmulator) -> None:
 def test_outside_cloud_shell_a_login_of_az_is_no_reason_to_sign_in(fake_az: str) -> None:
     advice = sections(run("doctor").stdout)["What to do"]
     assert advice[0] == "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set."
-    assert advice[1].startswith("The Azure CLI is signed in: ")
+    assert advice[1].startswith("The Azure CLI is signed in as linus@contoso.example: ")
     assert "token --fallback" in advice[1]
     assert len(advice) == 2
 

@@ -1,6 +1,6 @@
 """``serve --listen``: programs behind a bridge, here a network namespace and a veth pair, as a container has them.
 
-No Docker is needed, and none was used.
+No Docker is needed.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from .test_cli_run import (
     SYNC,
     check,
 )
+
+pytestmark = pytest.mark.slow
 
 HOST = "host.docker.internal"
 
