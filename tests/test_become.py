@@ -576,6 +576,7 @@ sys.exit(main(["run", "--", "sh", "-c", 'echo "$MSI_ENDPOINT"']))
         done = execute(*unshare, *RUN, "bash", "-c", script)
         assert (done.returncode, done.stdout) == (3, '1\n{"error":\n'), done.stderr
 
+    @pytest.mark.slow
     def test_a_hundred_at_once(self) -> None:
         script = "curl -s -m 60 -H Metadata:true $MSI_ENDPOINT | cut -c1-9; echo $MSI_ENDPOINT"
         started = [

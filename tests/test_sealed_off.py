@@ -21,7 +21,10 @@ AZ = ROOT / ".az" / "bin" / "az"
 SUBSCRIPTION = "00000000-1111-4222-8333-444444444444"
 MACHINES = f"https://management.azure.com/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/virtualMachines"
 
-pytestmark = pytest.mark.skipif(bool(outside.why_not()), reason=str(outside.why_not()))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(outside.why_not()), reason=str(outside.why_not())),
+]
 
 REST = f"""
 import requests
@@ -108,6 +111,7 @@ def test_a_script_of_curl(tmp_path: Path) -> None:
     assert [machine["name"] for machine in json.loads(printed)["value"]] == ["web-01", "web-02"]
 
 
+@pytest.mark.clients
 def test_the_sdk_for_javascript(tmp_path: Path) -> None:
     needs("@azure/arm-compute")
     needs("@azure/identity")
@@ -117,7 +121,8 @@ def test_the_sdk_for_javascript(tmp_path: Path) -> None:
     assert printed.split() == ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]
 
 
-@pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make az")
+@pytest.mark.clients
+@pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make clients")
 @pytest.mark.parametrize(
     ("words", "printed"),
     [
