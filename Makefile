@@ -43,7 +43,8 @@ soak: .venv/.test ## Callers of every kind, who go away at random, for SECONDS (
 faults: .venv/.test ## Run the whole fault matrix, about a minute.
 	$(BIN)/python -W error -m tests.fault_matrix
 
-clients: .venv/.test .node/.installed .az/.installed ## Install the Azure CLI and the clients from npm, and run the tests that need them.
+clients: .venv/.test .node/.installed .az/.installed ## Install the Azure CLI and other clients, each at its version, and run the tests that need them.
+	$(BIN)/python -m tests.clients
 	$(BIN)/python -m pytest --quiet -n 4 -m clients
 
 wheel: .venv/.test ## Build what a release holds, check it, and run the main job from the wheel.
@@ -54,7 +55,7 @@ generated: .venv/.test ## Write the pages, completions, pictures and lists that 
 	$(BIN)/python docs/pictures/make.py >/dev/null
 
 clean: ## Remove what the other targets made.
-	rm -rf .venv .node .az build dist site .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .node .az .clients build dist site .mypy_cache .ruff_cache .hypothesis .coverage
 
 moved:
 	@echo "The checkout has moved: making its environments anew."

@@ -41,7 +41,6 @@ PUBLIC_MODULES = (
     "azure_cloudshell_credential.aio",
     "azure_cloudshell_credential.broker",
     "azure_cloudshell_credential.emulator",
-    "azure_cloudshell_credential.emulator.assumptions",
     "azure_cloudshell_credential.emulator.faults",
 )
 COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}

@@ -145,3 +145,20 @@ def test_behind_the_broker_it_answers_for_what_cloud_shell_refuses(in_cloud_shel
     assert tokens[0] == in_cloud_shell.issue("https://vault.azure.net")[0]
     claims = claims_of(tokens[1])
     assert (claims["aud"], claims["upn"]) == (ACR, SERVICE)
+
+
+def test_behind_the_broker_it_is_asked_by_itself_too(in_cloud_shell: CloudShellEmulator) -> None:
+    az(*LOGIN)
+    done = run("run", "--credential", "az", "--", sys.executable, "-c", SYNC, "https://vault.azure.net")
+    for token in json.loads(done.stdout):
+        assert claims_of(token)["upn"] == SERVICE
+
+
+def test_the_broker_leaves_it_and_its_sign_in_as_they_are(on_the_default_port: CloudShellEmulator) -> None:
+    with on_the_default_port.as_environment():
+        az("login", "--identity")
+        before = run("run", "--", str(AZ), "account", "show", "--output", "json")
+        assert json.loads(before.stdout) == az("account", "show")
+        words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
+        done = run("run", "--", str(AZ), *words)
+        assert json.loads(done.stdout)["accessToken"] == on_the_default_port.issue("https://vault.azure.net")[0]

@@ -589,3 +589,17 @@ sys.exit(main(["run", "--", "sh", "-c", 'echo "$MSI_ENDPOINT"']))
         ports = {int(output[1].split(":")[2].split("/")[0]) for output in outputs}
         assert len({output[1] for output in outputs}) == 100
         assert eventually(lambda: not any(map(is_open, ports)), 30)
+
+
+def test_where_there_is_no_exec_the_command_is_a_child(tmp_path: Path) -> None:
+    program = """
+import os, sys
+del os.fork
+from azure_cloudshell_credential._cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    script = "curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9; exit 7"
+    done = execute(sys.executable, "-c", program, "run", "--", "bash", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (7, '{"error":\n', "")
+    done = execute(sys.executable, "-c", program, "run", "no-such-command")
+    assert (done.returncode, done.stderr) == (127, "azure-cloudshell: no-such-command: command not found\n")

@@ -57,6 +57,23 @@ def test_demo_aligns_wide_characters(mocker: Any, capsys: pytest.CaptureFixture[
     assert first.index("g") + 2 == second.index("g ")
 
 
+def test_demo_shows_names_that_others_chose_as_plain_text(
+    mocker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from azure_cloudshell_credential.emulator import _resource_manager
+
+    hostile = "x\x1b]0;OWNED\x07\x1b[2J\nok  forged\u202e"
+    machine: tuple[Any, ...] = (hostile, "ci", "eastus", hostile, "Linux", "running", {})
+    mocker.patch.object(_resource_manager, "_MACHINES", (machine,))
+    for name in ("AZURE_CONFIG_DIR", "PATH"):
+        monkeypatch.setenv(name, "/nonexistent")
+    assert _cli.main(["demo"]) == 0
+    output = capsys.readouterr().out
+    assert all(line.isprintable() for line in output.splitlines())
+    assert "ok forged" in output
+    assert not [line for line in output.splitlines() if line.startswith("ok")]
+
+
 def test_demo_says_how_to_get_the_command_onto_path() -> None:
     done = run("demo", PATH="/usr/bin:/bin")
     folder = Path(sys.executable).parent

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -198,6 +199,31 @@ def test_a_service_principal_of_the_developers_does_not_reach_the_command() -> N
     done = run("emulate", "--port", "0", "--", "env", **theirs)
     assert not re.search("^(AZURE_CLIENT|IDENTITY)_", done.stdout, re.MULTILINE)
     assert "MSI_ENDPOINT=" in done.stdout
+
+
+def test_lines_for_another_shell_unset_what_would_lead_elsewhere() -> None:
+    script = f'eval "$({" ".join(COMMAND)} emulate --port 0 & sleep 2; kill $!)"; echo "[$MSI_SECRET][$MSI_ENDPOINT]"'
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "MSI_SECRET": "of-another-service"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("[][http://localhost:")
+
+
+def test_a_port_that_somebody_has_under_the_other_name_of_localhost_is_taken() -> None:
+    with socket.socket(socket.AF_INET6) as squatter:
+        try:
+            squatter.bind(("::1", 0))
+        except OSError:
+            pytest.skip("needs ::1")
+        squatter.listen()
+        port = squatter.getsockname()[1]
+        done = run("emulate", "--port", str(port), "--", "true")
+    assert (done.returncode, done.stderr.startswith(f"azure-cloudshell: Port {port} is in use.")) == (1, True)
 
 
 def test_it_ends_with_its_command() -> None:

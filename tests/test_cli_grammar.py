@@ -47,7 +47,7 @@ def test_emulate_takes_its_command_after_a_mark_or_without_one(before: str, mark
 
 
 @pytest.mark.parametrize(
-    "words", ["--nonsense x", "-x y", "--credential", "--credential --", "--credential -- x", "-vq"]
+    "words", ["--nonsense x", "-x y", "--credential", "--credential --", "--credential -- x", "--allow=-- x", "-vq"]
 )
 def test_what_is_no_option_of_ours_runs_nothing(words: str) -> None:
     with pytest.raises(CommandError):

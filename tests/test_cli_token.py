@@ -220,7 +220,7 @@ def test_its_path_is_the_standard_library(shell: CloudShellEmulator) -> None:
     modules = set(done.stderr.split())
     assert not modules & {*HEAVY, "azure.core", "http.client", "ssl", "email", "logging", "dataclasses", "inspect"}
     # argparse imports them to learn the width of the terminal, unless it is told one.
-    assert not modules & {"shutil", "lzma", "bz2", "textwrap"}
+    assert not modules & {"shutil", "lzma", "bz2", "textwrap", "typing"}
     others = {"run", "serve", "doctor", "emulate", "demo", "completion"}
     assert not modules & {f"azure_cloudshell_credential._cli.{name}" for name in others}
 

@@ -1,6 +1,6 @@
 """``serve --listen``: programs behind a bridge, here a network namespace and a veth pair, as a container has them.
 
-No Docker is needed, and none was used.
+No Docker is needed.
 """
 
 from __future__ import annotations

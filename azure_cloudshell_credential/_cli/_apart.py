@@ -1,11 +1,10 @@
 """A process that serves a command for as long as it lives, apart from it, as ssh-agent does.
 
-It has a session of its own, so no signal of the command's terminal or process group reaches it; it is no child of the
-command, which may wait for all of its children; and it holds none of the descriptors that the command was given. It
-ends with the command. Once it has been killed, the system refuses the next request, since nobody else holds the socket.
+It has a session of its own, so no signal of the command's terminal or process group reaches it. It is not a child of
+the command, which may wait for all of its children. It holds none of the descriptors that the command was given, and it
+ends with the command. If it is killed, the next request is refused at once: no other process holds the socket.
 
-The two sides are in this file: ``served_apart`` is called by the process that then becomes the command, ``main`` is
-what the serving process runs.
+``served_apart`` is called by the process that then becomes the command, ``main`` is what the serving process runs.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def served_apart(
     os.close(out)
     os.close(reporting)
     with suppress(ChildProcessError):
-        # Somebody who ignores SIGCHLD has no children to wait for.
+        # Where the caller ignores SIGCHLD, there is no child to wait for.
         os.waitpid(child, 0)
     with suppress(BrokenPipeError), open(into, "w", encoding="utf-8") as file:
         json.dump({**given, "listeners": len(listeners)}, file)
@@ -89,7 +88,7 @@ def module_path() -> list[str]:
     try:
         here = os.getcwd()
     except FileNotFoundError:
-        # Somebody has removed it, and nothing can be in it.
+        # It has been removed, and nothing can be in it.
         here = ""
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     places = [place for place in sys.path if place and os.path.abspath(place) != here]
@@ -152,16 +151,15 @@ def main(given: Mapping[str, Any], descriptors: list[int]) -> None:
         with import_module(f".{given['module']}", __package__).serve(given["settings"], listeners) as variables:
             _report(reporting, {"variables": dict(variables)})
             _wait_for_end(given["command"], *ends)
-    except CommandError as error:
-        _report(reporting, {"error": str(error), "status": error.status})
     except Exception as error:
-        _report(reporting, {"error": message_of(error, given["module"])})
+        status = error.status if isinstance(error, CommandError) else 1
+        _report(reporting, {"error": message_of(error, given["module"]), "status": status})
         if given["settings"].get("debug"):
             raise
 
 
 def _report(descriptor: int, content: Mapping[str, Any]) -> None:
-    # Nobody reads it if the command did not wait.
+    # The command may not have waited for it.
     with suppress(OSError), open(descriptor, "w", encoding="utf-8") as file:
         file.write(json.dumps(content) + "\n")
 

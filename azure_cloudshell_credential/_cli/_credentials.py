@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from . import CommandError
-from ._parser import Parser
+from ._parser import Parser, names
 
 
 def add_broker_arguments(parser: Parser) -> None:
@@ -21,7 +19,7 @@ def add_broker_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--allow",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        type=names,
         metavar="NAME[,NAME...]",
         help="serve tokens for these resources and no other: short names (arm, vault, ...), URIs or application ids",
     )
@@ -32,8 +30,11 @@ def check_credential(name: str | None) -> None:
 
     :raises CommandError: if it cannot be made.
     """
-    if name == "az" and shutil.which("az") is None:
-        raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
+    if name == "az":
+        from shutil import which
+
+        if which("az") is None:
+            raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
     if name not in (None, "default", "az"):
         module, _, factory = name.partition(":")
         if not module or not factory:
@@ -57,6 +58,7 @@ def credential_named(name: str | None) -> Any:
 
         return AzureCliCredential(process_timeout=PROCESS_TIMEOUT)
     from importlib import import_module
+    from pathlib import Path
 
     from .._azure.default_chain import check_is_synchronous
 

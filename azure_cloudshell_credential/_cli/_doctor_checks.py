@@ -96,9 +96,9 @@ class Findings:
 
     @property
     def token(self) -> Token | None:
-        """The token for Resource Manager."""
-        first = self.probes[0].outcome if self.probes else None
-        return first if isinstance(first, Token) else None
+        """The token for Resource Manager; behind a broker, which may serve something else only, any token."""
+        outcomes = [probe.outcome for probe in (self.probes if self.is_broker else self.probes[:1])]
+        return next((outcome for outcome in outcomes if isinstance(outcome, Token)), None)
 
     @property
     def claims(self) -> dict[str, Any]:
@@ -224,15 +224,18 @@ def advise(found: Findings) -> list[str]:
         reason = failures.not_in_cloud_shell(found.environment.refusal, found.environment.other_host)
         has_az = found.az.get("logged_in") and not found.az.get("from_cloud_shell")
         return [reason.what, *_other_sign_in(found)] if has_az else [reason.message]
-    if failure := found.probes[0].failure:
+    failure = found.probes[0].failure
+    if failure is not None and found.token is None:
         if failure.kind == "audience":
             return [f"{failure.what} Open a new Cloud Shell in the portal.", *_other_sign_in(found)]
         return [failure.message]
     failed = [(probe, probe.failure.kind) for probe in found.probes if probe.failure]
     if not failed:
         return ["Nothing: there is a token for every resource that was asked for."]
-    granted = sum(isinstance(probe.outcome, Token) for probe in found.probes) - 1
-    lines = [f"There are tokens for Azure Resource Manager and {failures.count(granted, 'more resource')}."]
+    granted = sum(isinstance(probe.outcome, Token) for probe in found.probes)
+    lines = [f"There are tokens for Azure Resource Manager and {failures.count(granted - 1, 'more resource')}."]
+    if failure is not None:
+        lines = [f"There is a token for {failures.count(granted, 'resource')}, but none for Azure Resource Manager."]
     if denied := sum(kind == "audience" for _, kind in failed):
         refused = f"{failures.count(denied, 'resource')} {'is' if denied == 1 else 'are'} refused."
         if found.is_broker:
@@ -250,7 +253,7 @@ def _other_sign_in(found: Findings) -> list[str]:
     if found.az.get("from_cloud_shell"):
         way = f"Run 'az login', though az is signed in: that is Cloud Shell's own sign-in. Then {_USERS} use yours."
     elif found.az.get("logged_in"):
-        way = f"The Azure CLI is signed in: {_USERS} use that sign-in."
+        way = f"The Azure CLI is signed in as {found.az['user'] or 'an unnamed user'}: {_USERS} use that sign-in."
     else:
         way = f"Run 'az login', then {_USERS} use that sign-in."
     left_out = azure_cli_left_out()

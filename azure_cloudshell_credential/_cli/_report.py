@@ -129,7 +129,7 @@ def _described(question: Question, answer: Answer | str) -> dict[str, Any]:
         return {**asked, "outcome": answer}
     described = {**asked, "outcome": "reply", "status": answer.status}
     if assumptions.outcome(answer) == assumptions.TOKEN:
-        return {**described, "outcome": "token", "token_is_for": allowed(str(answer.claims.get("aud")))}
+        return {**described, "outcome": "token", "token_is_for": allowed(str(answer.claims.get("aud", "missing")))}
     if "error" in answer.content:
         return {**described, "outcome": "error", "error": allowed(": ".join(answer.error))}
     return described

@@ -7,12 +7,12 @@
 
 _shtab_azure_cloudshell_subparsers=(token run serve doctor emulate demo completion)
 
-_shtab_azure_cloudshell_token_option_strings=(-h --help --debug --resource-type --resource --scope --output -o --shell --tenant --timeout --wait --fallback)
-_shtab_azure_cloudshell_run_option_strings=(-h --help --debug --credential --allow --verbose -v)
-_shtab_azure_cloudshell_serve_option_strings=(-h --help --debug --credential --allow --port --path-secret --listen --host-name --output -o --shell)
-_shtab_azure_cloudshell_doctor_option_strings=(-h --help --debug --json --all --timeout --report)
-_shtab_azure_cloudshell_emulate_option_strings=(-h --help --debug --port --tenant --user --lifetime --audience --only-audience --deny --all-audiences --latency --with-azure --fault --az-login --shell --exec)
-_shtab_azure_cloudshell_demo_option_strings=(-h --help --debug --subscription)
+_shtab_azure_cloudshell_token_option_strings=(-h --help --resource-type --resource --scope --output -o --shell --tenant --timeout --wait --fallback --debug)
+_shtab_azure_cloudshell_run_option_strings=(-h --help --credential --allow --verbose -v --debug)
+_shtab_azure_cloudshell_serve_option_strings=(-h --help --credential --allow --port --path-secret --listen --host-name --output -o --shell --debug)
+_shtab_azure_cloudshell_doctor_option_strings=(-h --help --json --all --timeout --report --debug)
+_shtab_azure_cloudshell_emulate_option_strings=(-h --help --port --tenant --user --lifetime --audience --only-audience --deny --all-audiences --latency --with-azure --fault --az-login --shell --exec --debug)
+_shtab_azure_cloudshell_demo_option_strings=(-h --help --subscription --debug)
 _shtab_azure_cloudshell_completion_option_strings=(-h --help --debug)
 _shtab_azure_cloudshell_option_strings=(-h --help --debug --version)
 
@@ -33,31 +33,31 @@ _shtab_azure_cloudshell_pos_0_choices=(token run serve doctor emulate demo compl
 
 _shtab_azure_cloudshell_token__h_nargs=0
 _shtab_azure_cloudshell_token___help_nargs=0
-_shtab_azure_cloudshell_token___debug_nargs=0
 _shtab_azure_cloudshell_token___wait_nargs=0
 _shtab_azure_cloudshell_token___fallback_nargs=0
+_shtab_azure_cloudshell_token___debug_nargs=0
 _shtab_azure_cloudshell_run_pos_0_nargs=...
 _shtab_azure_cloudshell_run__h_nargs=0
 _shtab_azure_cloudshell_run___help_nargs=0
-_shtab_azure_cloudshell_run___debug_nargs=0
 _shtab_azure_cloudshell_run___verbose_nargs=0
 _shtab_azure_cloudshell_run__v_nargs=0
+_shtab_azure_cloudshell_run___debug_nargs=0
 _shtab_azure_cloudshell_serve__h_nargs=0
 _shtab_azure_cloudshell_serve___help_nargs=0
-_shtab_azure_cloudshell_serve___debug_nargs=0
 _shtab_azure_cloudshell_serve___path_secret_nargs=0
+_shtab_azure_cloudshell_serve___debug_nargs=0
 _shtab_azure_cloudshell_doctor__h_nargs=0
 _shtab_azure_cloudshell_doctor___help_nargs=0
-_shtab_azure_cloudshell_doctor___debug_nargs=0
 _shtab_azure_cloudshell_doctor___json_nargs=0
 _shtab_azure_cloudshell_doctor___all_nargs=0
+_shtab_azure_cloudshell_doctor___debug_nargs=0
 _shtab_azure_cloudshell_emulate_pos_0_nargs=...
 _shtab_azure_cloudshell_emulate__h_nargs=0
 _shtab_azure_cloudshell_emulate___help_nargs=0
-_shtab_azure_cloudshell_emulate___debug_nargs=0
 _shtab_azure_cloudshell_emulate___all_audiences_nargs=0
 _shtab_azure_cloudshell_emulate___with_azure_nargs=0
 _shtab_azure_cloudshell_emulate___exec_nargs=0
+_shtab_azure_cloudshell_emulate___debug_nargs=0
 _shtab_azure_cloudshell_demo__h_nargs=0
 _shtab_azure_cloudshell_demo___help_nargs=0
 _shtab_azure_cloudshell_demo___debug_nargs=0

@@ -41,8 +41,8 @@ _shtab_azure_cloudshell_completion_defaults_added=0
 
 _shtab_azure_cloudshell_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback for an error]"
   "--subscription[default\: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user]:ID:"
+  "--debug[show a traceback for an error]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -50,11 +50,11 @@ _shtab_azure_cloudshell_demo_defaults_added=0
 
 _shtab_azure_cloudshell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback for an error]"
   "--json[print JSON]"
   "--all[list the resources that there are tokens for, too]"
   "--timeout[for each answer (10)]:SECONDS:"
   "--report[write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions]:FILE:_files"
+  "--debug[show a traceback for an error]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -62,7 +62,6 @@ _shtab_azure_cloudshell_doctor_defaults_added=0
 
 _shtab_azure_cloudshell_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback for an error]"
   "--port[port to listen on\; 0 picks a free one. Tools with a hard-coded address need the default, 50342]:port:"
   "--tenant[tenant to emulate]:ID:"
   "--user[user to emulate]:NAME:"
@@ -77,6 +76,7 @@ _shtab_azure_cloudshell_emulate_options=(
   "--az-login[put an az on PATH to which this other user is signed in]:USER:"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--exec[may stand before COMMAND, for clarity]"
+  "--debug[show a traceback for an error]"
   "(-)*::run a command in the emulated environment, and exit with its status:_normal"
 )
 
@@ -85,10 +85,10 @@ _shtab_azure_cloudshell_emulate_defaults_added=0
 
 _shtab_azure_cloudshell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback for an error]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
   "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   {--verbose,-v}"[show a line for each token request, on stderr]"
+  "--debug[show a traceback for an error]"
   "(-)*::the program and its arguments\; default\: your shell:_normal"
 )
 
@@ -97,7 +97,6 @@ _shtab_azure_cloudshell_run_defaults_added=0
 
 _shtab_azure_cloudshell_serve_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback for an error]"
   "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
   "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   "--port[port to listen on\; 0 picks a free one (50342)]:port:"
@@ -106,6 +105,7 @@ _shtab_azure_cloudshell_serve_options=(
   "*--host-name[a name by which containers reach that address\; may be repeated, the first one is in the URL]:NAME:"
   {--output,-o}"[lines for a shell, or for \'docker run --env-file\'\; default\: shell]:output:(shell env-file)"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
+  "--debug[show a traceback for an error]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -113,7 +113,6 @@ _shtab_azure_cloudshell_serve_defaults_added=0
 
 _shtab_azure_cloudshell_token_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--debug[show a traceback for an error]"
   "--resource-type[a short name, as az has it]:NAME:"
   "--resource[the resource, sent unchanged]:URI:"
   "--scope[a scope, such as https\:\/\/vault.azure.net\/.default]:scope:"
@@ -123,6 +122,7 @@ _shtab_azure_cloudshell_token_options=(
   "--timeout[give up after this long (30)]:SECONDS:"
   "--wait[keep trying while the portal in the browser does not answer]"
   "--fallback[if Cloud Shell has no token, try the default chain (az login and others)]"
+  "--debug[show a traceback for an error]"
   ":a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...)\; default\: arm:(arm aad-graph vault data-lake outlook graph batch powerbi storage media loganalytics ossrdbms yammer digitaltwins synapse sql quantum iothub databricks iot-dps managedhsm devops adu purview aks ai appservice cognitiveservices search servicebus eventhubs eventgrid monitor webpubsub communication kusto cosmos appconfig acr fabric)"
 )
 

@@ -134,7 +134,7 @@ def _machines(client: ComputeManagementClient) -> Iterator[tuple[str, ...]]:
 
 def _text(value: object) -> str:
     # The client turns the values it knows into enumeration members.
-    return failures.quoted(str(getattr(value, "value", value) or "-"), _LONGEST_CELL)
+    return failures.printable(str(getattr(value, "value", value) or "-"))[:_LONGEST_CELL]
 
 
 def _power_state(vm: VirtualMachine) -> str:

@@ -19,7 +19,7 @@ from ._become import become
 from ._log import log_to_stderr
 from ._parser import Parser, latency, port, positive
 from ._serving import cannot_listen, say, stop_signal
-from ._shells import SHELLS, detect, set_variable
+from ._shells import SHELLS, detect, set_variable, unset_variable
 
 _HARD_CODED_PORT = 50342
 
@@ -156,6 +156,9 @@ def _show(variables: Mapping[str, str], name_of_shell: str) -> None:
     if f":{_HARD_CODED_PORT}/" not in endpoint:
         say(f"az, azd and MSAL for Python do not find it: they ask port {_HARD_CODED_PORT}.")
     say("In another shell:")
+    for name in SIGN_IN_VARIABLES:
+        if name in os.environ and name not in variables:
+            print(unset_variable(name_of_shell, name))
     for name, value in variables.items():
         print(set_variable(name_of_shell, name, value), flush=True)
     stop.wait()

@@ -293,7 +293,7 @@ def checked_token(
     :param refresh_on: when to ask for a new one, in Unix time; anything else than a time is dropped.
     :param kind: how it is presented to a service.
     :param now: in Unix time; the present by default.
-    :return: the token; or what there is instead, as in "it returned no access token".
+    :return: the token; or what was returned instead, as a noun: "it returned no access token".
     """
     if not isinstance(value, str) or not value:
         return "no access token"

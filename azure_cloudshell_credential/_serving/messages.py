@@ -85,7 +85,7 @@ def refusal(request: Request, hosts: Collection[str] = ()) -> Response | None:
     A page can make a browser send requests to loopback, but not without ``Origin`` or ``Sec-Fetch-Site`` when they are
     cross-site POSTs or scripts; and a DNS name that was rebound to loopback still stands in ``Host``.
 
-    :param hosts: what ``Host`` may name beside loopback, in lower case.
+    :param hosts: the other names that ``Host`` may have, in lower case.
     """
     host = request.headers.get("host", "")
     name, colon, port = host.lower().rpartition(":")

@@ -29,9 +29,9 @@ _IDLE_SECONDS = 30.0
 _BACKLOG = 256
 _POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.1
-_GRACE_SECONDS = 0.25
+_GRACE_SECONDS = 1.0
 
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 512
 """At one time. When there are more, the one that has been idle for the longest is closed."""
 
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -267,7 +267,7 @@ class Server:
         try:
             return self._handle(request)
         except Exception as error:
-            # The text of an error that nobody foresaw may hold anything.
+            # The text of an unforeseen error may hold anything.
             return error_response(500, "internal_error", f"The server failed: {type(error).__name__}.")
         finally:
             with self._changed:

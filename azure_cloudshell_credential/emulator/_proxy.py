@@ -83,7 +83,7 @@ class Proxy:
         raise ConnectionRefusedError
 
     def _refuse(self, connection: socket.socket, target: str) -> None:
-        shown = failures.quoted(target, 200) or "-"
+        shown = failures.printable(target)[:200] or "-"
         if shown not in self.refused:
             self.refused.append(shown)
             _LOGGER.warning("Refused: %s is not emulated, and nothing leaves this machine", shown)

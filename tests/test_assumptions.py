@@ -1,0 +1,215 @@
+"""The table of assumptions: the emulator is made from it, and a report compares an endpoint with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from azure_cloudshell_credential._cli._known_words import allowed
+from azure_cloudshell_credential._cli._report import make_report
+from azure_cloudshell_credential._endpoint.environment import read_environment
+from azure_cloudshell_credential._serving.messages import Request, Response
+from azure_cloudshell_credential._serving.server import Server
+from azure_cloudshell_credential.emulator import CloudShellEmulator, assumptions, faults
+from azure_cloudshell_credential.emulator.assumptions import TABLE, Assumption, Refusal
+
+from .conftest import CANARY
+
+TEAPOT = Refusal(418, "Teapot", "Short and stout")
+
+OTHERWISE: dict[str, Any] = {
+    "token: status": 203,
+    "token: fields": "access_token expires_in expires_on not_before refresh_token resource token_type",
+    "token: types of the values": "number string",
+    "token: refresh_token": assumptions.OTHER,
+    "token: token_type": "mac",
+    "token: lifetime in seconds": 7200,
+    "token: resource": assumptions.CANONICAL,
+    "content type": "text/html",
+    "JSON": assumptions.OTHER,
+    "token asked for again": "a new one",
+    "token asked for again: expires_in": assumptions.WHOLE,
+    "audience of the token for https://management.azure.com": "https://management.azure.com",
+    "audience with a slash added": Refusal(
+        400, "AudienceNotSupported", "Audience {resource} is not a supported MSI token audience."
+    ),
+}
+"""What an endpoint might do instead; where a row is not named, a refusal of another kind."""
+
+IMPLIED = {
+    "audience with a slash added": {"audience of the token for https://management.azure.com"},
+}
+
+
+def report_on(endpoint: str, seconds: float = 5.0) -> dict[str, Any]:
+    report, _ = make_report(read_environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds)
+    return report
+
+
+@pytest.fixture(scope="module")
+def seasoned() -> Iterator[CloudShellEmulator]:
+    """An emulator whose token for Resource Manager is some seconds old: then ``expires_in`` tells."""
+    with CloudShellEmulator() as shell:
+        shell.issue(assumptions.ARM)
+        time.sleep(3.1)
+        yield shell
+
+
+def test_an_emulator_as_assumed_is_the_same_in_every_row(seasoned: CloudShellEmulator) -> None:
+    rows = report_on(seasoned.endpoint)["assumptions"]
+    assert [row["about"] for row in rows] == [row.name for row in TABLE]
+    for row in rows:
+        if row["about"] == "portal does not answer":
+            assert (row["seen"], row["same"]) == (None, None)
+        else:
+            assert (row["same"], row["seen"]) == (True, row["assumed"]), row
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.question is not None], ids=lambda row: row.name)
+def test_an_endpoint_that_differs_in_a_row_is_found_out(row: Assumption, seasoned: CloudShellEmulator) -> None:
+    otherwise = OTHERWISE.get(row.name, TEAPOT)
+    if row.name == "token asked for again: expires_in":
+        seasoned.assumed[row.name] = otherwise
+        rows = report_on(seasoned.endpoint)["assumptions"]
+        seasoned.assumed[row.name] = row.assumed
+    else:
+        lifetime = otherwise if row.name == "token: lifetime in seconds" else 3900
+        with CloudShellEmulator(assumed={row.name: otherwise}, lifetime=lifetime) as shell:
+            rows = report_on(shell.endpoint)["assumptions"]
+    (seen,) = [each["seen"] for each in rows if each["about"] == row.name]
+    different = {each["about"] for each in rows if each["same"] is False}
+    assert different - IMPLIED.get(row.name, set()) == {row.name}
+    if isinstance(otherwise, Refusal):
+        assert str(seen).startswith(str(otherwise.status))
+        assert "Teapot" not in str(seen)
+    else:
+        assert seen == (otherwise if otherwise != "mac" else "<3>")
+
+
+def test_a_portal_that_does_not_answer_is_seen_wherever_it_happens(shell: CloudShellEmulator) -> None:
+    shell.script(*[faults.portal_timeout()] * 3)
+    rows = {each["about"]: each for each in report_on(shell.endpoint)["assumptions"]}
+    assert rows["portal does not answer"]["same"] is True
+
+
+def test_nothing_is_asked_twice_but_what_is_asked_again(shell: CloudShellEmulator) -> None:
+    report = report_on(shell.endpoint)
+    asked = [(each.method, each.path, str(each.headers), str(each.parameters)) for each in shell.requests]
+    # The plain question again, and with a slash at the end of the path, which is not kept.
+    assert len(asked) == len(set(asked)) + 2
+    resources = [answer["resource"] for answer in report["answers"]]
+    assert len(resources) == len(set(resources)) > 60
+
+
+def test_every_row_has_a_source_or_is_called_assumed() -> None:
+    issue = re.compile(r"([\w.-]+/)?[\w.-]+#\d+|azure/cloud-shell/[\w-]+")
+    for row in TABLE:
+        assert row.source == assumptions.ASSUMED or issue.fullmatch(row.source), row
+    assert len({row.name for row in TABLE}) == len(TABLE)
+    assert {row.source == assumptions.ASSUMED for row in TABLE} == {True, False}
+
+
+def test_the_faults_are_made_from_the_table(shell: CloudShellEmulator) -> None:
+    row = next(row for row in TABLE if row.name == "portal does not answer")
+    assert isinstance(row.assumed, Refusal)
+    assert faults.portal_timeout().body == json.dumps(
+        {"error": {"code": row.assumed.code, "message": row.assumed.message}}, separators=(",", ":")
+    )
+
+
+NAMES = [
+    "Ada Example",
+    "Zoë Müller-Lüdenscheidt",
+    "山田 太郎",
+    "Иван Петров",
+    "ada@contoso.example",
+    "ada_contoso.example#EXT#@fabrikam.onmicrosoft.com",
+    "fabrikam.onmicrosoft.com",
+    "Contoso Pay-As-You-Go",
+    "11111111-aaaa-4bbb-8ccc-222222222222",
+    "11111111aaaa4bbb8ccc222222222222",
+    "/subscriptions/abcdef01-2345-4567-9abc-def012345678/resourceGroups/payroll",
+    "203.0.113.77",
+    "2001:db8::7:77",
+    "https://contoso.sharepoint.example/sites/hr",
+    "SandboxHost-638000000000000000",
+    "+49 89 1234567",
+    CANARY,
+    "eyJhbGciOiJub25lIn0.eyJ1cG4iOiJhIn0.c2ln",
+    "\x1b]0;title\x07",
+    "a\nforged: line",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_report_names_nobody_wherever_the_endpoint_puts_it(name: str) -> None:
+    header = name.encode("ascii", "ignore").decode() or "x"
+    printable = "".join(character for character in header if character.isprintable())
+    tokenish = re.sub(r"[^\w-]", "-", printable, flags=re.ASCII) or "x"
+
+    def respond(request: Request) -> Response:
+        bodies: list[object] = [
+            {"error": {"code": name, "message": f"Audience {name} is not a supported MSI token audience."}},
+            {"error": {"code": "invalid_request", "message": f"AADSTS50020: User '{name}' ({name}) in tenant {name}."}},
+            {"error": name, "error_description": name},
+            {"error": {"code": {name: name}, "message": [name]}},
+            {
+                name: name,
+                "access_token": name,
+                "expires_on": name,
+                "not_before": 1,
+                "token_type": name,
+                "resource": name,
+            },
+            {"access_token": "t", "expires_on": "4915112345678", "not_before": "0", "expires_in": 4915112345678},
+            [name],
+            name,
+        ]
+        body = bodies[len(asked) % len(bodies)]
+        asked.append(request)
+        text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=len(asked) % 2 == 0)
+        status = 200 if len(asked) % 3 else 400
+        return Response(status, text, {"Content-Type": printable, f"X-{tokenish}": printable, "Server": printable})
+
+    asked: list[Request] = []
+    server = Server(respond)
+    server.start()
+    try:
+        report = report_on(f"http://127.0.0.1:{server.port}/oauth2/token")
+    finally:
+        server.stop()
+    text = json.dumps(report, ensure_ascii=False)
+    assert len(asked) > 60
+    for part in {name, *re.findall(r"[^\s/@.:_-]{3,}", name)} - {"com", "https", "token"}:
+        assert not re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text, re.IGNORECASE), part
+    assert "4915112345678" not in text
+    assert "AADSTS50020" in text
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Timeout waiting for token from portal. Audience: https://vault.azure.net", None),
+        ("Audience https://azconfig.io/ is not a supported MSI token audience.", None),
+        (
+            "Audience https://contoso.example/ is not a supported MSI token audience.",
+            "Audience <24> is not a supported ",
+        ),
+        ("AADSTS50076: Due to contoso", "AADSTS50076: <3> to <7>"),
+        ("Ask ada at token-contoso.example", "<32>"),
+        ("https://vault.azure.net.evil.example", "<36>"),
+        ("tokens", "<6>"),
+        ("", ""),
+        (7, None),
+        (12345678901, "<11>"),
+    ],
+)
+def test_only_known_words_are_shown(said: str | int, shown: str | None) -> None:
+    result = allowed(said)
+    assert result == said if shown is None else str(result).startswith(shown)
