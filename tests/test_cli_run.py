@@ -142,6 +142,7 @@ def test_azure_identity_for_python(inside: CloudShellEmulator, fake_az: str, den
     check(found, inside, fake_az)
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize("client_id", ["", "0f0f0f0f-0000-4000-8000-000000000000"], ids=["", "client_id"])
 def test_azure_identity_for_javascript(
     inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path, client_id: str
@@ -168,6 +169,7 @@ def test_msal_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: N
     check(answers("--", sys.executable, "-c", MSAL, ARM, SEARCH, DENIED), inside, fake_az)
 
 
+@pytest.mark.clients
 def test_msal_for_node(inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path) -> None:
     package = needs("@azure/msal-node")
     program = tmp_path / "app.cjs"
