@@ -45,6 +45,7 @@ PUBLIC_MODULES = (
 )
 COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}
 PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}
+_FEW = 3
 CLOUDS = {"PROD": "Public cloud", "Fairfax": "Azure Government", "Mooncake": "Azure in China"}
 
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
@@ -52,18 +53,14 @@ OPTIONS = re.compile(r"(?<=<!-- made from the program's own help -->\n\n).*(?=<!
 
 SERVICES = """# Which services
 
-Cloud Shell issues tokens for the services on a list of its own. It stopped printing the list in August 2024
-([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page holds what people have reported since
-and before. The list may differ by cloud and by what opened Cloud Shell; reports rarely say. Nothing is known about the
-sovereign clouds.
-
-`azure-cloudshell doctor` asks for every service where you are. [Send a report](index.md#send-a-report) to add what you
-see.
+Cloud Shell issues tokens for the services on a list of its own, which it stopped printing in August 2024
+([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). Below is what people have reported. It may
+differ by cloud and by what opened Cloud Shell, which reports rarely say. `azure-cloudshell doctor` asks where you are;
+[a report](index.md#send-a-report) adds what you see.
 
 ## Workarounds
 
-For a service without a token, run `az login`, and use `DefaultCloudShellCredential` or `azure-cloudshell run`. Some have
-another way:
+Run `az login`, and use `DefaultCloudShellCredential` or `azure-cloudshell run`. Some services have another way:
 """
 
 
@@ -98,8 +95,10 @@ def _command(name: str, parser: Parser, shown: dict[str, str]) -> str:
         else:
             again.append((_spelling(action), shown[line]))
     lines += [f"- {', '.join(spelling for spelling, _ in again)}: as for `{again[0][1]}`"] if again else []
-    examples = [line.strip() for line in (parser.epilog or "").splitlines()[1:]]
-    return "\n".join([f"### {name}", "", parser.description or "", "", *lines, "", "```text", *examples, "```", ""])
+    if name == "completion":
+        # Those of the others are in their help, and all over the pages.
+        lines += ["", "```text", *(line.strip() for line in (parser.epilog or "").splitlines()[1:]), "```"]
+    return "\n".join([f"### {name}", "", parser.description or "", "", *lines, ""])
 
 
 def _spelling(action: argparse.Action) -> str:
@@ -125,34 +124,41 @@ def services_page() -> str:
         for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
             rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]
             opened = f"opened from {host}" if host else "host not reported"
-            pages.append("\n".join([f"## {CLOUDS.get(cloud, cloud)}, {opened}", "", *_table(rows), ""]))
+            pages.append("\n".join([f"## {CLOUDS.get(cloud, cloud)}, {opened}", "", *_lists(rows)]))
     return "\n".join(pages)
 
 
-def _table(rows: list[Observation]) -> Iterator[str]:
-    """What was reported of one service by one source is one row."""
-    yield "| service | resource | token | reported |"
-    yield "| --- | --- | --- | --- |"
-    resources: dict[tuple[str, bool, str], list[str]] = {}
-    seen = set()
+def _lists(rows: list[Observation]) -> Iterator[str]:
+    """What each source has reported; a source of many resources stands above them, one of few beside them."""
+    reports: dict[tuple[bool, str], dict[str, list[str]]] = {}
     for row in rows:
         audience = audiences.lookup(row.resource)
-        seen.add(audience)
-        key = (audience.name if audience else "", row.supported, _link(row))
-        resources.setdefault(key, []).append(f"`{row.resource}`")
-    for (name, supported, source), of_it in resources.items():
-        yield f"| {name} | {'<br>'.join(of_it)} | {'yes' if supported else 'no'} | {source} |"
+        report = reports.setdefault((row.supported, _link(row)), {})
+        report.setdefault(f"{audience.name}: " if audience else "", []).append(f"`{row.resource}`")
+    for supported in (True, False):
+        few = {link: each for (answer, link), each in reports.items() if answer == supported and len(each) <= _FEW}
+        yield from ("### Tokens" if supported else "### Refused", "")
+        for (answer, link), report in reports.items():
+            if answer == supported and link not in few:
+                yield from (f"{link}:", "")
+                yield from (f"- {name}{', '.join(resources)}" for name, resources in report.items())
+                yield ""
+        yield from ("Others:", "") if len(few) < len([answer for answer, _ in reports if answer == supported]) else ()
+        for link, report in few.items():
+            yield from (f"- {name}{', '.join(resources)} ({link})" for name, resources in report.items())
+        yield ""
     if (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
-        for audience in audiences.KNOWN:
-            if audience not in seen:
-                yield f"| {audience.name} | `{audience.resource}` | not on the list | |"
+        seen = {audiences.lookup(row.resource) for row in rows}
+        yield from ("### Not reported by anybody", "")
+        yield from (f"- {each.name}: `{each.resource}`" for each in audiences.KNOWN if each not in seen)
+        yield ""
 
 
 def _link(row: Observation) -> str:
     repository, mark, number = row.source.partition("#")
     is_thread = bool(mark) and number.isdigit() and repository.count("/") == 1
     link = f"[{row.source}](https://github.com/{repository}/issues/{number})" if is_thread else row.source
-    return f"{row.date}, {link}" if row.date else link
+    return f"{link}, {row.date}" if row.date else link
 
 
 def completion(shell: str) -> str:

@@ -1,5 +1,4 @@
-"""Record commands in a terminal, from a real run: ``make generated`` writes terminal.svg, terminal.txt, and what doctor
-prints into command-line.md.
+"""Record commands in a terminal, from a real run: ``make generated`` writes the picture, and what doctor prints.
 
 Inside an emulated Cloud Shell that refuses one service, with an Azure CLI that is logged in (a made-up one, whose
 tokens no service accepts). Nothing that a command prints is left out.
