@@ -54,9 +54,9 @@ OPTIONS = re.compile(r"(?<=<!-- made from the program's own help -->\n\n).*(?=<!
 SERVICES = """# Which services
 
 Cloud Shell issues tokens for the services on a list of its own, which it stopped printing in August 2024
-([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). Below is what people have reported. It may
-differ by cloud and by what opened Cloud Shell, which reports rarely say. `azure-cloudshell doctor` asks where you are;
-[a report](index.md#send-a-report) adds what you see.
+([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). Below is what people have reported.
+The list may differ by cloud and by what opened Cloud Shell, which reports rarely say. `azure-cloudshell doctor` asks
+where you are; [a report](index.md#send-a-report) adds what you see.
 
 ## Workarounds
 
