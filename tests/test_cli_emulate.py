@@ -86,6 +86,7 @@ const { ManagedIdentityCredential } = require(process.env.IDENTITY);
 """
 
 
+@pytest.mark.clients
 def test_azure_identity_for_javascript_gets_a_token(shell: CloudShellEmulator, tmp_path: Path) -> None:
     package = needs("@azure/identity")
     program = tmp_path / "program.cjs"

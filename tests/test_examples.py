@@ -14,6 +14,8 @@ from . import outside
 from .azurite import Azurite
 from .command import COMMAND
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MACHINES = "web-01 westeurope\nweb-02 westeurope\nsql-01 northeurope\nbuild-agent eastus\njumpbox westeurope\n"
 ACR = "https://containerregistry.azure.net/.default"

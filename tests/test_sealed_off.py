@@ -104,6 +104,7 @@ def test_a_script_of_curl(tmp_path: Path) -> None:
     assert [machine["name"] for machine in json.loads(printed)["value"]] == ["web-01", "web-02"]
 
 
+@pytest.mark.clients
 def test_the_sdk_for_javascript(tmp_path: Path) -> None:
     needs("@azure/arm-compute")
     needs("@azure/identity")
@@ -113,7 +114,8 @@ def test_the_sdk_for_javascript(tmp_path: Path) -> None:
     assert printed.split() == ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]
 
 
-@pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make az")
+@pytest.mark.clients
+@pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make clients")
 @pytest.mark.parametrize(
     ("words", "printed"),
     [
