@@ -129,7 +129,7 @@ def services_page() -> str:
 
 
 def _lists(rows: list[Observation]) -> Iterator[str]:
-    """What each source has reported; a source of many resources stands above them, one of few beside them."""
+    """What each source has reported; a source of many resources stands above them, one of few after them."""
     reports: dict[tuple[bool, str], dict[str, list[str]]] = {}
     for row in rows:
         audience = audiences.lookup(row.resource)
@@ -149,7 +149,7 @@ def _lists(rows: list[Observation]) -> Iterator[str]:
         yield ""
     if (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
         seen = {audiences.lookup(row.resource) for row in rows}
-        yield from ("### Not reported by anybody", "")
+        yield from ("### Not reported", "")
         yield from (f"- {each.name}: `{each.resource}`" for each in audiences.KNOWN if each not in seen)
         yield ""
 
