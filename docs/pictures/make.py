@@ -23,7 +23,7 @@ from rich.text import Text
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 HERE = Path(__file__).parent
-WIDTH = 100
+WIDTH = 84
 BASH = shutil.which("bash") or "bash"
 APP = """\
 import logging, sys
