@@ -154,6 +154,7 @@ NOT_LOOPBACK = [
     "http://localhost/\r\nX-Injected: 1",
     "http://localhost\\@evil.example/",
     "http://host.docker.internal/",
+    "http://localho\u017ft/",
 ]
 
 

@@ -12,8 +12,8 @@ the endpoint and is asked for again once, at once.
 
 One request at a time: the endpoint has answered concurrent requests with each other's tokens (azure-cli#12297,
 go-azure-helpers#51), so a process never has two requests at one endpoint, whichever credentials, threads and event
-loops they come from. There is a lock around each request, not around the pauses, taken with a timeout, since a hook or
-a transport may never come back. A thread that is inside a request must not wait for another one (a hook, a signal
+loops they come from. There is a lock around each request, not around the pauses, taken with a timeout: whoever does not
+get it within the budget is told so. A thread that is inside a request must not wait for another one (a hook, a signal
 handler or a finalizer that asks for a token): ``is_asking`` tells.
 
 Standard library only: this is on the path of the ``token`` command.
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -44,16 +43,13 @@ MAX_TIMEOUT = 86400.0
 DEFAULT_RETRY_TOTAL = 3
 DEFAULT_BACKOFF_FACTOR = 0.4
 
-_PORTAL_PAUSES = (0.4, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the next request after the portal's timeout; the last one repeats."""
+_LONGEST_PAUSE = 10.0
+"""Seconds: a browser tab may become active again at any moment."""
 
 _JITTER = 0.2
 _MAX_DOUBLINGS = 16
 _MIN_REQUEST_SECONDS = 0.001
 """With less than this left, a request is not worth starting; and requests refuses a timeout of 0."""
-
-_GRACE = 1.0
-"""Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
 
 
 class Clock:
@@ -82,7 +78,7 @@ class RetryPolicy:
     :param timeout: seconds for the whole acquisition.
     :param retry_total: maximum retries after a transient failure; None means 3, and after a portal timeout as many as
         the budget allows.
-    :param backoff_factor: seconds before the first retry, doubled for each one after it.
+    :param backoff_factor: seconds before the first retry, doubled for each one after it, up to 10.
     """
 
     def __init__(
@@ -100,20 +96,15 @@ class RetryPolicy:
 
         :param retry: how often it has been asked again already.
         """
-        if failure.retry_after is None:
-            return None
         limit = DEFAULT_RETRY_TOTAL if self.retry_total is None else self.retry_total
-        if failure.kind == "wrong_resource":
-            # The next answer is right or will not be: waiting changes nothing.
-            return 0.0 if retry < min(1, limit) else None
-        if failure.kind == "portal":
-            pause = _PORTAL_PAUSES[min(retry, len(_PORTAL_PAUSES) - 1)] * self.backoff_factor / DEFAULT_BACKOFF_FACTOR
-            is_unlimited = self.retry_total is None and pause > 0
-        else:
-            pause = self.backoff_factor * 2 ** min(retry, _MAX_DOUBLINGS)
-            is_unlimited = False
-        if retry >= limit and not is_unlimited:
+        is_mixed_up = failure.kind == "wrong_resource"
+        is_unlimited = failure.kind == "portal" and self.retry_total is None and self.backoff_factor > 0
+        if failure.retry_after is None or (retry >= (min(1, limit) if is_mixed_up else limit) and not is_unlimited):
             return None
+        if is_mixed_up:
+            # The next answer is right or will not be: waiting changes nothing.
+            return 0.0
+        pause = min(self.backoff_factor * 2 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
         return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 
@@ -131,24 +122,24 @@ def acquire(
     """
     start = clock.monotonic()
     deadline = start + policy.timeout
-    attempts = 0
-    while True:
-        remaining = deadline - clock.monotonic()
-        if remaining < _MIN_REQUEST_SECONDS:
-            return failures.no_answer(resource, policy.timeout)
+    retries = 0
+    while (remaining := deadline - clock.monotonic()) >= _MIN_REQUEST_SECONDS:
         outcome = _judge(resource, _send_alone(resource, send, remaining, port), policy)
-        attempts += 1
         if isinstance(outcome, Token):
             return outcome
-        pause = policy.pause_before_retry(attempts - 1, outcome)
-        if pause is None or clock.monotonic() + pause >= deadline:
-            if attempts > 1:
-                outcome.what += f" (Asked {attempts} times in {failures.elapsed(clock.monotonic() - start)}.)"
+        pause = policy.pause_before_retry(retries, outcome)
+        now = clock.monotonic()
+        if pause is None or now + pause >= deadline:
+            if retries:
+                took = failures.count(now - start, "second") if now - start >= 1 else "under a second"
+                outcome.what += f" (Asked {retries + 1} times in {took}.)"
             return outcome
+        retries += 1
         if pause:
             if on_retry is not None:
                 on_retry(pause, outcome)
             clock.sleep(pause)
+    return failures.no_answer(resource, policy.timeout)
 
 
 def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -> Token | Failure:
@@ -161,20 +152,7 @@ def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -
     return failures.unreachable(resource, answer.reason)
 
 
-class _Turn:
-    """The right to send to an endpoint, for one request.
-
-    :param overdue_from: when the request is taken for lost.
-    """
-
-    def __init__(self, overdue_from: float) -> None:
-        # A lock of its own: where gevent or eventlet is patched in later, one from before would stop the whole hub.
-        self.lock = threading.Lock()
-        self.lock.acquire()
-        self.overdue_from = overdue_from
-
-
-_turns: dict[int, _Turn] = {}
+_locks: dict[object, threading.Lock] = {}
 _asking: set[int] = set()
 
 
@@ -185,45 +163,26 @@ def is_asking() -> bool:
 
 def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply | None:
     """Send, when no other request of this process is at the endpoint; None if that was not so in time."""
-    if sys.is_finalizing():
-        # The other threads are gone, one that had its turn among them.
-        return send(resource, seconds)
     deadline = time.monotonic() + seconds
+    # gevent and eventlet replace the kind of lock, and one of the old kind would stop all of their green threads.
+    lock = _locks.setdefault((port, threading.Lock), threading.Lock())
     thread = threading.get_ident()
-    turn = None
+    _asking.add(thread)
     try:
-        _asking.add(thread)
-        turn = _take_turn(port, deadline)
-        remaining = deadline - time.monotonic()
-        return None if turn is None or remaining < _MIN_REQUEST_SECONDS else send(resource, remaining)
+        if not lock.acquire(timeout=seconds):
+            return None
+        try:
+            remaining = deadline - time.monotonic()
+            return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else None
+        finally:
+            lock.release()
     finally:
-        if turn is not None:
-            _forget(port, turn)
-            turn.lock.release()
         _asking.discard(thread)
 
 
-def _take_turn(port: int, deadline: float) -> _Turn | None:
-    mine = _Turn(deadline + _GRACE)
-    while (current := _turns.setdefault(port, mine)) is not mine:
-        until = min(deadline, current.overdue_from)
-        if current.lock.acquire(timeout=max(0.0, until - time.monotonic())):
-            current.lock.release()
-        elif until == deadline:
-            return None
-        else:
-            _forget(port, current)
-    return mine
-
-
-def _forget(port: int, turn: _Turn) -> None:
-    if _turns.get(port) is turn:
-        _turns.pop(port, None)
-
-
 def _after_fork() -> None:
-    # The threads that have their turn are not in the child.
-    _turns.clear()
+    # The threads that ask are not in the child.
+    _locks.clear()
     _asking.clear()
 
 

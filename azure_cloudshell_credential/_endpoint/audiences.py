@@ -10,7 +10,6 @@ from azure-cli's ``cloud.py``.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -52,8 +51,8 @@ class Cloud:
 
 # By the loader, which every module has and which reads from a zip file too. importlib.resources and pkgutil would take
 # longer to import than all of this package's part of the command "token".
-_PATH = os.path.join(os.path.dirname(__file__), "audiences.json")
-_TABLE = json.loads(__loader__.get_data(_PATH))  # type: ignore[name-defined]  # mypy does not know the name
+_FILE = __file__.rpartition(".")[0] + ".json"
+_TABLE = json.loads(__loader__.get_data(_FILE))  # type: ignore[name-defined]  # mypy does not know the name
 
 KNOWN = tuple(Audience(**row) for row in _TABLE["audiences"])
 """Every resource with a name."""

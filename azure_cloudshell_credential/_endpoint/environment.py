@@ -6,10 +6,8 @@ Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the client
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
@@ -18,7 +16,11 @@ _REQUIREMENT = (
     f"must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x or [::1], so that no token request "
     "leaves this machine."
 )
-_AUTHORITY = re.compile(r"(localhost|[0-9.]+|\[::1\])(?::([0-9]{1,5}))?", re.IGNORECASE)
+# Numbers without leading zeros, which some resolvers take for octal ones.
+_NUMBER = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_URL = re.compile(
+    rf"http://(localhost|127(?:\.{_NUMBER}){{3}}|\[::1\])(?::([0-9]{{1,5}}))?([/?][!-~]*)?", re.ASCII | re.IGNORECASE
+)
 
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
 """Variables whose value marks a Cloud Shell container."""
@@ -30,47 +32,20 @@ VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 class Endpoint:
     """A token endpoint on this machine.
 
-    :param url: its URL.
+    :param url: its URL. Its ``authority`` is the value of the ``Host`` header.
     :raises ValueError: if it is not a plain ``http`` URL of a loopback host.
     """
 
     def __init__(self, url: str) -> None:
-        parts = _split(url) if isinstance(url, str) else None
-        if parts is None:
+        parts = _URL.fullmatch(url) if isinstance(url, str) and "#" not in url else None
+        port = int(parts[2] or 80) if parts else 0
+        if parts is None or not 0 < port < 65536:
             raise ValueError(f"The endpoint {_REQUIREMENT}")
         self.url = url
-        self.host, self.port, self.target = parts
-
-    @property
-    def authority(self) -> str:
-        """The value of the ``Host`` header."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _split(url: str) -> tuple[str, int, str] | None:
-    """The host, port and target of a plain ``http`` URL of a loopback host; None for anything else."""
-    # urlsplit removes tabs and line breaks.
-    if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
-        return None
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    authority = _AUTHORITY.fullmatch(parts.netloc)
-    if parts.scheme != "http" or authority is None:
-        return None
-    host, port = authority[1].strip("[]"), int(authority[2] or 80)
-    if not 0 < port < 65536 or not _is_loopback(host):
-        return None
-    return host, port, f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        # Leading zeros are among what is refused: some resolvers take such numbers for octal ones.
-        return False
+        self.host = parts[1].strip("[]")
+        self.port = port
+        self.authority = f"{parts[1]}:{port}"
+        self.target = "/" + (parts[3] or "").removeprefix("/")
 
 
 def is_marked(environ: Mapping[str, str]) -> bool:
