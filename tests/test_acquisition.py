@@ -285,15 +285,40 @@ def test_pauses_are_not_waited_for(mocker: Any) -> None:
     thread.join()
 
 
-def test_waiting_ends_with_the_budget() -> None:
-    def work() -> None:
-        failure = send_within(0.1, give)
-        assert isinstance(failure, Failure)
-        assert failure.kind == "busy"
-        assert f"request for {ARM} was not sent: its deadline of 0.1 seconds was exceeded while waiting" in failure.what
+def test_waiting_ends_with_the_budget_and_a_lost_request_is_passed() -> None:
+    release = threading.Event()
 
-    while_another_has_its_turn(work)
+    def stuck(resource: str, seconds: float) -> Reply:
+        release.wait(20)
+        return give(resource, seconds)
+
+    lost = Thread(target=send_within, args=(0.2, stuck))
+    lost.start()
+    time.sleep(0.05)
+    failure = send_within(0.1, give)
+    assert isinstance(failure, Failure)
+    assert failure.kind == "busy"
+    assert f"request for {ARM} was not sent: its deadline of 0.1 seconds was exceeded while waiting" in failure.what
+    left: list[float] = []
+
+    def send(resource: str, seconds: float) -> Reply:
+        left.append(seconds)
+        return give(resource, seconds)
+
+    start = time.monotonic()
+    waiting = [Thread(target=send_within, args=(30, send)) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join()
+    # They waited until the lost one was overdue by a second, and have the rest of their own budgets.
+    assert 0.5 < time.monotonic() - start < 10
+    assert len(left) == 5
+    assert max(left) < 30
+    release.set()
+    lost.join()
     assert isinstance(send_within(1, give), Token)
+    assert acquisition._turns == {}
 
 
 def test_a_sender_that_raises_leaves_the_endpoint_free() -> None:
@@ -336,6 +361,14 @@ def while_another_has_its_turn(work: Any) -> None:
     finally:
         over.set()
         thread.join()
+
+
+def test_while_the_interpreter_shuts_down_nobody_is_waited_for(mocker: Any) -> None:
+    def work() -> None:
+        mocker.patch("sys.is_finalizing", lambda: True)
+        assert isinstance(send_within(0.5, give), Token)
+
+    while_another_has_its_turn(work)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

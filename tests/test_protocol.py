@@ -78,7 +78,11 @@ def test_a_scope_means_a_resource(scope: str, resource: str) -> None:
         (("",), "A scope must be a non-empty string without white space or control characters."),
         (("a b",), "A scope must be a non-empty string without white space or control characters."),
         ((None,), "A scope must be a non-empty string without white space or control characters."),
-        (("/.default",), "The scope '/.default' names no resource."),
+        (
+            ("/.default",),
+            "'/.default' is not a scope. A scope is a resource's URI or application ID followed by /.default, such as "
+            "https://vault.azure.net/.default",
+        ),
         (("\ud800",), "A scope must be a non-empty string without white space or control characters."),
         (("vault",), "'vault' is not a scope: use https://vault.azure.net/.default"),
         (("ARM",), "'ARM' is not a scope: use https://management.azure.com/.default"),

@@ -12,8 +12,8 @@ the endpoint and is asked for again once, at once.
 
 One request at a time: the endpoint has answered concurrent requests with each other's tokens (azure-cli#12297,
 go-azure-helpers#51), so a process never has two requests at one endpoint, whichever credentials, threads and event
-loops they come from. There is a lock around each request, not around the pauses, taken with a timeout: whoever does not
-get it within the budget is told so. A thread that is inside a request must not wait for another one (a hook, a signal
+loops they come from. There is a lock around each request, not around the pauses, taken with a timeout, since a hook or
+a transport may never come back. A thread that is inside a request must not wait for another one (a hook, a signal
 handler or a finalizer that asks for a token): ``is_asking`` tells.
 
 Standard library only: this is on the path of the ``token`` command.
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,9 @@ _JITTER = 0.2
 _MAX_DOUBLINGS = 16
 _MIN_REQUEST_SECONDS = 0.001
 """With less than this left, a request is not worth starting; and requests refuses a timeout of 0."""
+
+_GRACE = 1.0
+"""Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
 
 
 class Clock:
@@ -104,7 +108,7 @@ class RetryPolicy:
         if is_mixed_up:
             # The next answer is right or will not be: waiting changes nothing.
             return 0.0
-        pause = min(self.backoff_factor * 2 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
+        pause = min(self.backoff_factor * 2.0 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
         return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 
@@ -152,7 +156,9 @@ def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -
     return failures.unreachable(resource, answer.reason)
 
 
-_locks: dict[object, threading.Lock] = {}
+_turns: dict[int, tuple[threading.Lock, float]] = {}
+"""For each endpoint's port, the request that is there: a lock that it holds, and when it is taken for lost."""
+
 _asking: set[int] = set()
 
 
@@ -163,26 +169,39 @@ def is_asking() -> bool:
 
 def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply | None:
     """Send, when no other request of this process is at the endpoint; None if that was not so in time."""
+    if sys.is_finalizing():
+        # The other threads are gone, one that has its turn among them.
+        return send(resource, seconds)
     deadline = time.monotonic() + seconds
-    # gevent and eventlet replace the kind of lock, and one of the old kind would stop all of their green threads.
-    lock = _locks.setdefault((port, threading.Lock), threading.Lock())
+    # A lock of its own: where gevent or eventlet is patched in later, one from before would stop all green threads.
+    lock = threading.Lock()
+    lock.acquire()
+    mine = (lock, deadline + _GRACE)
     thread = threading.get_ident()
     _asking.add(thread)
     try:
-        if not lock.acquire(timeout=seconds):
-            return None
-        try:
-            remaining = deadline - time.monotonic()
-            return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else None
-        finally:
-            lock.release()
+        while (turn := _turns.setdefault(port, mine)) is not mine:
+            if turn[0].acquire(timeout=max(0.0, min(deadline, turn[1]) - time.monotonic())):
+                turn[0].release()
+            elif time.monotonic() >= deadline:
+                return None
+            _end_turn(port, turn)
+        remaining = deadline - time.monotonic()
+        return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else None
     finally:
+        _end_turn(port, mine)
+        lock.release()
         _asking.discard(thread)
+
+
+def _end_turn(port: int, turn: tuple[threading.Lock, float]) -> None:
+    if _turns.get(port) is turn:
+        _turns.pop(port, None)
 
 
 def _after_fork() -> None:
     # The threads that ask are not in the child.
-    _locks.clear()
+    _turns.clear()
     _asking.clear()
 
 

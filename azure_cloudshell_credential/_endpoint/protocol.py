@@ -8,7 +8,6 @@ or a ``Failure`` out.
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
 from time import time
@@ -121,8 +120,6 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise ValueError("A scope must be a non-empty string without white space or control characters.")
     resource = _resource_of(scope)
-    if not resource:
-        raise ValueError("The scope '/.default' names no resource.")
     if not (_URI.fullmatch(resource) or audiences.is_guid(resource) or is_bare_permission(resource)):
         raise ValueError(_no_scope(scope, resource))
     return resource
@@ -323,7 +320,7 @@ def claims_of(token: str) -> dict[str, object]:
         return {}
     try:
         claims = read_json(a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "=="))
-    except (Base64Error, ValueError):
+    except ValueError:
         return {}
     return claims if isinstance(claims, dict) else {}
 
