@@ -704,7 +704,7 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
         found = cache.claim("r", lambda: valid_token("mine"), "r")
         assert found is not lost
         assert isinstance(found, InFlight)
-        assert found.is_done()
+        assert found.is_done
         assert found.outcome().token.value == "mine"
     finally:
         release.set()
@@ -715,7 +715,7 @@ def test_where_no_thread_can_be_started_the_caller_asks(mocker: Any) -> None:
     mocker.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
     found = cache.claim("r", lambda: valid_token("mine"), "r")
     assert isinstance(found, InFlight)
-    assert found.is_done()
+    assert found.is_done
     assert found.outcome().token.value == "mine"
 
 
@@ -733,6 +733,6 @@ def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none(mock
 def test_waiters_that_go_away_are_forgotten(acquired: Acquired) -> None:
     in_flight = acquired.begin()
     for _ in range(100):
-        in_flight.subscribe(wake := lambda: None)
-        in_flight.unsubscribe(wake)
-    assert in_flight._wakes == set()
+        in_flight.wakes.add(wake := lambda: None)
+        in_flight.wakes.discard(wake)
+    assert in_flight.wakes == set()

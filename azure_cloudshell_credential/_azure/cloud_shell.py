@@ -9,7 +9,7 @@ from typing import Any
 
 from .._endpoint import acquisition, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
-from .._endpoint.environment import read_environment
+from .._endpoint.environment import Environment
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
 from .._tokens.cache import CachedToken, TokenCache
@@ -41,13 +41,10 @@ class CloudShellSource(TokenSource):
     def reset(self) -> None:
         """Begin anew, in the environment as it is now."""
         url, options = self._arguments
-        self.environment = read_environment(os.environ, url)
+        self.environment = Environment(os.environ, url)
         _check(options)
-        self._policy = RetryPolicy(
-            options.get("timeout", acquisition.DEFAULT_TIMEOUT),
-            options.get("retry_total"),
-            options.get("retry_backoff_factor", acquisition.DEFAULT_BACKOFF_FACTOR),
-        )
+        names = ("timeout", "retry_total", "retry_backoff_factor")
+        self._policy = RetryPolicy(**{name: options[name] for name in names if name in options})
         self._transport: Any = options.get("transport")
         endpoint = self.environment.endpoint
         self._send = make_send(endpoint, options) if endpoint else None

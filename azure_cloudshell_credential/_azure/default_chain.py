@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from azure.core.credentials import AccessTokenInfo
@@ -37,17 +37,16 @@ _CLOUD_SHELL_WHEN = ("", "prod", "dev", "managedidentitycredential")
 class Chain(TokenSource):
     """Credentials in an order: the first token is taken.
 
-    :param arguments: the credentials.
+    :param steps: makes the credentials.
+    :param argument: what from.
     """
 
     def reset(self) -> None:
         """Begin anew, in the environment as it is now."""
-        self.credentials = tuple(self._steps())
+        steps, argument = self._arguments
+        self.credentials: tuple[Any, ...] = tuple(steps(argument))
         self.cache = TokenCache(_BUDGET)
         self._identities = Identities()
-
-    def _steps(self) -> Iterable[Any]:
-        return self._arguments
 
     def open(self) -> None:
         """Open the transport of each credential."""
@@ -123,26 +122,16 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], 
     return ([Reason(name, f"it returned {checked}")], True) if isinstance(checked, str) else (checked, True)
 
 
-class DefaultChain(Chain):
-    """The chain of ``DefaultCloudShellCredential``.
+def _default_steps(options: Mapping[str, Any]) -> list[Any]:
+    """The credentials of ``DefaultCloudShellCredential``, in order.
 
     :param options: its keyword arguments.
-    :raises ValueError: if no step is left, or for a value that one of the steps refuses.
+    :raises ValueError: if none is left, or for a value that one of them refuses.
     """
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__(options)
-
-    def _steps(self) -> Iterable[Any]:
-        return _steps(self._arguments[0], os.environ)
-
-
-def _steps(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[Any]:
-    """The credentials of the default chain, in order."""
     # Here, so that importing the package's asynchronous part does not import it.
     from azure.identity import DefaultAzureCredential, EnvironmentCredential
 
-    chosen = environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
+    chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
 
     def is_in(step: str, values: tuple[str, ...]) -> bool:
         is_excluded = options.get(f"exclude_{step}_credential")
@@ -155,7 +144,7 @@ def _steps(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[Any]:
     if is_in("cloud_shell", _CLOUD_SHELL_WHEN):
         steps.append(CloudShellCredential(endpoint=options.get("endpoint"), **others))
     rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
-    if managed_identity_is_cloud_shell(environ):
+    if managed_identity_is_cloud_shell(os.environ):
         # It would ask Cloud Shell's endpoint again, and stop the chain.
         rest["exclude_managed_identity_credential"] = True
     try:
@@ -173,16 +162,17 @@ def source_of(credential: Any) -> TokenSource:
     :raises TypeError: for what is no synchronous credential.
     """
     check_is_synchronous(credential)
-    return credential._source if isinstance(credential, SyncCredential) else Chain(credential)
+    return credential._source if isinstance(credential, SyncCredential) else Chain(list, [credential])
 
 
 class FromDefaultChain(Credential):
     """What the synchronous and the asynchronous ``DefaultCloudShellCredential`` have in common."""
 
-    _source: DefaultChain
+    _source: Chain
 
     def __init__(self, *, exclude_cloud_shell_credential: bool | None = None, **kwargs: Any) -> None:
-        self._source = DefaultChain({**kwargs, "exclude_cloud_shell_credential": exclude_cloud_shell_credential})
+        options = {**kwargs, "exclude_cloud_shell_credential": exclude_cloud_shell_credential}
+        self._source = Chain(_default_steps, options)
 
     @property
     def credentials(self) -> tuple[Any, ...]:

@@ -35,14 +35,8 @@ from .protocol import NoReply, Reply, Token
 Send = Callable[[str, float], "Reply | NoReply"]
 """Sends the request for a resource within so many seconds."""
 
-DEFAULT_TIMEOUT = 30.0
-"""Seconds for one acquisition, retries included. How long the endpoint itself waits for the portal is not known."""
-
 MAX_TIMEOUT = 86400.0
 """Seconds, a day: a longer budget counts as this one, which every platform's timers can take."""
-
-DEFAULT_RETRY_TOTAL = 3
-DEFAULT_BACKOFF_FACTOR = 0.4
 
 _LONGEST_PAUSE = 10.0
 """Seconds: a browser tab may become active again at any moment."""
@@ -79,36 +73,32 @@ clock = Clock()
 class RetryPolicy:
     """How long and how often to ask.
 
-    :param timeout: seconds for the whole acquisition.
+    :param timeout: seconds for the whole acquisition, retries included. How long the endpoint itself waits for the
+        portal is not known.
     :param retry_total: maximum retries after a transient failure; None means 3, and after a portal timeout as many as
         the budget allows.
-    :param backoff_factor: seconds before the first retry, doubled for each one after it, up to 10.
+    :param retry_backoff_factor: seconds before the first retry, doubled for each one after it, up to 10.
     """
 
-    def __init__(
-        self,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_total: int | None = None,
-        backoff_factor: float = DEFAULT_BACKOFF_FACTOR,
-    ) -> None:
+    def __init__(self, timeout: float = 30, retry_total: int | None = None, retry_backoff_factor: float = 0.4) -> None:
         self.timeout = min(timeout, MAX_TIMEOUT)
         self.retry_total = retry_total
-        self.backoff_factor = backoff_factor
+        self.retry_backoff_factor = retry_backoff_factor
 
     def pause_before_retry(self, retry: int, failure: Failure) -> float | None:
         """The seconds to wait before asking again, None not to.
 
         :param retry: how often it has been asked again already.
         """
-        limit = DEFAULT_RETRY_TOTAL if self.retry_total is None else self.retry_total
+        limit = 3 if self.retry_total is None else self.retry_total
         is_mixed_up = failure.kind == "wrong_resource"
-        is_unlimited = failure.kind == "portal" and self.retry_total is None and self.backoff_factor > 0
+        is_unlimited = failure.kind == "portal" and self.retry_total is None and self.retry_backoff_factor > 0
         if failure.retry_after is None or (retry >= (min(1, limit) if is_mixed_up else limit) and not is_unlimited):
             return None
         if is_mixed_up:
             # The next answer is right or will not be: waiting changes nothing.
             return 0.0
-        pause = min(self.backoff_factor * 2.0 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
+        pause = min(self.retry_backoff_factor * 2.0 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
         return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 

@@ -73,34 +73,27 @@ class Environment:
     ``endpoint`` is where to ask for tokens, None outside Cloud Shell. ``refusal`` is why there is none although the
     environment names one, ``other_host`` the variable that makes MSI_ENDPOINT another service's. ``tenant_id`` is the
     signed-in tenant (``ACC_TID``), ``cloud`` the name of the cloud (``ACC_CLOUD``).
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.endpoint: Endpoint | None = None
-        self.refusal: str | None = None
-        self.other_host: str | None = None
-        self.tenant_id = environ.get("ACC_TID") or None
-        self.cloud = environ.get("ACC_CLOUD") or None
-
-
-def read_environment(environ: Mapping[str, str], endpoint: str | None = None) -> Environment:
-    """Find the token endpoint.
 
     :param environ: the environment variables, usually ``os.environ``.
     :param endpoint: a URL that takes precedence over the environment.
     :raises ValueError: only for an ``endpoint`` that is not a loopback URL; never for the environment.
     """
-    found = Environment(environ)
-    if endpoint is not None:
-        found.endpoint = Endpoint(endpoint)
-    elif managed_identity_is_cloud_shell(environ):
-        try:
-            found.endpoint = Endpoint(environ["MSI_ENDPOINT"])
-        except ValueError:
-            # The variable's value stays out of the text: it may hold a secret of another service's.
-            found.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
-    elif is_marked(environ):
-        found.endpoint = Endpoint(DEFAULT_ENDPOINT)
-    elif environ.get("MSI_ENDPOINT"):
-        found.other_host = next(name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name))
-    return found
+
+    def __init__(self, environ: Mapping[str, str], endpoint: str | None = None) -> None:
+        self.endpoint: Endpoint | None = None
+        self.refusal: str | None = None
+        self.other_host: str | None = None
+        self.tenant_id = environ.get("ACC_TID") or None
+        self.cloud = environ.get("ACC_CLOUD") or None
+        if endpoint is not None:
+            self.endpoint = Endpoint(endpoint)
+        elif managed_identity_is_cloud_shell(environ):
+            try:
+                self.endpoint = Endpoint(environ["MSI_ENDPOINT"])
+            except ValueError:
+                # The variable's value stays out of the text: it may hold another service's secret.
+                self.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
+        elif is_marked(environ):
+            self.endpoint = Endpoint(DEFAULT_ENDPOINT)
+        elif environ.get("MSI_ENDPOINT"):
+            self.other_host = next(name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name))

@@ -58,8 +58,9 @@ class InFlight:
         self._deadline = time.monotonic() + min(budget, _START_SECONDS)
         self._context = copy_context()
         self._outcome: Any = None
-        self._is_done = False
-        self._wakes: set[Callable[[], object]] = set()
+        self.is_done = False
+        self.wakes: set[Callable[[], object]] = set()
+        """Each is called once, on any thread, when it has ended. Callers add and discard theirs."""
         self.runner: int | None = None
         """The thread that acquires, while it does."""
 
@@ -91,17 +92,13 @@ class InFlight:
         except Exception as error:
             # An error in the bookkeeping ends it too.
             outcome = error
-        if not self._is_done:
+        if not self.is_done:
             self._outcome = outcome
-            self._is_done = True
-        # A caller that subscribes from now on sees that it has ended.
+            self.is_done = True
+        # A caller that adds its own from now on sees that it has ended.
         with suppress(KeyError):
             while True:
-                self._wakes.pop()()
-
-    def is_done(self) -> bool:
-        """Whether it has ended."""
-        return self._is_done
+                self.wakes.pop()()
 
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Ends it if it is overdue."""
@@ -110,24 +107,16 @@ class InFlight:
             self.end(self._overdue(self.runner is not None))
         return max(0.0, remaining)
 
-    def subscribe(self, wake: Callable[[], object]) -> None:
-        """Call ``wake`` once, on any thread, when it has ended. Not if it ended before."""
-        self._wakes.add(wake)
-
-    def unsubscribe(self, wake: Callable[[], object]) -> None:
-        """Forget a waiter that went away."""
-        self._wakes.discard(wake)
-
     def wait(self) -> Any:
         """Wait on this thread until it has ended, and return or raise the outcome."""
         gate = threading.Lock()
         gate.acquire()
-        self.subscribe(gate.release)
+        self.wakes.add(gate.release)
         try:
-            while not self._is_done:
+            while not self.is_done:
                 gate.acquire(timeout=self.seconds_to_wait())
         finally:
-            self.unsubscribe(gate.release)
+            self.wakes.discard(gate.release)
         return self.outcome()
 
     def outcome(self) -> Any:

@@ -16,7 +16,7 @@ from .._tokens.in_flight import InFlight
 
 async def wait(in_flight: InFlight) -> Any:
     """Wait until the acquisition has ended, whatever the event loop, and return or raise the outcome."""
-    while not in_flight.is_done():
+    while not in_flight.is_done:
         seconds = in_flight.seconds_to_wait()
         with ExitStack() as stack:
             if _is_on_trio():
@@ -36,9 +36,9 @@ async def wait(in_flight: InFlight) -> Any:
                 with suppress(RuntimeError):
                     call_soon(event.set)
 
-            in_flight.subscribe(wake)
-            stack.callback(in_flight.unsubscribe, wake)
-            if not in_flight.is_done():
+            in_flight.wakes.add(wake)
+            stack.callback(in_flight.wakes.discard, wake)
+            if not in_flight.is_done:
                 await event.wait()
     return in_flight.outcome()
 
