@@ -26,8 +26,9 @@ import shtab
 
 from azure_cloudshell_credential._cli._parser import Parser, add_command_arguments, make_parser
 from azure_cloudshell_credential._cli.completion import SHELLS
-from azure_cloudshell_credential._endpoint import audiences, services
-from azure_cloudshell_credential._endpoint.services import Observation
+from azure_cloudshell_credential._endpoint import audiences
+from azure_cloudshell_credential.emulator import _services as services
+from azure_cloudshell_credential.emulator._services import Observation
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))
@@ -35,7 +36,7 @@ sys.path.append(str(ROOT))
 from release import sbom  # noqa: E402 (found only now)
 
 PACKAGE = ROOT / "azure_cloudshell_credential"
-TABLE = PACKAGE / "_endpoint" / "services.json"
+TABLE = PACKAGE / "emulator" / "services.json"
 PUBLIC_MODULES = (
     "azure_cloudshell_credential",
     "azure_cloudshell_credential.aio",

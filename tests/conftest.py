@@ -98,18 +98,18 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     logs_requests = crc32(request.node.nodeid.encode()) % 2 == 0
     credentials: list[Any] = []
     made: list[Exception] = []
-    configure, as_exception = cloud_shell.CloudShellSource._configure, errors.as_exception
+    make, as_exception = cloud_shell.CloudShellSource.__init__, errors.as_exception
 
-    def configure_and_keep(self: Any, environment: Any, options: dict[str, Any]) -> None:
+    def make_and_keep(self: Any, endpoint: str | None, options: dict[str, Any]) -> None:
         credentials.append(self)
-        configure(self, environment, {"logging_enable": True, **options} if logs_requests else options)
+        make(self, endpoint, {"logging_enable": True, **options} if logs_requests else options)
 
-    def make_and_keep(failure: Any) -> Any:
+    def raise_and_keep(failure: Any) -> Any:
         made.append(as_exception(failure))
         return made[-1]
 
-    monkeypatch.setattr(cloud_shell.CloudShellSource, "_configure", configure_and_keep)
-    monkeypatch.setattr(errors, "as_exception", make_and_keep)
+    monkeypatch.setattr(cloud_shell.CloudShellSource, "__init__", make_and_keep)
+    monkeypatch.setattr(errors, "as_exception", raise_and_keep)
     everything = Everything()
     root = logging.getLogger()
     level = root.level

@@ -12,7 +12,7 @@ import pytest
 
 from azure_cloudshell_credential._cli._known_words import allowed
 from azure_cloudshell_credential._cli._report import make_report
-from azure_cloudshell_credential._endpoint.environment import read_environment
+from azure_cloudshell_credential._endpoint.environment import Environment
 from azure_cloudshell_credential._serving.messages import Request, Response
 from azure_cloudshell_credential._serving.server import Server
 from azure_cloudshell_credential.emulator import CloudShellEmulator, assumptions, faults
@@ -47,7 +47,7 @@ IMPLIED = {
 
 
 def report_on(endpoint: str, seconds: float = 5.0) -> dict[str, Any]:
-    report, _ = make_report(read_environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds)
+    report, _ = make_report(Environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds)
     return report
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
-import pickle
 import threading
 import time
 from threading import Event
@@ -16,7 +14,7 @@ from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
 from azure_cloudshell_credential._azure import sources
-from azure_cloudshell_credential._endpoint import failures
+from azure_cloudshell_credential._endpoint import acquisition, failures
 from azure_cloudshell_credential._endpoint.failures import Failure
 from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._tokens import in_flight as in_flight_module
@@ -337,10 +335,7 @@ class Acquired:
 
     def __init__(self) -> None:
         self.started: list[InFlight] = []
-        self.cache = TokenCache(30, self.start)
-
-    def start(self, in_flight: InFlight, *, in_background: bool = False) -> None:
-        self.started.append(in_flight)
+        self.cache = TokenCache(30, self.started.append)
 
     def claim(self, resource: str = "r", **options: Any) -> CachedToken | Failure | InFlight:
         return self.cache.claim(resource, lambda: pytest.fail("acquired"), resource, **options)
@@ -430,29 +425,20 @@ def test_a_failed_refresh_is_tried_again_after_30_seconds(
     acquired.refresh()
 
 
-def test_a_refresh_that_ended_between_two_looks_is_not_repeated(stopped: StoppedClock) -> None:
-    is_interrupted = False
-
+def test_two_callers_who_see_a_stale_token_start_one_refresh(stopped: StoppedClock) -> None:
     class Interrupted(TokenCache):
         def _new(self, *arguments: Any) -> InFlight:
-            nonlocal is_interrupted
-            mine = super()._new(*arguments)
-            if is_interrupted:
-                # Another caller comes first, and the attempt of that one ends.
-                is_interrupted = False
-                self.claim("r", token, "r")
-                started.pop().end(failures.unreachable("r", "refused"))
-            return mine
+            # Another caller comes before the first one has started it.
+            assert self._tokens == {} or isinstance(self.claim("r", token, "r"), CachedToken)
+            return super()._new(*arguments)
 
     started: list[InFlight] = []
-    cache = Interrupted(30, lambda in_flight, **_: started.append(in_flight))
+    cache = Interrupted(30, started.append)
     cache.claim("r", token, "r")
     started.pop().end(token())
     stopped.advance(3301)
-    is_interrupted = True
     assert isinstance(cache.claim("r", token, "r"), CachedToken)
-    assert not is_interrupted
-    assert started == []
+    assert len(started) == 1
 
 
 def test_a_token_that_came_between_two_looks_is_returned_to_all(stopped: StoppedClock) -> None:
@@ -465,7 +451,7 @@ def test_a_token_that_came_between_two_looks_is_returned_to_all(stopped: Stopped
                 started.pop().end(token("newer"))
             return mine
 
-    cache = Interrupted(30, lambda in_flight, **_: started.append(in_flight))
+    cache = Interrupted(30, started.append)
     first = cache.claim("r", token, "r")
     assert isinstance(first, InFlight)
     cache.forget_acquisitions()
@@ -564,7 +550,7 @@ def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClo
         acquired.begin(f"failed {number}").end(failures.unreachable("r", "refused"))
     stopped.advance(3601)
     acquired.begin().end(token(expires_on=1_900_000_000))
-    assert [len(held) for held in (cache._tokens, cache._by_request, cache._in_flight)] == [1, 0, 0]
+    assert [len(held) for held in (cache._tokens, cache._in_flight)] == [1, 0]
 
 
 def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock, acquired: Acquired) -> None:
@@ -588,15 +574,6 @@ def test_a_fork_keeps_tokens_and_drops_acquisitions(acquired: Acquired) -> None:
     acquired.cache.forget_acquisitions()
     assert isinstance(acquired.claim("held"), CachedToken)
     assert acquired.begin() is not in_flight
-
-
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
-def test_a_copy_of_a_cache_holds_no_token(acquired: Acquired, copied: Any) -> None:
-    acquired.begin().end(token("secret"))
-    acquired.begin("in flight")
-    another = copied(acquired.cache)
-    assert isinstance(another.claim("r", lambda: token(expires_on=9_000_000_000), "r"), InFlight)
-    assert b"secret" not in pickle.dumps(acquired.cache)
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration])
@@ -699,7 +676,7 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
 
 def test_a_thread_that_does_not_run_is_not_the_fault_of_the_endpoint(mocker: Any) -> None:
     mocker.patch.object(in_flight_module, "_START_SECONDS", 0.1)
-    cache = TokenCache(0.1, lambda in_flight, **_: None)
+    cache = TokenCache(0.1, lambda in_flight: None)
     failure = run_to_its_end(cache.claim("r", valid_token, "r"))
     assert failure.what == "The token request for r was not sent: its thread has not been run."
 
@@ -727,36 +704,35 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
         found = cache.claim("r", lambda: valid_token("mine"), "r")
         assert found is not lost
         assert isinstance(found, InFlight)
-        assert found.is_done()
+        assert found.is_done
         assert found.outcome().token.value == "mine"
     finally:
         release.set()
 
 
-def test_where_no_thread_can_be_started_the_caller_asks_and_nobody_refreshes(mocker: Any) -> None:
+def test_where_no_thread_can_be_started_the_caller_asks(mocker: Any) -> None:
     cache = TokenCache(10)
     mocker.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
-    found = cache.claim("r", lambda: token("mine", int(time.time()) + 60), "r")
+    found = cache.claim("r", lambda: valid_token("mine"), "r")
     assert isinstance(found, InFlight)
-    assert found.is_done()
-    stale = cache.claim("r", lambda: pytest.fail("asked"), "r")
-    assert isinstance(stale, CachedToken)
-    assert cache.claim("r", lambda: pytest.fail("asked"), "r") is stale
+    assert found.is_done
+    assert found.outcome().token.value == "mine"
 
 
-def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none() -> None:
+def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none(mocker: Any) -> None:
     cache = TokenCache(5)
-    refused = cache.claim("r", lambda: pytest.fail("asked"), "r", may_wait=False)
+    stale = run_to_its_end(cache.claim("stale", lambda: token("stale", int(time.time()) + 60), "stale"))
+    mocker.patch.object(acquisition, "is_asking", lambda: True)
+    refused = cache.claim("r", lambda: pytest.fail("asked"), "r")
     assert isinstance(refused, Failure)
     assert refused.kind == "nested"
     assert refused.what.startswith("A token for r was requested")
-    stale = run_to_its_end(cache.claim("r", lambda: token("stale", int(time.time()) + 60), "r"))
-    assert cache.claim("r", lambda: pytest.fail("asked"), "r", may_wait=False) is stale
+    assert cache.claim("stale", lambda: pytest.fail("asked"), "stale") is stale
 
 
 def test_waiters_that_go_away_are_forgotten(acquired: Acquired) -> None:
     in_flight = acquired.begin()
     for _ in range(100):
-        in_flight.subscribe(wake := lambda: None)
-        in_flight.unsubscribe(wake)
-    assert in_flight._wakes == set()
+        in_flight.wakes.add(wake := lambda: None)
+        in_flight.wakes.discard(wake)
+    assert in_flight.wakes == set()

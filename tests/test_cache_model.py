@@ -56,7 +56,7 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.cache = TokenCache(30, lambda in_flight, **_: self.started.append(in_flight))
+        self.cache = TokenCache(30, self.started.append)
 
     def check(self, resource: str, cached: CachedToken) -> None:
         assert cached.token.value.startswith(f"{resource} ")

@@ -151,6 +151,28 @@ def test_cancelling_one_waiter_leaves_the_others_their_token(shell: CloudShellEm
     assert len(shell.requests) == 1
 
 
+def test_tasks_that_are_cancelled_as_the_token_arrives_are_cancelled(shell: CloudShellEmulator) -> None:
+    shell.latency = 0.2
+
+    async def main() -> list[Any]:
+        credential = AsyncCloudShellCredential(endpoint=shell.endpoint)
+        tasks: list[asyncio.Task[str]] = []
+
+        async def get() -> str:
+            await credential.get_token(ARM)
+            for task in tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            return "served"
+
+        tasks += [asyncio.create_task(get()) for _ in range(4)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(main())
+    assert results.count("served") == 1
+    assert [type(result) for result in results].count(asyncio.CancelledError) == 3
+
+
 def test_a_loop_that_ends_while_it_waits_does_not_disturb_the_acquisition(shell: CloudShellEmulator, log: Any) -> None:
     shell.latency = 0.4
     credential = AsyncCloudShellCredential(endpoint=shell.endpoint)

@@ -19,7 +19,7 @@ from azure.mgmt import compute
 from azure_cloudshell_credential._cli._parser import COMMANDS as COMMAND_NAMES
 from azure_cloudshell_credential._cli._parser import parse
 from azure_cloudshell_credential._endpoint import audiences, failures
-from azure_cloudshell_credential._endpoint.environment import read_environment
+from azure_cloudshell_credential._endpoint.environment import Environment
 from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
 ROOT = Path(__file__).parent.parent
@@ -222,7 +222,7 @@ def what_failures_say() -> dict[str, str]:
         given = {key: SAMPLES[key] for key in parameters if parameters[key].default is inspect.Parameter.empty}
         said[name] = maker(**given).what
     said["not_cloud_shells"] = failures.not_in_cloud_shell(
-        read_environment({"MSI_ENDPOINT": "https://x.example"}).refusal
+        Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
     ).what
     return said
 

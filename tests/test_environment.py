@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, read_environment
+from azure_cloudshell_credential._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 
 OTHER = "http://127.0.0.1:4242/oauth2/token"
@@ -39,12 +39,12 @@ OTHER = "http://127.0.0.1:4242/oauth2/token"
     ],
 )
 def test_the_endpoint_is_where_the_environment_says(environ: dict[str, str], expected: str | None) -> None:
-    endpoint = read_environment(environ).endpoint
+    endpoint = Environment(environ).endpoint
     assert (endpoint.url if endpoint else None) == expected
 
 
 def test_an_explicit_endpoint_comes_first() -> None:
-    endpoint = read_environment({"MSI_ENDPOINT": "http://localhost:1/"}, OTHER).endpoint
+    endpoint = Environment({"MSI_ENDPOINT": "http://localhost:1/"}, OTHER).endpoint
     assert endpoint is not None
     assert (endpoint.url, endpoint.host, endpoint.port, endpoint.target) == (OTHER, "127.0.0.1", 4242, "/oauth2/token")
 
@@ -59,9 +59,9 @@ def test_an_explicit_endpoint_comes_first() -> None:
     ],
 )
 def test_tenant_and_cloud_are_read(environ: dict[str, str], endpoint: str | None) -> None:
-    environment = read_environment({**environ, "ACC_TID": "t", "ACC_CLOUD": "Fairfax"}, endpoint)
+    environment = Environment({**environ, "ACC_TID": "t", "ACC_CLOUD": "Fairfax"}, endpoint)
     assert (environment.tenant_id, environment.cloud) == ("t", "Fairfax")
-    environment = read_environment({**environ, "ACC_TID": "t"}, endpoint)
+    environment = Environment({**environ, "ACC_TID": "t"}, endpoint)
     assert (environment.tenant_id, environment.cloud) == ("t", None)
 
 
@@ -74,7 +74,7 @@ EXPLANATION = (
 def test_a_wrong_endpoint_is_explained() -> None:
     with pytest.raises(ValueError, match="^" + re.escape(EXPLANATION.replace("it must", "The endpoint must")) + "$"):
         Endpoint("http://elsewhere.example/")
-    assert read_environment({"MSI_ENDPOINT": "x"}).refusal == f"MSI_ENDPOINT is not Cloud Shell's: {EXPLANATION}"
+    assert Environment({"MSI_ENDPOINT": "x"}).refusal == f"MSI_ENDPOINT is not Cloud Shell's: {EXPLANATION}"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,7 @@ NOT_LOOPBACK = [
     "http://localhost/\r\nX-Injected: 1",
     "http://localhost\\@evil.example/",
     "http://host.docker.internal/",
+    "http://localho\u017ft/",
 ]
 
 

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import pytest
@@ -261,26 +260,6 @@ def test_a_connection_that_is_kept_open_is_not_waited_for(misbehaving: Start) ->
         reply = ask(misbehaving(peer.hang(OK + end)), 20)
         assert isinstance(reply, Reply)
         assert reply.body == b"{}"
-
-
-@pytest.mark.parametrize(
-    "head",
-    [OK + b"Content-Length: 1000000\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n", OK + b"X: x\r\n" * 5000],
-    ids=["a body", "chunks", "headers"],
-)
-def test_a_peer_that_drips_keeps_no_processor_busy(misbehaving: Start, head: bytes) -> None:
-    piece = b"1\r\nx\r\n" * 50 if b"chunked" in head else b"x" * 100
-
-    def behave(connection: socket.socket, stopped: Event) -> None:
-        connection.sendall(head)
-        while not stopped.wait(0.0005):
-            connection.sendall(piece)
-
-    server = misbehaving(behave)
-    start = time.thread_time()
-    assert isinstance(ask(server, 1.5), NoReply)
-    # A fifth, and what a loaded machine adds.
-    assert time.thread_time() - start < 0.75
 
 
 def test_the_request_has_one_of_each_header(misbehaving: Start) -> None:

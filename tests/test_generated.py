@@ -21,9 +21,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from azure_cloudshell_credential._endpoint import services
-from azure_cloudshell_credential._endpoint.services import Observation
 from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator import _services as services
+from azure_cloudshell_credential.emulator._services import Observation
 from release.sbom import read_pyproject
 
 ROOT = Path(__file__).parent.parent

@@ -116,10 +116,3 @@ def test_no_program_on_path_is_started_on_the_way_to_a_token(shell: CloudShellEm
     )
     assert int(done.stdout)
     assert not (tmp_path / "started").exists()
-
-
-def test_the_aio_package_has_no_other_names() -> None:
-    from azure_cloudshell_credential import aio
-
-    with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
-        aio.Nonsense  # noqa: B018

@@ -16,6 +16,7 @@ from azure.identity import CredentialUnavailableError
 from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
+from .command import without_coverage
 from .conftest import ARM, SECRET
 
 pytestmark = pytest.mark.slow
@@ -92,6 +93,108 @@ def test_a_fork_during_a_request_leaves_the_child_a_working_credential(shell: Cl
     shell.latency = 0.7
     run = subprocess.run([sys.executable, "-c", FORK], env={**os.environ, **shell.environment}, timeout=60, check=False)
     assert run.returncode == 0
+
+
+FIRST_CALL = """
+import os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+from azure_cloudshell_credential import CloudShellCredential
+credential = CloudShellCredential(timeout=10)
+
+def get():
+    try:
+        return bool(credential.get_token(sys.argv[1]).token)
+    except Exception as error:
+        return "AudienceNotSupported" in str(error)
+
+threading.Thread(target=get).start()
+children = []
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if get() else 1)
+    children.append(child)
+    time.sleep(0.02)
+deadline = time.monotonic() + 15
+statuses = []
+for child in children:
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    statuses.append(os.waitstatus_to_exitcode(ended[1]))
+print(statuses)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("scope", [ARM, "https://search.azure.com/.default"], ids=["served", "refused"])
+def test_forks_during_the_first_call_of_a_process_leave_children_that_work(
+    shell: CloudShellEmulator, scope: str
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL, scope],
+        env={**without_coverage(), **shell.environment},
+        timeout=90,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (0, "[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n"), run.stderr
+
+
+PATCHED_LATE = """
+import threading, time, warnings
+warnings.simplefilter("ignore")
+from azure_cloudshell_credential import CloudShellCredential
+credential = CloudShellCredential(timeout=20)
+FIRST
+PATCH
+ticks, outcomes = [], []
+
+def tick():
+    while len(outcomes) < 6:
+        ticks.append(None)
+        time.sleep(0.01)
+
+def get(scope):
+    try:
+        outcomes.append(bool(credential.get_token(scope).token))
+    except Exception as error:
+        outcomes.append("AudienceNotSupported" in str(error))
+
+scopes = ["https://storage.azure.com/.default", "https://vault.azure.net/.default", "https://search.azure.com/.default"]
+threads = [threading.Thread(target=get, args=[scope]) for scope in scopes * 2]
+threads.append(threading.Thread(target=tick))
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(outcomes, len(ticks) > 20)
+"""
+FIRSTS = {"cold": "", "warm": "credential.get_token('https://management.azure.com/.default')"}
+PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("first", FIRSTS)
+@pytest.mark.parametrize("patch", PATCHES)
+def test_green_threads_that_are_patched_in_after_the_import_get_tokens_and_go_on_running(
+    shell: CloudShellEmulator, patch: str, first: str
+) -> None:
+    shell.latency = 0.3
+    program = PATCHED_LATE.replace("PATCH", PATCHES[patch]).replace("FIRST", FIRSTS[first])
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**without_coverage(), **shell.environment},
+        timeout=60,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "[True, True, True, True, True, True] True\n", run.stderr
 
 
 EXIT = """

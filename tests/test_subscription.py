@@ -13,6 +13,8 @@ from azure_cloudshell_credential import CloudShellCredential, default_subscripti
 from azure_cloudshell_credential._azure.subscription import first_enabled_subscription_id, known_subscription_id
 from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
+from .conftest import ARM
+
 PROFILE = {
     "subscriptions": [
         {"id": "other", "isDefault": False, "tenantId": "t"},
@@ -80,7 +82,7 @@ def test_what_is_known_is_returned_without_asking(monkeypatch: pytest.MonkeyPatc
 
 def test_resource_manager_is_asked_last(shell: CloudShellEmulator) -> None:
     with EmulatedAzure(shell) as azure, azure.as_environment():
-        assert first_enabled_subscription_id(CloudShellCredential()) == azure.subscription_id
+        assert first_enabled_subscription_id(CloudShellCredential().get_token(ARM).token) == azure.subscription_id
 
 
 def test_without_any_the_error_says_how_to_choose(

@@ -197,4 +197,4 @@ def test_a_proxy_in_the_environment_is_ignored_with_a_transport_of_requests(
 
 def test_the_documented_defaults() -> None:
     policy = CloudShellCredential()._source._policy
-    assert (policy.timeout, policy.retry_total, policy.backoff_factor) == (30.0, None, 0.4)
+    assert (policy.timeout, policy.retry_total, policy.retry_backoff_factor) == (30, None, 0.4)

@@ -7,7 +7,7 @@ from typing import Any
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from typing_extensions import Self
 
-from .cloud_shell import CloudShellSource
+from .cloud_shell import FromCloudShell
 from .sources import Credential, TokenRequest, as_info
 
 
@@ -76,7 +76,7 @@ class SyncCredential(Credential):
         self._source.close()
 
 
-class CloudShellCredential(SyncCredential):
+class CloudShellCredential(FromCloudShell, SyncCredential):
     """Authenticates as the user who is signed in to Azure Cloud Shell.
 
     For example:
@@ -119,13 +119,3 @@ class CloudShellCredential(SyncCredential):
     """
 
     __module__ = "azure_cloudshell_credential"
-
-    _source: CloudShellSource
-
-    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
-        self._source = CloudShellSource(endpoint, kwargs)
-
-    @property
-    def endpoint(self) -> str | None:
-        """The URL that tokens are requested from; None outside Cloud Shell."""
-        return self._source.url

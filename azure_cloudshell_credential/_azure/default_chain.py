@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from inspect import iscoroutinefunction
+from collections.abc import Mapping
 from typing import Any
 
 from azure.core.credentials import AccessTokenInfo
 from azure.core.exceptions import AzureError
-from azure.identity import CredentialUnavailableError, DefaultAzureCredential, EnvironmentCredential
 
-from .._endpoint import acquisition, protocol
+from .._endpoint import protocol
 from .._endpoint.environment import managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
-from .._tokens.cache import CachedToken
+from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 from . import explanation
 from .credential import CloudShellCredential, SyncCredential
 from .explanation import Reason
 from .identities import Identities
-from .sources import TokenRequest, TokenSource
+from .sources import Credential, TokenRequest, TokenSource, check_is_synchronous
 
 PROCESS_TIMEOUT = 30
 """Seconds for az, azd and PowerShell, each. azure-identity's 10 are too few for az in a small container."""
@@ -31,37 +29,23 @@ _BUDGET = 600.0
 
 # What AZURE_TOKEN_CREDENTIALS may say for a step to be in the chain; see azure-identity's documentation of it. Cloud
 # Shell is a managed identity to azure-identity, and its user's own login to everyone else.
+_ENVIRONMENT = "EnvironmentCredential"
 _ENVIRONMENT_WHEN = ("", "prod", "environmentcredential")
 _CLOUD_SHELL_WHEN = ("", "prod", "dev", "managedidentitycredential")
-
-
-EVERY_STEP = {
-    f"exclude_{step}_credential": False
-    for step in (
-        "environment",
-        "cloud_shell",
-        "workload_identity",
-        "managed_identity",
-        "shared_token_cache",
-        "visual_studio_code",
-        "cli",
-        "powershell",
-        "developer_cli",
-        "broker",
-    )
-}
-"""Keyword arguments for a chain that AZURE_TOKEN_CREDENTIALS does not narrow."""
 
 
 class Chain(TokenSource):
     """Credentials in an order: the first token is taken.
 
-    :param credentials: the credentials.
+    :param steps: makes the credentials.
+    :param argument: what from.
     """
 
-    def __init__(self, credentials: Iterable[Any]) -> None:
-        super().__init__(_BUDGET)
-        self.credentials = tuple(credentials)
+    def reset(self) -> None:
+        """Begin anew, in the environment as it is now."""
+        steps, argument = self._arguments
+        self.credentials: tuple[Any, ...] = tuple(steps(argument))
+        self.cache = TokenCache(_BUDGET)
         self._identities = Identities()
 
     def open(self) -> None:
@@ -76,25 +60,12 @@ class Chain(TokenSource):
 
     def claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
         """The token, the failure, or an acquisition to wait for."""
-        if not request.claims and (cached := self.cache.fresh(request.key)) is not None:
-            return cached
         if not request.scopes:
             raise ValueError("get_token requires a scope.")
         if len(request.scopes) == 1:
             protocol.scope_to_resource(request.scopes)
-        return self.cache.claim(
-            request.key,
-            lambda: self._acquire(request),
-            " ".join(request.scopes),
-            claims=request.claims,
-            may_wait=not acquisition.is_asking(),
-        )
-
-    def granted(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
-        """The token; raises the exception for a failure."""
-        cached = super().granted(request, outcome)
-        self.cache.remember(request.key, request.key, cached)
-        return cached
+        resource = " ".join(request.scopes)
+        return self.cache.claim(request.key, lambda: self._acquire(request), resource, request.claims)
 
     def _acquire(self, request: TokenRequest) -> Token | Failure:
         """Ask one credential after the other. Runs in the thread of an acquisition."""
@@ -108,18 +79,19 @@ class Chain(TokenSource):
                     self._identities.answered(outcome)
                     return outcome
                 cloud_shells = outcome
-                continue
-            if isinstance(credential, EnvironmentCredential) and not _names_a_service_principal(os.environ):
+            elif (name := type(credential).__name__) == _ENVIRONMENT and not _names_a_service_principal(os.environ):
                 # It would log a warning at each request.
-                reasons.append(Reason(type(credential).__name__, "the environment variables are not fully configured"))
-                continue
-            answer, is_final = _ask(credential, request)
-            if isinstance(answer, Token):
-                is_compared = request.tenant_id is None
-                return self._identities.judge(resource, cloud_shells, answer, is_compared=is_compared) or answer
-            reasons += answer
-            if is_final:
-                break
+                reasons.append(Reason(name, "the environment variables are not fully configured"))
+            else:
+                answer, is_final = _ask(credential, request)
+                if isinstance(answer, Token):
+                    # A caller who asks for a tenant knows whose token it is.
+                    if cloud_shells is None or request.tenant_id is not None:
+                        return answer
+                    return self._identities.judge(resource, cloud_shells, answer) or answer
+                reasons += answer
+                if is_final:
+                    break
         return explanation.nobody_has_a_token(request, cloud_shells, reasons)
 
 
@@ -135,6 +107,8 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], 
     :return: its token, checked, or why it has none; and whether the chain ends with it: a credential that is configured
         and fails is not to be replaced by another one, as in azure-identity.
     """
+    from azure.identity import CredentialUnavailableError
+
     name = type(credential).__name__
     try:
         if hasattr(credential, "get_token_info"):
@@ -148,45 +122,29 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], 
     return ([Reason(name, f"it returned {checked}")], True) if isinstance(checked, str) else (checked, True)
 
 
-class DefaultChain(Chain):
-    """The chain of ``DefaultCloudShellCredential``.
+def _default_steps(options: Mapping[str, Any]) -> list[Any]:
+    """The credentials of ``DefaultCloudShellCredential``, in order.
 
     :param options: its keyword arguments.
-    :raises ValueError: if no step is left, or for a value that one of the steps refuses.
+    :raises ValueError: if none is left, or for a value that one of them refuses.
     """
+    # Here, so that importing the package's asynchronous part does not import it.
+    from azure.identity import DefaultAzureCredential, EnvironmentCredential
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
-        super().__init__(_steps(options, os.environ))
+    chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self._options
+    def is_in(step: str, values: tuple[str, ...]) -> bool:
+        is_excluded = options.get(f"exclude_{step}_credential")
+        return chosen in values if is_excluded is None else not is_excluded
 
-    def __setstate__(self, options: dict[str, Any]) -> None:
-        self.__init__(options)  # type: ignore[misc]  # made anew, in the environment that it is unpickled in
-
-    def reset(self) -> None:
-        """Begin anew, in the environment as it is now."""
-        super().reset()
-        self.credentials = tuple(_steps(self._options, os.environ))
-        self._identities = Identities()
-
-
-def _steps(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[Any]:
-    """The credentials of the default chain, in order."""
-    chosen = environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
-    without_cloud_shell = options.get("exclude_cloud_shell_credential")
-    if without_cloud_shell is None:
-        without_cloud_shell = chosen not in _CLOUD_SHELL_WHEN
-    without_environment = options.get("exclude_environment_credential")
-    if without_environment is None:
-        without_environment = chosen not in _ENVIRONMENT_WHEN
     others = {name: options[name] for name in options.keys() - {"endpoint", "exclude_cloud_shell_credential"}}
-    steps: list[Any] = [] if without_environment else [EnvironmentCredential(**others)]
-    if not without_cloud_shell:
+    steps: list[Any] = []
+    if is_in("environment", _ENVIRONMENT_WHEN):
+        steps.append(EnvironmentCredential(**others))
+    if is_in("cloud_shell", _CLOUD_SHELL_WHEN):
         steps.append(CloudShellCredential(endpoint=options.get("endpoint"), **others))
     rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
-    if managed_identity_is_cloud_shell(environ):
+    if managed_identity_is_cloud_shell(os.environ):
         # It would ask Cloud Shell's endpoint again, and stop the chain.
         rest["exclude_managed_identity_credential"] = True
     try:
@@ -198,28 +156,31 @@ def _steps(options: Mapping[str, Any], environ: Mapping[str, str]) -> list[Any]:
     return steps
 
 
-def check_is_synchronous(credential: object) -> None:
-    """Check that something is a synchronous credential.
-
-    :raises TypeError: if it is not.
-    """
-    method = getattr(credential, "get_token", None) or getattr(credential, "get_token_info", None)
-    if not callable(method):
-        raise TypeError(f"{type(credential).__name__} is not a credential: it has no get_token method.")
-    if iscoroutinefunction(method):
-        raise TypeError(f"{type(credential).__name__} is asynchronous: a synchronous credential is needed here.")
-
-
 def source_of(credential: Any) -> TokenSource:
     """The tokens of any synchronous credential, cached and acquired once for all who wait.
 
     :raises TypeError: for what is no synchronous credential.
     """
     check_is_synchronous(credential)
-    return credential._source if isinstance(credential, SyncCredential) else Chain([credential])
+    return credential._source if isinstance(credential, SyncCredential) else Chain(list, [credential])
 
 
-class DefaultCloudShellCredential(SyncCredential):
+class FromDefaultChain(Credential):
+    """What the synchronous and the asynchronous ``DefaultCloudShellCredential`` have in common."""
+
+    _source: Chain
+
+    def __init__(self, *, exclude_cloud_shell_credential: bool | None = None, **kwargs: Any) -> None:
+        options = {**kwargs, "exclude_cloud_shell_credential": exclude_cloud_shell_credential}
+        self._source = Chain(_default_steps, options)
+
+    @property
+    def credentials(self) -> tuple[Any, ...]:
+        """The credentials of the chain, in order. They are synchronous ones."""
+        return self._source.credentials
+
+
+class DefaultCloudShellCredential(FromDefaultChain, SyncCredential):
     """A ``DefaultAzureCredential`` that works in Cloud Shell: one line for a script that runs there and anywhere else.
 
     For example:
@@ -245,13 +206,3 @@ class DefaultCloudShellCredential(SyncCredential):
     """
 
     __module__ = "azure_cloudshell_credential"
-
-    _source: DefaultChain
-
-    def __init__(self, *, exclude_cloud_shell_credential: bool | None = None, **kwargs: Any) -> None:
-        self._source = DefaultChain({**kwargs, "exclude_cloud_shell_credential": exclude_cloud_shell_credential})
-
-    @property
-    def credentials(self) -> tuple[Any, ...]:
-        """The credentials of the chain, in order."""
-        return self._source.credentials

@@ -7,6 +7,7 @@ cryptography): the rest of the package does it only when there is an error to ra
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from azure.core.exceptions import ClientAuthenticationError
@@ -36,23 +37,20 @@ class AudienceNotSupportedError(CredentialUnavailableError):
         self.supported_audiences = supported_audiences
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _audience_not_supported, (self.message, self.resource, self.supported_audiences)
-
-
-def _audience_not_supported(
-    message: str, resource: str, supported_audiences: tuple[str, ...]
-) -> AudienceNotSupportedError:
-    return AudienceNotSupportedError(message, resource=resource, supported_audiences=supported_audiences)
+        make = partial(type(self), resource=self.resource, supported_audiences=self.supported_audiences)
+        return make, (self.message,)
 
 
 def as_exception(failure: Failure) -> ClientAuthenticationError:
     """The exception to raise for a failure.
 
-    That of a whole chain is no ``CredentialUnavailableError``, as with azure-identity's own chains: one of its
-    credentials may have been refused, and a chain around it is not to hide that.
+    A chain's failure is a plain ``ClientAuthenticationError``, as with azure-identity's own chains: one of its
+    credentials may have been refused, and a chain around it must not hide that.
     """
     if failure.kind == "chain":
         return ClientAuthenticationError(message=failure.message)
     if failure.kind == "audience":
-        return _audience_not_supported(failure.message, failure.resource, failure.supported_audiences)
+        return AudienceNotSupportedError(
+            failure.message, resource=failure.resource, supported_audiences=failure.supported_audiences
+        )
     return CredentialUnavailableError(message=failure.message)

@@ -18,7 +18,8 @@ from .sources import TokenRequest
 
 _AZ = "AzureCliCredential"
 
-_ATTEMPT = re.compile(r"\t(\w+): (.*)")
+# An attempt begins with a tab and goes on to the next one.
+_ATTEMPT = re.compile(r"^\t(\w+): (.*(?:\n(?!\t\w+: ).*)*)", re.MULTILINE)
 # Where the part of a text begins that is the same for everyone.
 _BOILERPLATE = re.compile(
     r"\s*(?:See the troubleshooting guide|Visit https?:|To mitigate this issue|Attempted credentials:)"
@@ -51,14 +52,8 @@ def reasons_in(name: str, error: AzureError) -> list[Reason]:
     :param name: the credential's class.
     """
     text = error.message or str(error)
-    attempts: list[list[str]] = []
-    for line in text.splitlines():
-        if match := _ATTEMPT.fullmatch(line):
-            attempts.append([match[1], match[2]])
-        elif attempts:
-            attempts[-1][1] += f" {line}"
     reasons = []
-    for each, said in attempts or [[name, text]]:
+    for each, said in _ATTEMPT.findall(text) or [(name, text)]:
         shown = failures.quoted(_BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0], 300)
         if each == _AZ and said.startswith(_TIMED_OUT):
             shown = "the Azure CLI took too long to answer, or could not be run"
@@ -67,28 +62,31 @@ def reasons_in(name: str, error: AzureError) -> list[Reason]:
 
 
 def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: list[Reason]) -> Failure:
-    """The failure of the whole chain.
+    """The failure of the whole chain, said once, in one paragraph.
 
     :param cloud_shells: why Cloud Shell has no token; None if it is not in the chain.
     :param reasons: why the others have none.
     """
-    resource = " ".join(request.scopes)
     if cloud_shells is not None and cloud_shells.kind == "not_cloud_shell":
         cloud_shells = None
     azs = [reason for reason in reasons if reason.name == _AZ]
     others = [reason for reason in reasons if reason.name != _AZ and not _NOT_SET_UP.search(reason.text)]
     said = [*azs, *others] or reasons
-    if cloud_shells is not None:
-        said.insert(0, Reason("Cloud Shell", cloud_shells.what))
     if request.claims:
         # The command that satisfies the challenge is in the advice, whole.
         said = [reason for reason in said if reason.name != _AZ]
         advice = failures.claims_advice(request.claims, request.tenant_id)
     else:
         advice = _advice(cloud_shells, azs, others)
-    return failures.nobody_has_a_token(
-        resource, tuple(said), advice, code=cloud_shells.code if cloud_shells is not None else ""
-    )
+    if cloud_shells is not None:
+        said = [Reason("Cloud Shell", cloud_shells.what), *said]
+    resource = " ".join(request.scopes)
+    told = [
+        f"No credential has a token for {resource}.",
+        *(f"{name}: {failures.sentence(text)}" for name, text in said),
+    ]
+    code = cloud_shells.code if cloud_shells is not None else ""
+    return Failure("chain", " ".join(told), advice, resource, code=code)
 
 
 def _advice(cloud_shells: Failure | None, azs: list[Reason], others: list[Reason]) -> str:
@@ -101,8 +99,4 @@ def _advice(cloud_shells: Failure | None, azs: list[Reason], others: list[Reason
     if cloud_shells is None:
         install = "Install the Azure CLI and sign" if "not found on path" in azs[0].text else "Sign"
         return f"{install} in with 'az login'."
-    return (
-        f"{failures.SIGN_IN[0].upper()}{failures.SIGN_IN[1:]}."
-        if cloud_shells.kind == "audience"
-        else cloud_shells.advice
-    )
+    return f"S{failures.SIGN_IN[1:]}." if cloud_shells.kind == "audience" else cloud_shells.advice

@@ -25,38 +25,34 @@ class Identities:
     def answered(self, token: Token) -> None:
         """Note a token of Cloud Shell's."""
         self._cloud_shells = token
-        for other in list(self._others.values()):
-            self._tell(other)
+        self._tell()
 
-    def judge(self, resource: str, failure: Failure | None, token: Token, *, is_compared: bool) -> Failure | None:
+    def judge(self, resource: str, failure: Failure, token: Token) -> Failure | None:
         """Whether another credential's token may be handed out.
 
-        :param failure: why Cloud Shell has none; None if it was not asked.
-        :param is_compared: whether the identity matters: not to a caller who asks for a tenant.
+        :param failure: why Cloud Shell has none.
         :return: why not.
         """
-        if failure is None or not is_compared or token.identity is None:
-            return None
         mine = self._cloud_shells
         if failure.kind == "audience":
             self._others[token.identity] = token
-            self._tell(token)
+            self._tell()
         elif failure.kind in failures.TRANSIENT and mine is not None and _differ(mine, token):
             return failures.another_identity(resource, failure, mine.who, token.who)
         return None
 
-    def _tell(self, other: Token) -> None:
+    def _tell(self) -> None:
         """Say once of each pair that two users answer."""
         mine = self._cloud_shells
-        if mine is None or not _differ(mine, other) or (mine.identity, other.identity) in self._told:
-            return
-        self._told.add((mine.identity, other.identity))
-        _LOGGER.warning(
-            "Cloud Shell is signed in as %s. Resources that it does not support are accessed as %s.",
-            mine.who,
-            other.who,
-        )
+        for identity, other in list(self._others.items()):
+            if mine is not None and _differ(mine, other) and (mine.identity, identity) not in self._told:
+                self._told.add((mine.identity, identity))
+                _LOGGER.warning(
+                    "Cloud Shell is signed in as %s. Resources that it does not support are accessed as %s.",
+                    mine.who,
+                    other.who,
+                )
 
 
 def _differ(first: Token, second: Token) -> bool:
-    return first.identity is not None and second.identity is not None and first.identity != second.identity
+    return None not in (first.identity, second.identity) and first.identity != second.identity

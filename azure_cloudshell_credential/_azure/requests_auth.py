@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
-from binascii import Error as Base64Error
+from base64 import urlsafe_b64decode
 from typing import Any
 
 from azure.core.credentials import TokenCredential
@@ -13,10 +12,11 @@ from requests.auth import AuthBase
 
 from .._endpoint import protocol
 from .credential import SyncCredential
-from .default_chain import DefaultCloudShellCredential, check_is_synchronous
+from .default_chain import DefaultCloudShellCredential
+from .sources import check_is_synchronous
 from .subscription import resource_manager_scope
 
-_CLAIMS = re.compile(r'\bclaims="?([A-Za-z0-9+/_=-]+)')
+_CLAIMS = re.compile(r'\bclaims="?([A-Za-z0-9+/_-]+)')
 _EXPIRED = re.compile(r"ExpiredAuthenticationToken|token[^\"]{0,40}expired|Lifetime validation failed", re.IGNORECASE)
 
 
@@ -72,15 +72,12 @@ class CloudShellAuth(AuthBase):
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
         claims = _claims_in(challenge)
-        if claims is None:
-            if not _EXPIRED.search(f"{challenge} {response.text[:4000]}"):
-                return response
-            if isinstance(self._credential, SyncCredential):
-                self._credential._source.cache.drop(token)
-        if claims is None:
-            new = self._credential.get_token(self._scope).token
-        else:
-            new = self._credential.get_token(self._scope, claims=claims).token
+        if claims is None and not _EXPIRED.search(f"{challenge} {response.text[:4000]}"):
+            return response
+        if claims is None and isinstance(self._credential, SyncCredential):
+            self._credential._source.cache.drop(token)
+        ask = self._credential.get_token
+        new = (ask(self._scope) if claims is None else ask(self._scope, claims=claims)).token
         if new == token:
             return response
         # Frees the connection for the next request.
@@ -95,10 +92,7 @@ class CloudShellAuth(AuthBase):
 def _claims_in(challenge: str) -> str | None:
     """The claims that a service asks for, as JSON."""
     match = _CLAIMS.search(challenge)
-    if match is None:
-        return None
     try:
-        encoded = match[1].replace("-", "+").replace("_", "/").rstrip("=")
-        return b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-    except (Base64Error, ValueError):
+        return urlsafe_b64decode(f"{match[1]}==").decode() if match else None
+    except ValueError:
         return None

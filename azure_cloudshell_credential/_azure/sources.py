@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Hashable, Mapping
 from copy import copy
+from inspect import iscoroutinefunction
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
@@ -30,32 +31,36 @@ class TokenRequest:
     :param options: the keyword arguments or options; None and False count as absent: Key Vault sends ``claims: None``.
     """
 
-    __slots__ = ("claims", "key", "options", "scopes")
+    __slots__ = ("claims", "key", "options", "scopes", "tenant_id")
 
     def __init__(self, scopes: tuple[str, ...], options: Mapping[str, Any]) -> None:
         self.scopes = scopes
         self.options = {name: value for name, value in options.items() if value}
         self.claims: str | None = self.options.get("claims")
+        self.tenant_id: str | None = self.options.get("tenant_id")
         others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
         self.key: Hashable = (scopes, *others) if others else scopes
-
-    @property
-    def tenant_id(self) -> str | None:
-        """The tenant that the token must be for."""
-        return self.options.get("tenant_id")
 
 
 class TokenSource:
     """Where the tokens of a credential come from.
 
-    A copy, or a pickle, has the same configuration, and no token.
-
-    :param budget: the seconds an acquisition may take.
+    :param arguments: its configuration. A copy, or a pickle, has the same, and no token.
     """
 
-    def __init__(self, budget: float) -> None:
-        self.cache = TokenCache(budget)
+    cache: TokenCache
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+        self.reset()
         _sources[id(self)] = self
+
+    def __reduce__(self) -> tuple[type[TokenSource], tuple[Any, ...]]:
+        return type(self), self._arguments
+
+    def reset(self) -> None:
+        """Begin anew, in the environment as it is now."""
+        raise NotImplementedError
 
     def claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
         """The token, the failure, or an acquisition to wait for.
@@ -77,10 +82,6 @@ class TokenSource:
     def token(self, request: TokenRequest) -> CachedToken:
         """The token, waited for on this thread; raises the exception for a failure."""
         return self.granted(request, self.outcome(request))
-
-    def reset(self) -> None:
-        """Begin anew, in the environment as it is now."""
-        self.cache.forget()
 
     def open(self) -> None:
         """Open what sends requests."""
@@ -149,3 +150,15 @@ def as_info(cached: CachedToken) -> AccessTokenInfo:
     """The token as ``get_token_info`` returns it. A new object: callers may change theirs."""
     token = cached.token
     return AccessTokenInfo(token.value, token.expires_on, token_type=token.token_type, refresh_on=token.refresh_on)
+
+
+def check_is_synchronous(credential: object) -> None:
+    """Check that something is a synchronous credential.
+
+    :raises TypeError: if it is not.
+    """
+    method = getattr(credential, "get_token", None) or getattr(credential, "get_token_info", None)
+    if not callable(method):
+        raise TypeError(f"{type(credential).__name__} is not a credential: it has no get_token method.")
+    if iscoroutinefunction(method):
+        raise TypeError(f"{type(credential).__name__} is asynchronous: a synchronous credential is needed here.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .._endpoint.audiences import cloud_named
 from .._endpoint.untrusted_json import read_json, read_json_file
+from .sources import check_is_synchronous
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -36,11 +37,14 @@ def default_subscription_id(credential: TokenCredential | None = None) -> str:
     :raises azure.core.exceptions.ClientAuthenticationError: if there is no token to ask Resource Manager with.
     """
     if credential is not None:
-        from .default_chain import check_is_synchronous
-
         check_is_synchronous(credential)
-    known = known_subscription_id(os.environ)
-    return known if known is not None else first_enabled_subscription_id(credential)
+    if (known := known_subscription_id(os.environ)) is not None:
+        return known
+    if credential is None:
+        from .default_chain import DefaultCloudShellCredential
+
+        credential = DefaultCloudShellCredential()
+    return first_enabled_subscription_id(credential.get_token(resource_manager_scope()).token)
 
 
 def known_subscription_id(environ: Mapping[str, str]) -> str | None:
@@ -77,21 +81,22 @@ def resource_manager_scope() -> str:
     return f"{cloud_named(os.environ.get('ACC_CLOUD')).resource_manager}/.default"
 
 
-def first_enabled_subscription_id(credential: TokenCredential | None = None) -> str:
+def first_enabled_subscription_id(token: str) -> str:
     """The first enabled subscription that Resource Manager lists for the user.
 
-    :param credential: gets the token. Default: a ``DefaultCloudShellCredential``.
+    :param token: a token for Resource Manager.
     :raises LookupError: if there is none.
     """
     import requests
 
-    from .requests_auth import CloudShellAuth
+    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # Not as a header, in whose place requests would put what .netrc says.
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
 
-    scope = resource_manager_scope()
-    auth = CloudShellAuth(scope, credential=credential)
-    url: str | None = f"{scope.removesuffix('/.default')}/subscriptions?api-version=2022-12-01"
+    url = f"{resource_manager_scope().removesuffix('/.default')}/subscriptions?api-version=2022-12-01"
     while url:
-        reply = requests.get(url, auth=auth, timeout=30)
+        reply = requests.get(url, auth=bearer, timeout=30)
         reply.raise_for_status()
         page = reply.json()
         for subscription in page["value"]:

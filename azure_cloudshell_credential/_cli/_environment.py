@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .._endpoint.environment import Environment, read_environment
+from .._endpoint.environment import Environment
 
 
 def is_led_to_a_broker() -> bool:
@@ -21,8 +21,8 @@ def find_endpoint() -> Environment:
     """Cloud Shell's endpoint; the broker's, which speaks its language, where a broker has been put before it."""
     if is_led_to_a_broker():
         try:
-            return read_environment(os.environ, os.environ["MSI_ENDPOINT"])
+            return Environment(os.environ, os.environ["MSI_ENDPOINT"])
         except ValueError:
             # In a container, the broker is not on this machine.
             pass
-    return read_environment(os.environ)
+    return Environment(os.environ)

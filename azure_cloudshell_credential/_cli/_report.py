@@ -14,10 +14,11 @@ from time import monotonic, strftime, time
 from typing import Any
 from urllib.parse import urlencode
 
-from .._endpoint import audiences, protocol, services
+from .._endpoint import audiences, protocol
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
 from .._version import __version__
 from ..emulator import assumptions
+from ..emulator._services import observations
 from ..emulator.assumptions import TABLE, Answer, Assumption, Question
 from ._known_words import HEADERS, VARIABLES, allowed
 
@@ -81,7 +82,7 @@ def _questions() -> Iterator[Question]:
             resources.append(identifier)
             if "://" in identifier:
                 resources.append(identifier.rstrip("/") if identifier.endswith("/") else f"{identifier}/")
-    resources += [row.resource for row in services.observations()]
+    resources += [row.resource for row in observations()]
     of_the_table = [row.question for row in TABLE if row.question is not None]
     asked_again = [question for question in of_the_table if question.repeats]
     others = [question for question in of_the_table if not question.repeats]

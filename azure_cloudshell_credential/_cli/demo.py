@@ -16,7 +16,7 @@ from typing import Any
 from .._azure.credential import CloudShellCredential
 from .._azure.subscription import default_subscription_id
 from .._endpoint import audiences, failures
-from .._endpoint.environment import read_environment
+from .._endpoint.environment import Environment
 from .._endpoint.protocol import claims_of, shown_claim, user_in
 from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _in_cloud_shell() -> Iterator[None]:
     """Cloud Shell itself, or an emulated one with this process inside."""
-    if read_environment(os.environ).endpoint is not None:
+    if Environment(os.environ).endpoint is not None:
         yield
         return
     from ..emulator import CloudShellEmulator, EmulatedAzure

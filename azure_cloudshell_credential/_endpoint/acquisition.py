@@ -35,17 +35,11 @@ from .protocol import NoReply, Reply, Token
 Send = Callable[[str, float], "Reply | NoReply"]
 """Sends the request for a resource within so many seconds."""
 
-DEFAULT_TIMEOUT = 30.0
-"""Seconds for one acquisition, retries included. How long the endpoint itself waits for the portal is not known."""
-
 MAX_TIMEOUT = 86400.0
 """Seconds, a day: a longer budget counts as this one, which every platform's timers can take."""
 
-DEFAULT_RETRY_TOTAL = 3
-DEFAULT_BACKOFF_FACTOR = 0.4
-
-_PORTAL_PAUSES = (0.4, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the next request after the portal's timeout; the last one repeats."""
+_LONGEST_PAUSE = 10.0
+"""Seconds: a browser tab may become active again at any moment."""
 
 _JITTER = 0.2
 _MAX_DOUBLINGS = 16
@@ -79,41 +73,32 @@ clock = Clock()
 class RetryPolicy:
     """How long and how often to ask.
 
-    :param timeout: seconds for the whole acquisition.
+    :param timeout: seconds for the whole acquisition, retries included. How long the endpoint itself waits for the
+        portal is not known.
     :param retry_total: maximum retries after a transient failure; None means 3, and after a portal timeout as many as
         the budget allows.
-    :param backoff_factor: seconds before the first retry, doubled for each one after it.
+    :param retry_backoff_factor: seconds before the first retry, doubled for each one after it, up to 10.
     """
 
-    def __init__(
-        self,
-        timeout: float = DEFAULT_TIMEOUT,
-        retry_total: int | None = None,
-        backoff_factor: float = DEFAULT_BACKOFF_FACTOR,
-    ) -> None:
+    def __init__(self, timeout: float = 30, retry_total: int | None = None, retry_backoff_factor: float = 0.4) -> None:
         self.timeout = min(timeout, MAX_TIMEOUT)
         self.retry_total = retry_total
-        self.backoff_factor = backoff_factor
+        self.retry_backoff_factor = retry_backoff_factor
 
     def pause_before_retry(self, retry: int, failure: Failure) -> float | None:
         """The seconds to wait before asking again, None not to.
 
         :param retry: how often it has been asked again already.
         """
-        if failure.retry_after is None:
+        limit = 3 if self.retry_total is None else self.retry_total
+        is_mixed_up = failure.kind == "wrong_resource"
+        is_unlimited = failure.kind == "portal" and self.retry_total is None and self.retry_backoff_factor > 0
+        if failure.retry_after is None or (retry >= (min(1, limit) if is_mixed_up else limit) and not is_unlimited):
             return None
-        limit = DEFAULT_RETRY_TOTAL if self.retry_total is None else self.retry_total
-        if failure.kind == "wrong_resource":
+        if is_mixed_up:
             # The next answer is right or will not be: waiting changes nothing.
-            return 0.0 if retry < min(1, limit) else None
-        if failure.kind == "portal":
-            pause = _PORTAL_PAUSES[min(retry, len(_PORTAL_PAUSES) - 1)] * self.backoff_factor / DEFAULT_BACKOFF_FACTOR
-            is_unlimited = self.retry_total is None and pause > 0
-        else:
-            pause = self.backoff_factor * 2 ** min(retry, _MAX_DOUBLINGS)
-            is_unlimited = False
-        if retry >= limit and not is_unlimited:
-            return None
+            return 0.0
+        pause = min(self.retry_backoff_factor * 2.0 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
         return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
 
@@ -131,24 +116,24 @@ def acquire(
     """
     start = clock.monotonic()
     deadline = start + policy.timeout
-    attempts = 0
-    while True:
-        remaining = deadline - clock.monotonic()
-        if remaining < _MIN_REQUEST_SECONDS:
-            return failures.no_answer(resource, policy.timeout)
+    retries = 0
+    while (remaining := deadline - clock.monotonic()) >= _MIN_REQUEST_SECONDS:
         outcome = _judge(resource, _send_alone(resource, send, remaining, port), policy)
-        attempts += 1
         if isinstance(outcome, Token):
             return outcome
-        pause = policy.pause_before_retry(attempts - 1, outcome)
-        if pause is None or clock.monotonic() + pause >= deadline:
-            if attempts > 1:
-                outcome.what += f" (Asked {attempts} times in {failures.elapsed(clock.monotonic() - start)}.)"
+        pause = policy.pause_before_retry(retries, outcome)
+        now = clock.monotonic()
+        if pause is None or now + pause >= deadline:
+            if retries:
+                took = failures.count(now - start, "second") if now - start >= 1 else "under a second"
+                outcome.what += f" (Asked {retries + 1} times in {took}.)"
             return outcome
+        retries += 1
         if pause:
             if on_retry is not None:
                 on_retry(pause, outcome)
             clock.sleep(pause)
+    return failures.no_answer(resource, policy.timeout)
 
 
 def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -> Token | Failure:
@@ -161,20 +146,9 @@ def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -
     return failures.unreachable(resource, answer.reason)
 
 
-class _Turn:
-    """The right to send to an endpoint, for one request.
+_turns: dict[int, tuple[threading.Lock, float]] = {}
+"""For each endpoint's port, the request that is there: a lock that it holds, and when it is taken for lost."""
 
-    :param overdue_from: when the request is taken for lost.
-    """
-
-    def __init__(self, overdue_from: float) -> None:
-        # A lock of its own: where gevent or eventlet is patched in later, one from before would stop the whole hub.
-        self.lock = threading.Lock()
-        self.lock.acquire()
-        self.overdue_from = overdue_from
-
-
-_turns: dict[int, _Turn] = {}
 _asking: set[int] = set()
 
 
@@ -186,43 +160,37 @@ def is_asking() -> bool:
 def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply | None:
     """Send, when no other request of this process is at the endpoint; None if that was not so in time."""
     if sys.is_finalizing():
-        # The other threads are gone, one that had its turn among them.
+        # The other threads are gone, one that has its turn among them.
         return send(resource, seconds)
     deadline = time.monotonic() + seconds
+    # A lock of its own: where gevent or eventlet is patched in later, one from before would stop all green threads.
+    lock = threading.Lock()
+    lock.acquire()
+    mine = (lock, deadline + _GRACE)
     thread = threading.get_ident()
-    turn = None
+    _asking.add(thread)
     try:
-        _asking.add(thread)
-        turn = _take_turn(port, deadline)
+        while (turn := _turns.setdefault(port, mine)) is not mine:
+            if turn[0].acquire(timeout=max(0.0, min(deadline, turn[1]) - time.monotonic())):
+                turn[0].release()
+            elif time.monotonic() >= deadline:
+                return None
+            _end_turn(port, turn)
         remaining = deadline - time.monotonic()
-        return None if turn is None or remaining < _MIN_REQUEST_SECONDS else send(resource, remaining)
+        return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else None
     finally:
-        if turn is not None:
-            _forget(port, turn)
-            turn.lock.release()
+        _end_turn(port, mine)
+        lock.release()
         _asking.discard(thread)
 
 
-def _take_turn(port: int, deadline: float) -> _Turn | None:
-    mine = _Turn(deadline + _GRACE)
-    while (current := _turns.setdefault(port, mine)) is not mine:
-        until = min(deadline, current.overdue_from)
-        if current.lock.acquire(timeout=max(0.0, until - time.monotonic())):
-            current.lock.release()
-        elif until == deadline:
-            return None
-        else:
-            _forget(port, current)
-    return mine
-
-
-def _forget(port: int, turn: _Turn) -> None:
+def _end_turn(port: int, turn: tuple[threading.Lock, float]) -> None:
     if _turns.get(port) is turn:
         _turns.pop(port, None)
 
 
 def _after_fork() -> None:
-    # The threads that have their turn are not in the child.
+    # The threads that ask are not in the child.
     _turns.clear()
     _asking.clear()
 

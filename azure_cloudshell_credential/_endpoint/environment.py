@@ -6,10 +6,8 @@ Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the client
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
@@ -18,7 +16,11 @@ _REQUIREMENT = (
     f"must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x or [::1], so that no token request "
     "leaves this machine."
 )
-_AUTHORITY = re.compile(r"(localhost|[0-9.]+|\[::1\])(?::([0-9]{1,5}))?", re.IGNORECASE)
+# Numbers without leading zeros, which some resolvers take for octal ones.
+_NUMBER = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_URL = re.compile(
+    rf"http://(localhost|127(?:\.{_NUMBER}){{3}}|\[::1\])(?::([0-9]{{1,5}}))?([/?][!-~]*)?", re.ASCII | re.IGNORECASE
+)
 
 MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERSHELL_DISTRIBUTION_CHANNEL")
 """Variables whose value marks a Cloud Shell container."""
@@ -30,47 +32,20 @@ VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 class Endpoint:
     """A token endpoint on this machine.
 
-    :param url: its URL.
+    :param url: its URL. Its ``authority`` is the value of the ``Host`` header.
     :raises ValueError: if it is not a plain ``http`` URL of a loopback host.
     """
 
     def __init__(self, url: str) -> None:
-        parts = _split(url) if isinstance(url, str) else None
-        if parts is None:
+        parts = _URL.fullmatch(url) if isinstance(url, str) and "#" not in url else None
+        port = int(parts[2] or 80) if parts else 0
+        if parts is None or not 0 < port < 65536:
             raise ValueError(f"The endpoint {_REQUIREMENT}")
         self.url = url
-        self.host, self.port, self.target = parts
-
-    @property
-    def authority(self) -> str:
-        """The value of the ``Host`` header."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _split(url: str) -> tuple[str, int, str] | None:
-    """The host, port and target of a plain ``http`` URL of a loopback host; None for anything else."""
-    # urlsplit removes tabs and line breaks.
-    if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
-        return None
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    authority = _AUTHORITY.fullmatch(parts.netloc)
-    if parts.scheme != "http" or authority is None:
-        return None
-    host, port = authority[1].strip("[]"), int(authority[2] or 80)
-    if not 0 < port < 65536 or not _is_loopback(host):
-        return None
-    return host, port, f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        # Leading zeros are among what is refused: some resolvers take such numbers for octal ones.
-        return False
+        self.host = parts[1].strip("[]")
+        self.port = port
+        self.authority = f"{parts[1]}:{port}"
+        self.target = "/" + (parts[3] or "").removeprefix("/")
 
 
 def is_marked(environ: Mapping[str, str]) -> bool:
@@ -98,34 +73,27 @@ class Environment:
     ``endpoint`` is where to ask for tokens, None outside Cloud Shell. ``refusal`` is why there is none although the
     environment names one, ``other_host`` the variable that makes MSI_ENDPOINT another service's. ``tenant_id`` is the
     signed-in tenant (``ACC_TID``), ``cloud`` the name of the cloud (``ACC_CLOUD``).
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.endpoint: Endpoint | None = None
-        self.refusal: str | None = None
-        self.other_host: str | None = None
-        self.tenant_id = environ.get("ACC_TID") or None
-        self.cloud = environ.get("ACC_CLOUD") or None
-
-
-def read_environment(environ: Mapping[str, str], endpoint: str | None = None) -> Environment:
-    """Find the token endpoint.
 
     :param environ: the environment variables, usually ``os.environ``.
     :param endpoint: a URL that takes precedence over the environment.
     :raises ValueError: only for an ``endpoint`` that is not a loopback URL; never for the environment.
     """
-    found = Environment(environ)
-    if endpoint is not None:
-        found.endpoint = Endpoint(endpoint)
-    elif managed_identity_is_cloud_shell(environ):
-        try:
-            found.endpoint = Endpoint(environ["MSI_ENDPOINT"])
-        except ValueError:
-            # The variable's value stays out of the text: it may hold a secret of another service's.
-            found.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
-    elif is_marked(environ):
-        found.endpoint = Endpoint(DEFAULT_ENDPOINT)
-    elif environ.get("MSI_ENDPOINT"):
-        found.other_host = next(name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name))
-    return found
+
+    def __init__(self, environ: Mapping[str, str], endpoint: str | None = None) -> None:
+        self.endpoint: Endpoint | None = None
+        self.refusal: str | None = None
+        self.other_host: str | None = None
+        self.tenant_id = environ.get("ACC_TID") or None
+        self.cloud = environ.get("ACC_CLOUD") or None
+        if endpoint is not None:
+            self.endpoint = Endpoint(endpoint)
+        elif managed_identity_is_cloud_shell(environ):
+            try:
+                self.endpoint = Endpoint(environ["MSI_ENDPOINT"])
+            except ValueError:
+                # The variable's value stays out of the text: it may hold another service's secret.
+                self.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
+        elif is_marked(environ):
+            self.endpoint = Endpoint(DEFAULT_ENDPOINT)
+        elif environ.get("MSI_ENDPOINT"):
+            self.other_host = next(name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name))

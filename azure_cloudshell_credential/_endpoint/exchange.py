@@ -30,13 +30,15 @@ _TOO_LATE = NoReply("it did not answer in time", timed_out=True)
 
 _ADDED_HEADERS = ("host", "content-length", "connection")
 
-# A text and a name have the bytes that RFC 9110 allows (5.5 and 5.6.2): no control bytes.
+# The bytes that RFC 9110 allows in a text and in a name (5.5 and 5.6.2): no control bytes.
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
+_NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: " + _TEXT + rb")?\r?\n"
+_HEAD = re.compile(_STATUS_LINE + rb"((?:" + _NAME + rb":" + _TEXT + rb"\r?\n)*)\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: " + _TEXT + rb")?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):(" + _TEXT + rb")")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;" + _TEXT + rb"|[ \t]*)")
-_LENGTH = re.compile(r"[0-9]{1,12}")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;" + _TEXT + rb")?\r\n")
+# The same length may be repeated (RFC 9110, 8.6).
+_LENGTH = re.compile(r"([0-9]{1,12})(?:[ \t]*,[ \t]*\1)*")
 
 
 def post(
@@ -50,10 +52,10 @@ def post(
     :param seconds: for everything together: connecting, sending and reading.
     :param connect_seconds: an upper bound for connecting alone.
     """
-    deadline = time.monotonic() + seconds
-    connect_deadline = deadline if connect_seconds is None else min(deadline, time.monotonic() + connect_seconds)
+    start = time.monotonic()
+    deadline = start + seconds
     try:
-        with _connect(endpoint, connect_deadline) as connection:
+        with _connect(endpoint, deadline if connect_seconds is None else start + connect_seconds) as connection:
             connection.settimeout(_remaining(deadline))
             connection.sendall(_request(endpoint, headers, body))
             return _receive(connection, deadline)
@@ -85,34 +87,30 @@ def _remaining(deadline: float) -> float:
 def _connect(endpoint: Endpoint, deadline: float) -> socket.socket:
     # Never through the resolver: a hosts file that sends "localhost" elsewhere must not get the request.
     addresses = ("127.0.0.1", "::1") if endpoint.host.lower() == "localhost" else (endpoint.host,)
-    reasons: list[OSError] = []
+    errors: list[OSError] = []
     for address in addresses:
+        seconds = _remaining(deadline)
         connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            connection.settimeout(_remaining(deadline))
+            connection.settimeout(seconds)
             connection.connect((address, endpoint.port))
             return connection
         except OSError as error:
             connection.close()
-            if isinstance(error, TimeoutError):
-                raise
-            reasons.append(error)
-    # The first reason is the one to tell: a machine without IPv6 fails ::1 in its own way.
-    raise reasons[0]
+            errors.append(error)
+    # A machine without IPv6 fails ::1 in its own way: the first error is the one to tell.
+    raise errors[0]
 
 
 def _receive(connection: socket.socket, deadline: float) -> Reply | NoReply:
     data = b""
-    while True:
+    outcome = None
+    while outcome is None:
         connection.settimeout(_remaining(deadline))
         received = connection.recv(64 * 1024)
-        start = time.thread_time()
         data += received
         outcome = parse_response(data, is_complete=not received)
-        if outcome is not None:
-            return outcome
-        # Everything is read again each time: a peer that drips a long reply must not keep a processor busy.
-        time.sleep(min(4 * (time.thread_time() - start), _remaining(deadline)))
+    return outcome
 
 
 def parse_response(data: bytes, *, is_complete: bool) -> Reply | NoReply | None:
@@ -122,67 +120,58 @@ def parse_response(data: bytes, *, is_complete: bool) -> Reply | NoReply | None:
     :param is_complete: whether the peer has closed the connection.
     :return: the reply, why there is none, or None if more bytes are needed.
     """
-    outcome = _parse(data, is_complete=is_complete)
+    start = 0
+    # 1xx is followed by the final response, except where it ends HTTP.
+    while (head := _HEAD.match(data, start, MAX_HEAD)) and head[2].startswith(b"1") and head[2] != b"101":
+        start = head.end()
+    outcome: Reply | NoReply | bytes | None
+    if head is None:
+        outcome = _unfinished_head(data, start)
+    elif head[2] == b"101":
+        outcome = _NOT_HTTP
+    else:
+        fields = _read_fields(head[3])
+        outcome = b"" if head[2] in (b"204", b"304") else _read_body(data, head, fields, is_complete=is_complete)
+        if isinstance(outcome, bytes):
+            return Reply(int(head[2]), fields, outcome)
     return _CUT_SHORT if outcome is None and is_complete else outcome
 
 
-def _parse(data: bytes, *, is_complete: bool) -> Reply | NoReply | None:
-    start = 0
-    while True:
-        if not b"HTTP/1.".startswith(data[start : start + 7]):
-            return _NOT_HTTP
-        end = _HEAD_END.search(data, start, MAX_HEAD)
-        if end is None:
-            return TOO_LARGE if len(data) >= MAX_HEAD else None
-        lines = data[start : end.start()].replace(b"\r\n", b"\n").split(b"\n")
-        status_line = _STATUS_LINE.fullmatch(lines[0])
-        fields = _read_fields(lines[1:])
-        if status_line is None or fields is None:
-            return _NOT_HTTP
-        start = end.end()
-        status = int(status_line[2])
-        # 1xx is followed by the final response, except where it ends HTTP.
-        if status >= 200 or status == 101:
-            break
-    if status == 101:
+def _unfinished_head(data: bytes, start: int) -> NoReply | None:
+    if not b"HTTP/1.".startswith(data[start : start + 7]) or _HEAD_END.search(data, start, MAX_HEAD):
         return _NOT_HTTP
-    is_http_1_0 = status_line[1] == b"0"
-    body = b"" if status in (204, 304) else _read_body(data, start, fields, is_complete, is_http_1_0)
-    return Reply(status, fields, body) if isinstance(body, bytes) else body
+    return TOO_LARGE if len(data) >= MAX_HEAD else None
 
 
-def _read_fields(lines: list[bytes]) -> dict[str, str] | None:
+def _read_fields(lines: bytes) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for line in lines:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            return None
-        name, value = field[1].decode("ascii").lower(), field[2].decode("latin-1").strip(" \t")
+    for line in lines.decode("latin-1").split("\n")[:-1]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t\r")
         # Repeated, a field means the list of its values (RFC 9110, 5.3).
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
 
 def _read_body(
-    data: bytes, start: int, fields: Mapping[str, str], is_complete: bool, is_http_1_0: bool
+    data: bytes, head: re.Match[bytes], fields: Mapping[str, str], *, is_complete: bool
 ) -> bytes | NoReply | None:
+    start = head.end()
     coding, stated = fields.get("transfer-encoding"), fields.get("content-length")
     if coding is not None:
-        is_clear = coding.lower() == "chunked" and stated is None and not is_http_1_0
+        is_clear = coding.lower() == "chunked" and stated is None and head[1] == b"1"
         return _read_chunks(data, start) if is_clear else _NOT_HTTP
     if stated is None:
         # It ends with the connection.
         if len(data) > start + MAX_BODY:
             return TOO_LARGE
         return data[start:] if is_complete else None
-    # The same length may be repeated (RFC 9110, 8.6).
-    lengths = {length.strip(" \t") for length in stated.split(",")}
-    length = lengths.pop()
-    if lengths or not _LENGTH.fullmatch(length):
+    length = _LENGTH.fullmatch(stated)
+    if length is None:
         return _NOT_HTTP
-    if int(length) > MAX_BODY:
+    if int(length[1]) > MAX_BODY:
         return TOO_LARGE
-    end = start + int(length)
+    end = start + int(length[1])
     return data[start:end] if len(data) >= end else None
 
 
@@ -190,21 +179,20 @@ def _read_chunks(data: bytes, start: int) -> bytes | NoReply | None:
     body = bytearray()
     limit = start + 2 * MAX_BODY
     while start < limit:
-        end = data.find(b"\r\n", start, start + MAX_HEAD)
-        if end < 0:
-            return TOO_LARGE if len(data) >= start + MAX_HEAD else None
-        line = _CHUNK_SIZE.fullmatch(data, start, end)
+        line = _CHUNK_SIZE.match(data, start, start + MAX_HEAD)
         if line is None:
-            return _NOT_HTTP
+            if b"\r\n" in data[start : start + MAX_HEAD]:
+                return _NOT_HTTP
+            return TOO_LARGE if len(data) >= start + MAX_HEAD else None
         size = int(line[1], 16)
         if len(body) + size > MAX_BODY:
             return TOO_LARGE
         if size == 0:
             # What may follow are trailer fields, which nobody reads.
             return bytes(body)
-        start = end + 2 + size
+        start = line.end() + size
         if not b"\r\n".startswith(data[start : start + 2]):
             return _NOT_HTTP
-        body += data[end + 2 : start]
+        body += data[line.end() : start]
         start += 2
     return TOO_LARGE

@@ -37,7 +37,6 @@ class Failure:
     :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
     :param retry_after: the seconds after which asking again may help, 0 where the endpoint names none; None: never.
     :param supported_audiences: for ``audience``, those the endpoint listed.
-    :param attempts: for ``chain``, each credential's name and what it said.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class Failure:
         code: str = "",
         retry_after: float | None = None,
         supported_audiences: tuple[str, ...] = (),
-        attempts: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.kind = kind
         self.what = printable(what)
@@ -59,7 +57,6 @@ class Failure:
         self.code = code
         self.retry_after = retry_after
         self.supported_audiences = supported_audiences
-        self.attempts = attempts
 
     @property
     def message(self) -> str:
@@ -277,22 +274,10 @@ def another_identity(resource: str, failure: Failure, mine: str, other: str) -> 
     return Failure("identity", what, advice, resource, code=failure.code)
 
 
-def nobody_has_a_token(resource: str, attempts: tuple[tuple[str, str], ...], advice: str, code: str = "") -> Failure:
-    """The whole chain was tried; said once, in one paragraph."""
-    said = " ".join(f"{name}: {sentence(text)}" for name, text in attempts)
-    what = f"No credential has a token for {resource}. {said}".rstrip()
-    return Failure("chain", what, advice, resource, code=code, attempts=attempts)
-
-
 def count(number: float, unit: str) -> str:
     """A number with its unit, in the plural where English has one."""
     text = f"{number:.3g}" if number < 1000 else f"{number:.0f}"
     return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
-
-
-def elapsed(seconds: float) -> str:
-    """How long something took."""
-    return count(seconds, "second") if seconds >= 1 else "under a second"
 
 
 def _duration(seconds: int) -> str:

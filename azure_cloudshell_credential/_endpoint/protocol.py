@@ -8,7 +8,6 @@ or a ``Failure`` out.
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
 from time import time
@@ -46,12 +45,9 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _ENTRA = re.compile(r"AADSTS[0-9]|interaction_required")
 
-_MAX_MESSAGE = 16_000
-"""How much of an error's text is looked at. The longest known, with 25 audiences, has less than 1,000 characters."""
-
 
 class Reply:
-    """What the endpoint answered. Its repr does not show the body, which may hold a token.
+    """What the endpoint answered.
 
     :param headers: with names in lower case.
     """
@@ -61,9 +57,6 @@ class Reply:
         self.headers = headers
         self.body = body
 
-    def __repr__(self) -> str:
-        return f"Reply({self.status}, {len(self.body)} bytes)"
-
 
 class NoReply:
     """Why there was no reply: it took too long, or ``reason``, the end of a sentence."""
@@ -72,12 +65,9 @@ class NoReply:
         self.reason = reason
         self.timed_out = timed_out
 
-    def __repr__(self) -> str:
-        return f"NoReply({self.reason!r})"
-
 
 class Token:
-    """An access token. Its repr does not show it.
+    """An access token.
 
     :param value: the token itself.
     :param expires_on: when it expires, in Unix time.
@@ -114,9 +104,6 @@ class Token:
         who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
         return f"{who} in tenant {shown_claim(claims, 'tid')}" if self.tenant_id else who
 
-    def __repr__(self) -> str:
-        return f"Token(expires_on={self.expires_on}, tenant_id={self.tenant_id!r})"
-
 
 def scope_to_resource(scopes: tuple[str, ...]) -> str:
     """The resource that a scope is for.
@@ -133,8 +120,6 @@ def scope_to_resource(scopes: tuple[str, ...]) -> str:
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise ValueError("A scope must be a non-empty string without white space or control characters.")
     resource = _resource_of(scope)
-    if not resource:
-        raise ValueError("The scope '/.default' names no resource.")
     if not (_URI.fullmatch(resource) or audiences.is_guid(resource) or is_bare_permission(resource)):
         raise ValueError(_no_scope(scope, resource))
     return resource
@@ -186,50 +171,34 @@ def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
         return failures.redirected(resource, reply.status)
     content, problem = _parse(reply)
     is_success = 200 <= reply.status < 300
-    if content is None and is_success:
+    if content is not None:
+        is_token = is_success and not content.get("error")
+        return _read_token(resource, content, now) if is_token else _classify_error(resource, reply, content)
+    if is_success:
         return failures.unusable_reply(resource, problem)
-    if content is None:
-        return failures.endpoint_error(resource, reply.status, f"no reason given ({problem}).", "", _retry_after(reply))
-    if content.get("error") or not is_success:
-        return _classify_error(resource, reply, *_error_in(content))
-    return _read_token(resource, content, now)
+    return failures.endpoint_error(resource, reply.status, f"no reason given ({problem}).", "", _retry_after(reply))
 
 
 def _parse(reply: Reply) -> tuple[dict[str, object] | None, str]:
     """The JSON object in the body, or None and what is there instead. Content-Type is ignored."""
-    if reply.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        return None, "it is compressed, which was not asked for"
-    if not reply.body.strip():
-        return None, "it is empty"
     content = read_json(reply.body)
-    if content is None:
-        return None, f"its {len(reply.body)} bytes are not JSON"
-    if not isinstance(content, dict):
+    if isinstance(content, dict):
+        return content, ""
+    if reply.headers.get("content-encoding", "identity") != "identity":
+        return None, "it is compressed, which was not asked for"
+    if content is not None:
         return None, f"it is a JSON {type(content).__name__}, not an object"
-    return content, ""
+    return None, f"its {len(reply.body)} bytes are not JSON" if reply.body.strip() else "it is empty"
 
 
-def _error_in(content: Mapping[str, object]) -> tuple[str, str]:
-    """The code and message of an error, nested as the endpoint sends it or flat as OAuth does."""
+def _classify_error(resource: str, reply: Reply, content: Mapping[str, object]) -> Failure:
     error = content.get("error")
-    fields: Mapping[str, object] = {**content, **error} if isinstance(error, dict) else content
-    tokens = [value for name, value in fields.items() if name.endswith("_token") and isinstance(value, str) and value]
+    # Nested as the endpoint sends it, or flat as OAuth does.
+    fields, names = content, ("error", "error_description")
     if isinstance(error, dict):
-        return _without(tokens, error.get("code")), _without(tokens, error.get("message"))
-    return _without(tokens, error), _without(tokens, content.get("error_description"))
-
-
-def _without(tokens: list[str], text: object) -> str:
-    """The start of a text of the endpoint's, unless it quotes a token that came beside it.
-
-    An endless reply must not cost the caller more than its transfer: many tokens are not looked for.
-    """
-    if not isinstance(text, str) or not text:
-        return ""
-    return "[redacted]" if len(tokens) > 8 or any(token in text for token in tokens) else text[:_MAX_MESSAGE]
-
-
-def _classify_error(resource: str, reply: Reply, code: str, message: str) -> Failure:
+        fields, names = {**content, **error}, ("code", "message")
+    tokens = [value for name, value in fields.items() if name.endswith("_token") and isinstance(value, str) and value]
+    code, message = (_without(tokens, fields.get(name)) for name in names)
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
         supported = [failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
@@ -243,6 +212,13 @@ def _classify_error(resource: str, reply: Reply, code: str, message: str) -> Fai
     return failures.endpoint_error(resource, reply.status, said, code, _retry_after(reply))
 
 
+def _without(tokens: list[str], text: object) -> str:
+    """A text of the endpoint's, unless it quotes a token that came beside it. Many tokens are not looked for."""
+    if not isinstance(text, str):
+        return ""
+    return "[redacted]" if len(tokens) > 8 or any(token in text for token in tokens) else text
+
+
 def _retry_after(reply: Reply) -> float | None:
     """The seconds that ``Retry-After`` asks for, 0 without a usable one; None if asking again is no use."""
     if reply.status not in (400, 429) and reply.status < 500:
@@ -252,10 +228,10 @@ def _retry_after(reply: Reply) -> float | None:
 
 
 def _read_token(resource: str, content: Mapping[str, object], now: float) -> Token | Failure:
-    expires_on = _seconds(content.get("expires_on"))
-    expires_in = _seconds(content.get("expires_in"))
+    times = {name: content[name] for name in ("expires_on", "expires_in") if content.get(name) not in (None, "")}
+    expires_on, expires_in = _seconds(times.get("expires_on")), _seconds(times.get("expires_in"))
     # A reply in which either is malformed is not believed at all.
-    if _MALFORMED in (expires_on, expires_in) or (expires_on is None and expires_in is None):
+    if not times or len(times) > (expires_on is not None) + (expires_in is not None):
         return failures.unusable_reply(resource, "it does not say when the token expires")
     moment = int(now)
     stated = moment + (expires_in or 0) if expires_on is None else expires_on
@@ -314,17 +290,9 @@ def _whole_seconds(value: object) -> int | None:
     return int(value) if 0 <= value < float("inf") else None
 
 
-_MALFORMED = -1
-
-
 def _seconds(value: object) -> int | None:
-    """A number or a string of it as whole seconds; None where there is none; ``_MALFORMED`` for anything else."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return int(float(value))
-    whole = _whole_seconds(value)
-    return _MALFORMED if whole is None else whole
+    """As ``_whole_seconds``, of a number or a string of one."""
+    return _whole_seconds(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
 
 
 def _refresh_time(content: Mapping[str, object], expires_on: int, now: int) -> int | None:
@@ -352,7 +320,7 @@ def claims_of(token: str) -> dict[str, object]:
         return {}
     try:
         claims = read_json(a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "=="))
-    except (Base64Error, ValueError):
+    except ValueError:
         return {}
     return claims if isinstance(claims, dict) else {}
 

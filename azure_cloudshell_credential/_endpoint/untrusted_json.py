@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 
 MAX_FILE = 16 * 1024 * 1024
 """Bytes. A profile of the Azure CLI has less than 1 kB for each subscription."""
@@ -33,15 +32,11 @@ def read_json(text: str | bytes) -> object:
 def read_json_file(path: str) -> object:
     """The value that a file holds, None if it cannot be read, is no ordinary file or is not JSON."""
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
+        # A named pipe would be opened only when somebody writes to it.
+        if not os.path.isfile(path):
+            return None
+        with open(path, "rb") as file:
             content = file.read(MAX_FILE + 1)
     except (OSError, ValueError):
         return None
     return read_json(content) if len(content) <= MAX_FILE else None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # A named pipe is otherwise opened when somebody writes to it.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

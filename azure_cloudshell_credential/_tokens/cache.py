@@ -45,22 +45,17 @@ REFRESH_RETRY_DELAY = 30
 
 
 class CachedToken:
-    """A token and the moments at which it stops being fresh and valid.
+    """A token and the moments at which it stops being fresh and valid."""
 
-    :param token: the token.
-    :param satisfies_claims: whether it was acquired for a claims challenge.
-    """
+    __slots__ = ("access_token", "attempt_from", "fresh_until", "fresh_until_monotonic", "token")
 
-    __slots__ = ("access_token", "attempt_from", "fresh_until", "fresh_until_monotonic", "satisfies_claims", "token")
-
-    def __init__(self, token: Token, *, satisfies_claims: bool = False) -> None:
+    def __init__(self, token: Token) -> None:
         clock = acquisition.clock
         self.token = token
         self.access_token: AccessToken = AccessToken(token.value, token.expires_on)
         self.fresh_until = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
         self.fresh_until_monotonic = clock.monotonic() + self.fresh_until - clock.time()
         self.attempt_from = clock.monotonic() + REFRESH_RETRY_DELAY
-        self.satisfies_claims = satisfies_claims
 
     def is_fresh(self) -> bool:
         """Whether it is too early to ask for another."""
@@ -71,29 +66,21 @@ class CachedToken:
         """Whether the token has not expired."""
         return acquisition.clock.time() < self.token.expires_on
 
-    def needs_attempt(self) -> bool:
-        """Whether it is time to try to replace it."""
-        return not self.is_fresh() and acquisition.clock.monotonic() >= self.attempt_from
-
 
 class TokenCache:
-    """The tokens of one credential. A copy, or a pickle, holds the configuration and no token.
+    """The tokens of one credential.
 
     :param budget: the seconds an acquisition may take.
     :param start: starts an acquisition.
     """
 
-    def __init__(self, budget: float, start: Callable[..., None] = InFlight.start) -> None:
+    def __init__(self, budget: float, start: Callable[[InFlight], None] = InFlight.start) -> None:
         self._budget = budget
         self._start = start
         self.forget()
 
-    def __reduce__(self) -> tuple[type[TokenCache], tuple[float]]:
-        return TokenCache, (self._budget,)
-
     def forget(self) -> None:
         """Forget all tokens. An acquisition in flight goes on for those who wait for it; its token is not kept."""
-        self._by_request: dict[Hashable, CachedToken] = {}
         self._tokens: dict[Hashable, CachedToken] = {}
         self.forget_acquisitions()
 
@@ -102,77 +89,58 @@ class TokenCache:
         self._in_flight: dict[Hashable, InFlight] = {}
 
     def drop(self, value: str) -> None:
-        """Forget one token, which a service no longer takes."""
-        for tokens in (self._tokens, self._by_request):
-            for name, cached in list(tokens.items()):
-                if cached.token.value == value:
-                    tokens.pop(name, None)
+        """Forget one token, which a service no longer takes, and all that have expired."""
+        for key, cached in list(self._tokens.items()):
+            if cached.token.value == value or not cached.is_valid():
+                self._tokens.pop(key, None)
 
-    def fresh(self, request: Hashable) -> CachedToken | None:
-        """The token for a request that was remembered, if it is fresh: the path that nearly every call takes."""
+    def fresh(self, key: Hashable) -> CachedToken | None:
+        """The token under a key, if it is fresh: the path that nearly every call takes."""
         try:
-            cached = self._by_request[request]
+            cached = self._tokens[key]
         except (KeyError, TypeError):
             return None
         return cached if cached.is_fresh() else None
 
     def remember(self, request: Hashable, key: Hashable, cached: CachedToken) -> None:
-        """Serve a request from now on with the token that is cached under a key, while it is fresh."""
+        """Cache under a further key, for ``fresh``, what is cached under a key."""
         if self._tokens.get(key) is cached:
-            self._by_request[request] = cached
+            self._tokens[request] = cached
 
     def claim(
-        self,
-        key: Hashable,
-        acquire: Callable[[], Token | Failure],
-        resource: str,
-        *,
-        claims: str | None = None,
-        may_wait: bool = True,
+        self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, claims: str | None = None
     ) -> CachedToken | Failure | InFlight:
         """The token, the failure, or an acquisition to wait for. Its outcome is a ``CachedToken`` or a ``Failure``.
 
         :param key: what the token is cached under.
         :param acquire: acquires it.
         :param resource: what it is for, as failures say it.
-        :keyword claims: a claims challenge: the service has refused the current token.
-        :keyword may_wait: whether the caller may wait at all: code that runs inside a request may not.
+        :param claims: a claims challenge: the service has refused the current token.
         """
-        current = self._valid(key)
-        if current is not None and claims is None:
-            if current.needs_attempt() and may_wait:
-                self._refresh(key, acquire, resource, current)
-            return current
-        if not may_wait:
+        usable = self._valid(key) if claims is None else None
+        # Code that runs inside a request must not wait for another one.
+        may_wait = not acquisition.is_asking()
+        if usable is not None:
+            now = acquisition.clock.monotonic()
+            if not may_wait or usable.is_fresh() or now < usable.attempt_from:
+                return usable
+            usable.attempt_from = now + REFRESH_RETRY_DELAY
+        elif not may_wait:
             return failures.nested(resource)
         mine = self._new(key, acquire, resource, claims)
         in_flight = self._in_flight.setdefault((key, claims), mine)
-        if in_flight.runner == threading.get_ident():
+        if in_flight is mine or sys.is_finalizing():
+            newer = self._valid(key)
+            if claims is None and newer is not None and newer is not usable:
+                # Another one has ended since this caller looked.
+                mine.end(newer)
+                return newer
+            self._start(mine)
+            return usable or mine
+        if usable is None and in_flight.runner == threading.get_ident():
             # A thread cannot wait for itself: this is a hook or a finalizer on the one that acquires.
             return failures.nested(resource)
-        if in_flight is not mine and not sys.is_finalizing():
-            return in_flight
-        newer = self._valid(key)
-        if newer is not None and claims is None:
-            # Another one has ended since the first look.
-            mine.end(newer)
-            return newer
-        self._start(mine)
-        return mine
-
-    def _refresh(
-        self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, current: CachedToken
-    ) -> None:
-        """Try to replace a stale token, in the background."""
-        mine = self._new(key, acquire, resource, None)
-        if self._in_flight.setdefault((key, None), mine) is not mine:
-            return
-        if self._tokens.get(key) is not current or not current.needs_attempt() or sys.is_finalizing():
-            # Another attempt has been made since the first look.
-            mine.end(current)
-            return
-        current.attempt_from = acquisition.clock.monotonic() + REFRESH_RETRY_DELAY
-        self._start(mine, in_background=True)
+        return usable or in_flight
 
     def _valid(self, key: Hashable) -> CachedToken | None:
         cached = self._tokens.get(key)
@@ -181,61 +149,45 @@ class TokenCache:
     def _new(
         self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, claims: str | None
     ) -> InFlight:
-        refused = self._tokens.get(key)
+        before = self._tokens.get(key)
 
         def finish(in_flight: InFlight, outcome: Any) -> Any:
-            return self._finish(in_flight, key, claims, refused, resource, outcome)
+            is_known = self._in_flight.get((key, claims)) is in_flight
+            if isinstance(outcome, Token):
+                outcome = self._keep(key, outcome, claims, before, resource) if is_known else CachedToken(outcome)
+            elif isinstance(outcome, (StopIteration, StopAsyncIteration)) or not isinstance(
+                outcome, (CachedToken, Failure, Exception)
+            ):
+                # Raised at a caller, these would end its thread, its process or its loop over a result.
+                outcome = failures.broken_off(resource, type(outcome).__name__)
+            # First the token, then the place: a caller that finds the place free finds the token. A thread that is
+            # overdue keeps its place until it comes back, so that no further one is lost to what it waits for.
+            if is_known and in_flight.runner is None:
+                self._in_flight.pop((key, claims), None)
+            if not isinstance(outcome, CachedToken) and claims is None and (valid := self._valid(key)) is not None:
+                said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
+                _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
+                return valid
+            return outcome
 
         def overdue(was_run: bool) -> Failure:
             return failures.no_answer(resource, self._budget) if was_run else failures.not_run(resource)
 
         return InFlight(acquire, finish, self._budget, overdue)
 
-    def _finish(
-        self,
-        in_flight: InFlight,
-        key: Hashable,
-        claims: str | None,
-        before: CachedToken | None,
-        resource: str,
-        outcome: Any,
-    ) -> Any:
-        """Keep the outcome of an acquisition.
-
-        :param before: the token that there was when it was started: with ``claims``, the one that was refused.
-        :return: what goes to those who wait.
-        """
-        is_known = self._in_flight.get((key, claims)) is in_flight
-        if isinstance(outcome, Token):
-            outcome = self._keep(key, claims, before, resource, outcome) if is_known else CachedToken(outcome)
-        elif isinstance(outcome, (StopIteration, StopAsyncIteration)) or not isinstance(
-            outcome, (CachedToken, Failure, Exception)
-        ):
-            # Raised at a caller, these would end its thread, its process or its loop over a result.
-            outcome = failures.broken_off(resource, type(outcome).__name__)
-        # First the token, then the place: a caller that finds the place free finds the token. A thread that is overdue
-        # keeps its place until it comes back, so that no further one is lost to what it waits for.
-        if is_known and in_flight.runner is None:
-            self._in_flight.pop((key, claims), None)
-        if not isinstance(outcome, CachedToken) and claims is None and (valid := self._valid(key)) is not None:
-            said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
-            _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
-            return valid
-        return outcome
-
     def _keep(
-        self, key: Hashable, claims: str | None, before: CachedToken | None, resource: str, token: Token
+        self, key: Hashable, token: Token, claims: str | None, before: CachedToken | None, resource: str
     ) -> CachedToken | Failure:
+        """Cache what has been acquired.
+
+        :param before: the token that there was when the acquisition was started: with ``claims``, the refused one.
+        """
         if claims is not None and before is not None and before.token.value == token.value:
             return failures.refused_token_again(resource, claims)
         current = self._valid(key)
-        if claims is None and current is not None and current is not before and current.satisfies_claims:
-            # This one was asked for before the challenge.
+        if claims is None and current is not None and current is not before:
+            # It satisfies a challenge; this one was asked for before that.
             return current
-        replaced = self._tokens.get(key)
-        cached = self._tokens[key] = CachedToken(token, satisfies_claims=claims is not None)
-        for tokens in (self._tokens, self._by_request):
-            for name, each in list(tokens.items()):
-                if each is replaced or not each.is_valid():
-                    tokens.pop(name, None)
+        self.drop("" if current is None else current.token.value)
+        cached = self._tokens[key] = CachedToken(token)
         return cached

@@ -18,10 +18,10 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from time import monotonic
 from typing import Any
 
 _GRACE = 0.1
@@ -29,7 +29,6 @@ _GRACE = 0.1
 
 _START_SECONDS = 30.0
 """Seconds within which the thread has to run, unless the budget is smaller."""
-
 
 THREAD_NAME = "azure-cloudshell-credential"
 """That of the threads in which acquisitions run."""
@@ -45,9 +44,6 @@ class InFlight:
     :param overdue: builds the outcome for an exceeded budget, given whether ``acquire`` has been called at all.
     """
 
-    # Kept where freezegun and its like do not put theirs: waiting takes real time.
-    _now = staticmethod(monotonic)
-
     def __init__(
         self,
         acquire: Callable[[], Any],
@@ -59,33 +55,28 @@ class InFlight:
         self._finish = finish
         self._overdue = overdue
         self._budget = budget
-        self._deadline = self._now() + min(budget, _START_SECONDS)
+        self._deadline = time.monotonic() + min(budget, _START_SECONDS)
         self._context = copy_context()
         self._outcome: Any = None
-        self._is_done = False
-        self._wakes: set[Callable[[], object]] = set()
+        self.is_done = False
+        self.wakes: set[Callable[[], object]] = set()
+        """Each is called once, on any thread, when it has ended. Callers add and discard theirs."""
         self.runner: int | None = None
         """The thread that acquires, while it does."""
 
-    def start(self, *, in_background: bool = False) -> None:
-        """Acquire in a daemon thread, in a copy of the caller's context.
-
-        :keyword in_background: the caller does not need the token yet: fail where no thread can be started.
-        """
+    def start(self) -> None:
+        """Acquire in a daemon thread, in a copy of the caller's context; on this one where none can be started."""
         try:
             if sys.is_finalizing():
                 # Up to Python 3.11, starting one would wait for ever.
                 raise RuntimeError("can't create new thread at interpreter shutdown")
             threading.Thread(target=self._run, name=THREAD_NAME, daemon=True).start()
-        except RuntimeError as error:
-            if in_background:
-                self.end(error)
-            else:
-                self._run()
+        except RuntimeError:
+            self._run()
 
     def _run(self) -> None:
         self.runner = threading.get_ident()
-        self._deadline = self._now() + self._budget
+        self._deadline = time.monotonic() + self._budget
         try:
             outcome = self._context.run(self._acquire)
         except BaseException as error:
@@ -101,44 +92,31 @@ class InFlight:
         except Exception as error:
             # An error in the bookkeeping ends it too.
             outcome = error
-        if not self._is_done:
+        if not self.is_done:
             self._outcome = outcome
-            self._is_done = True
-        # A caller that subscribes from now on sees that it has ended.
+            self.is_done = True
+        # A caller that adds its own from now on sees that it has ended.
         with suppress(KeyError):
             while True:
-                self._wakes.pop()()
-
-    def is_done(self) -> bool:
-        """Whether it has ended."""
-        return self._is_done
+                self.wakes.pop()()
 
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Ends it if it is overdue."""
-        remaining = self._deadline + _GRACE - self._now()
+        remaining = self._deadline + _GRACE - time.monotonic()
         if remaining <= 0:
             self.end(self._overdue(self.runner is not None))
         return max(0.0, remaining)
-
-    def subscribe(self, wake: Callable[[], object]) -> None:
-        """Call ``wake`` once, on any thread, when it has ended. Not if it ended before."""
-        self._wakes.add(wake)
-
-    def unsubscribe(self, wake: Callable[[], object]) -> None:
-        """Forget a waiter that went away."""
-        self._wakes.discard(wake)
 
     def wait(self) -> Any:
         """Wait on this thread until it has ended, and return or raise the outcome."""
         gate = threading.Lock()
         gate.acquire()
-        wake = gate.release
-        self.subscribe(wake)
+        self.wakes.add(gate.release)
         try:
-            while not self._is_done:
+            while not self.is_done:
                 gate.acquire(timeout=self.seconds_to_wait())
         finally:
-            self.unsubscribe(wake)
+            self.wakes.discard(gate.release)
         return self.outcome()
 
     def outcome(self) -> Any:
@@ -150,8 +128,8 @@ class InFlight:
 
 def _copy_of(error: BaseException) -> BaseException:
     """A copy of an exception: raised at all waiters, one object would collect the frames of all of their threads."""
-    try:
+    with suppress(Exception):
         own = copy.copy(error)
-    except Exception:
-        return error
-    return own.with_traceback(error.__traceback__) if type(own) is type(error) else error
+        if type(own) is type(error):
+            return own.with_traceback(error.__traceback__)
+    return error

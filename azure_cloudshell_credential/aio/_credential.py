@@ -1,14 +1,14 @@
-"""The asynchronous ``CloudShellCredential``, and how an asynchronous credential waits for its token."""
+"""The asynchronous credentials. They differ from the synchronous ones in how they wait, and in nothing else."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from typing_extensions import Self
 
-from .._azure.cloud_shell import CloudShellSource
+from .._azure.cloud_shell import FromCloudShell
+from .._azure.default_chain import FromDefaultChain
 from .._azure.sources import Credential, TokenRequest, as_info
 from .._tokens.cache import CachedToken
 from .._tokens.in_flight import InFlight
@@ -38,10 +38,6 @@ class AsyncCredential(Credential):
         :return: the token and its expiry in Unix time.
         :rtype: azure.core.credentials.AccessToken
         """
-        if not (claims or tenant_id or enable_cae or kwargs):
-            cached = self._source.cache.fresh(scopes)
-            if cached is not None:
-                return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
         return (await self._token(TokenRequest(scopes, options))).access_token
 
@@ -54,8 +50,7 @@ class AsyncCredential(Credential):
         :return: the token, its expiry and its refresh time, in Unix time.
         :rtype: azure.core.credentials.AccessTokenInfo
         """
-        cached = None if options else self._source.cache.fresh(scopes)
-        return as_info(cached or await self._token(TokenRequest(scopes, options or {})))
+        return as_info(await self._token(TokenRequest(scopes, options or {})))
 
     async def close(self) -> None:
         """Close the transport of each credential, as the synchronous credential's ``close``."""
@@ -65,20 +60,17 @@ class AsyncCredential(Credential):
         self._source.open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
+    async def __aexit__(self, exc_type: Any = None, exc_value: Any = None, traceback: Any = None) -> None:
         self._source.close()
 
     async def _token(self, request: TokenRequest) -> CachedToken:
+        if not request.claims and (cached := self._source.cache.fresh(request.key)) is not None:
+            return cached
         outcome = self._source.claim(request)
         return self._source.granted(request, await wait(outcome) if isinstance(outcome, InFlight) else outcome)
 
 
-class CloudShellCredential(AsyncCredential):
+class CloudShellCredential(FromCloudShell, AsyncCredential):
     """Authenticates as the user who is signed in to Azure Cloud Shell, for asyncio and trio.
 
     Takes the keyword arguments of the synchronous ``CloudShellCredential`` and does the same in every situation.
@@ -91,12 +83,16 @@ class CloudShellCredential(AsyncCredential):
 
     __module__ = "azure_cloudshell_credential.aio"
 
-    _source: CloudShellSource
 
-    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
-        self._source = CloudShellSource(endpoint, kwargs)
+class DefaultCloudShellCredential(FromDefaultChain, AsyncCredential):
+    """A ``DefaultAzureCredential`` that works in Cloud Shell, for asyncio and trio.
 
-    @property
-    def endpoint(self) -> str | None:
-        """The URL that tokens are requested from; None outside Cloud Shell."""
-        return self._source.url
+    Takes the keyword arguments of the synchronous ``DefaultCloudShellCredential`` and does the same. Its steps are
+    synchronous credentials, which run in a thread of their own for each token that has to be acquired.
+
+    :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default: whether ``AZURE_TOKEN_CREDENTIALS``
+        leaves it out.
+    :raises ValueError: if no step is left, or for a value that one of the steps refuses.
+    """
+
+    __module__ = "azure_cloudshell_credential.aio"

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from azure.core.credentials import AccessToken
 from azure.core.credentials_async import AsyncTokenCredential
 
 from .._azure.subscription import first_enabled_subscription_id, known_subscription_id, resource_manager_scope
 from .._tokens.in_flight import InFlight
-from ._chain import DefaultCloudShellCredential
+from ._credential import DefaultCloudShellCredential
 from ._waiting import wait
-
-_SECONDS = 120.0
-
-
-class _OneToken:
-    def __init__(self, token: AccessToken) -> None:
-        self._token = token
-
-    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
-        return self._token
 
 
 async def default_subscription_id(credential: AsyncTokenCredential | None = None) -> str:
@@ -33,19 +21,17 @@ async def default_subscription_id(credential: AsyncTokenCredential | None = None
     :raises LookupError: if there is none; the message says how to choose one.
     :raises TypeError: for a synchronous credential.
     """
-    known = known_subscription_id(os.environ)
-    if known is not None:
+    if (known := known_subscription_id(os.environ)) is not None:
         return known
     pending = (credential or DefaultCloudShellCredential()).get_token(resource_manager_scope())
     if not hasattr(pending, "__await__"):
         raise TypeError("default_subscription_id of azure_cloudshell_credential.aio needs an asynchronous credential.")
-    token = await pending
+    token = (await pending).token
     listing = InFlight(
-        lambda: first_enabled_subscription_id(_OneToken(token)),
+        lambda: first_enabled_subscription_id(token),
         lambda _, outcome: outcome,
-        _SECONDS,
+        120.0,
         lambda _: TimeoutError("Azure Resource Manager did not list the subscriptions in time."),
     )
     listing.start()
-    subscription: str = await wait(listing)
-    return subscription
+    return str(await wait(listing))

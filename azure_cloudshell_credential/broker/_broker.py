@@ -39,6 +39,12 @@ _LOGGER = logging.getLogger(__name__)
 _REMOVED = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AUTH_CERT")
 """With one of these a client takes our variables for those of another host, or asks in another way."""
 
+_STEPS = (
+    *("environment", "cloud_shell", "workload_identity", "managed_identity", "shared_token_cache"),
+    *("visual_studio_code", "cli", "powershell", "developer_cli", "broker"),
+)
+"""Of DefaultCloudShellCredential."""
+
 _SECRET_BYTES = 32
 _AZ_SECONDS = 30
 
@@ -96,7 +102,7 @@ class CloudShellBroker(Served):
         host_names: Sequence[str] = (),
     ) -> None:
         if credential is not None:
-            from .._azure.default_chain import check_is_synchronous
+            from .._azure.sources import check_is_synchronous
 
             check_is_synchronous(credential)
         address = _address(listen)
@@ -207,10 +213,10 @@ class CloudShellBroker(Served):
         """The credential's tokens. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
             if self._tokens is None:
-                from .._azure.default_chain import EVERY_STEP, DefaultCloudShellCredential, source_of
+                from .._azure.default_chain import DefaultCloudShellCredential, source_of
 
                 # AZURE_TOKEN_CREDENTIALS is the program's, and narrows nothing here.
-                options = dict(EVERY_STEP)
+                options = {f"exclude_{step}_credential": False for step in _STEPS}
                 # A process that has been led here is not to ask itself.
                 if any(os.environ.get(name) == value for name, value in self.environment.items()):
                     options |= {"exclude_cloud_shell_credential": True, "exclude_managed_identity_credential": True}

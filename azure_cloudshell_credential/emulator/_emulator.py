@@ -19,13 +19,14 @@ from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from .._azure.sources import forget_all_tokens, reset_all
-from .._endpoint import audiences, failures, services
+from .._endpoint import audiences, failures
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
 from .._serving.token_protocols import APP_SERVICE_PATH, IMDS_PATH, AppServiceProtocol, ImdsProtocol, TokenProtocol
 from . import _azure_cli, _tokens, _variables, assumptions
 from ._cloud_shell import AssumedProtocol
 from ._identity import MARK, Identity
+from ._services import supported_audiences
 from .assumptions import Refusal, Value
 from .faults import ScriptedReply
 
@@ -34,7 +35,7 @@ _LOGGER = logging.getLogger(__name__)
 DEFAULT_LIFETIME = assumptions.LIFETIME
 """Seconds, as in the one reply that has been published."""
 
-DEFAULT_AUDIENCES = services.supported_audiences()
+DEFAULT_AUDIENCES = supported_audiences()
 
 _IDENTITY_HEADER = "made-up-identity-header"
 _IMDS_PREFIX = "/imds"
