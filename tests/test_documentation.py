@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from azure.mgmt import compute
 
+from azure_cloudshell_credential._azure import explanation
+from azure_cloudshell_credential._azure.sources import TokenRequest
 from azure_cloudshell_credential._cli._parser import COMMANDS as COMMAND_NAMES
 from azure_cloudshell_credential._cli._parser import parse
 from azure_cloudshell_credential._endpoint import audiences, failures
@@ -201,7 +203,6 @@ SAMPLES: dict[str, Any] = {
     "requested": "t",
     "actual": "u",
     "error": "StopIteration",
-    "attempts": (),
     "retry_after": None,
     "failure": failures.Failure("timeout", "It timed out.", "Do."),
     "mine": "ada",
@@ -221,6 +222,7 @@ def what_failures_say() -> dict[str, str]:
         parameters = inspect.signature(maker).parameters
         given = {key: SAMPLES[key] for key in parameters if parameters[key].default is inspect.Parameter.empty}
         said[name] = maker(**given).what
+    said["nobody_has_a_token"] = explanation.nobody_has_a_token(TokenRequest(("r",), {}), None, []).what
     said["not_cloud_shells"] = failures.not_in_cloud_shell(
         Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
     ).what
