@@ -222,6 +222,7 @@ def what_failures_say() -> dict[str, str]:
         parameters = inspect.signature(maker).parameters
         given = {key: SAMPLES[key] for key in parameters if parameters[key].default is inspect.Parameter.empty}
         said[name] = maker(**given).what
+    said["nobody_has_a_token"] = explanation.nobody_has_a_token(TokenRequest(("r",), {}), None, []).what
     said["not_cloud_shells"] = failures.not_in_cloud_shell(
         Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
     ).what
