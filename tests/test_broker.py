@@ -94,13 +94,14 @@ def ask_azd(broker: CloudShellBroker, body: Any, key: str | None = None) -> requ
 def test_one_environment_leads_every_client_to_it(broker: CloudShellBroker) -> None:
     variables = broker.environment
     base = variables["AZD_AUTH_ENDPOINT"]
-    assert base.startswith(f"http://127.0.0.1:{broker.port}/")
+    assert base == f"http://127.0.0.1:{broker.port}"
+    cloud_shells = f"{base}/{broker._secrets.path}/oauth2/token"
     assert variables == {
         "IDENTITY_ENDPOINT": f"{base}/msi/token",
         "IDENTITY_HEADER": variables["IDENTITY_HEADER"],
-        "MSI_ENDPOINT": f"{base}/oauth2/token",
-        "ARM_MSI_ENDPOINT": f"{base}/oauth2/token",
-        "AZURE_MSI_ENDPOINT": f"{base}/oauth2/token",
+        "MSI_ENDPOINT": cloud_shells,
+        "ARM_MSI_ENDPOINT": cloud_shells,
+        "AZURE_MSI_ENDPOINT": cloud_shells,
         "AZD_AUTH_ENDPOINT": base,
         "AZD_AUTH_KEY": variables["AZD_AUTH_KEY"],
     }
@@ -223,7 +224,7 @@ def test_azds_own_protocol_is_served_too(broker: CloudShellBroker, given: Given)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", content["expiresOn"])
     assert given.scopes == [f"{ARM}//.default"]
     assert given.options == [{"tenant_id": "t-1"}]
-    assert ask_azd(broker, {"scopes": [ARM]}, "x").status_code == 401
+    assert ask_azd(broker, {"scopes": [ARM]}, "x").status_code == 404
     bodies: list[Any] = [{}, {"scopes": []}, {"scopes": ["a", "b"]}, {"scopes": [7]}, []]
     for malformed in bodies:
         assert ask_azd(broker, malformed).json()["status"] == "error"
@@ -324,7 +325,7 @@ class TestFailures:
         url = broker.environment["IDENTITY_ENDPOINT"]
         key = broker.environment["AZD_AUTH_KEY"]
         for headers in ({}, {"X-IDENTITY-HEADER": "x"}, {"Secret": ""}, METADATA, {"X-IDENTITY-HEADER": key}):
-            assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 401
+            assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 404
         assert given.scopes == []
 
     def test_each_refusal_leaves_a_line(self, broker: CloudShellBroker, log: Everything) -> None:
@@ -338,7 +339,7 @@ class TestFailures:
             connection.sendall(b"nonsense\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
         ours = [line for line in log.lines if "was refused with" in line]
-        assert [line.split("refused with ")[1][:3] for line in ours] == ["404", "403", "400", "401", "400", "400"]
+        assert [line.split("refused with ")[1][:3] for line in ours] == ["404", "403", "400", "404", "400", "400"]
 
 
 class TestStrangers:
@@ -370,12 +371,17 @@ class TestStrangers:
             url = broker.environment["MSI_ENDPOINT"].replace(path, other)
             assert requests.post(url, {"resource": ARM}, headers=METADATA, timeout=10).status_code == 404
         for other in (path, header):
-            assert ask_azd(broker, {"scopes": [ARM]}, other).status_code == 401
+            assert ask_azd(broker, {"scopes": [ARM]}, other).status_code == 404
+        # A URL from somebody's error text opens nothing but its own form.
+        for known, form in (("IDENTITY_ENDPOINT", "oauth2/token"), ("MSI_ENDPOINT", "msi/token")):
+            url = f"{broker.environment[known].removesuffix('msi/token').removesuffix('oauth2/token')}{form}"
+            for headers in (METADATA, {}, {"X-IDENTITY-HEADER": path}):
+                assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 404
         assert given.scopes == []
 
     def test_it_is_compared_in_constant_time(self, broker: CloudShellBroker, mocker: Any) -> None:
         compare = mocker.spy(__import__("hmac"), "compare_digest")
-        requests.get(f"http://localhost:{broker.port}/x", timeout=10)
+        requests.get(f"http://localhost:{broker.port}/{'x' * 64}/oauth2/token", timeout=10)
         assert compare.call_count >= 1
 
     @pytest.mark.parametrize(

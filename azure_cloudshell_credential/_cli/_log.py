@@ -6,9 +6,8 @@ import logging
 
 
 def log_to_stderr(name: str, level: str = "INFO") -> None:
-    """Show what a logger says at this level and above."""
+    """Show what a logger of this package says at this level and above, and warnings of its others."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger(name)
-    logger.addHandler(handler)
-    logger.setLevel(level)
+    logging.getLogger(__name__.partition(".")[0]).addHandler(handler)
+    logging.getLogger(name).setLevel(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from ipaddress import ip_address
 
 from .._endpoint import audiences, protocol
 from ..broker import CloudShellBroker
@@ -95,7 +96,7 @@ def _serve(broker: CloudShellBroker, arguments: argparse.Namespace, *, has_secre
         say("They are REAL: anyone who knows the lines below can act as this user. Ctrl-C stops it.")
     else:
         say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
-    if arguments.listen is not None:
+    if arguments.listen is not None and not ip_address(arguments.listen).is_loopback:
         say(f"They cross the network of {arguments.listen} without encryption.")
     variables = {**broker.environment, **broker.without_proxy(os.environ)}
     if arguments.output == "env-file":

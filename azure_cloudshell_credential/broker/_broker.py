@@ -50,7 +50,10 @@ _AZ_SECONDS = 30
 
 
 class _Secrets(NamedTuple):
-    """Three, so that a URL in somebody's error text does not open the rest."""
+    """One for each form of request, so that a URL in somebody's error text does not open the others.
+
+    Cloud Shell's form has its secret in the path, App Service's in a header, azd's is a key.
+    """
 
     path: str
     header: str
@@ -130,6 +133,10 @@ class CloudShellBroker(Served):
             AzdProtocol(secrets.key),
         )
 
+    def _prefix_of(self, asked: TokenProtocol) -> str:
+        """What the paths of a form begin with."""
+        return self._prefix if isinstance(asked, CloudShellProtocol) else ""
+
     def _hand_over(self) -> tuple[list[socket.socket], _Secrets]:
         """Listen, and leave it to another process to serve.
 
@@ -161,10 +168,9 @@ class CloudShellBroker(Served):
     def environment(self) -> dict[str, str]:
         """The variables that lead a program to the broker. They hold its secrets."""
         host = self._host_names[0] if self._host_names else self._address
-        base = f"http://{host}:{self.port}{self._prefix}"
         variables: dict[str, str] = {}
         for each in self._protocols:
-            variables.update(each.environment(base))
+            variables.update(each.environment(f"http://{host}:{self.port}{self._prefix_of(each)}"))
         # Read by Terraform, and by Rust's object_store: Cloud Shell's form, by GET.
         return {**variables, **dict.fromkeys(("ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), variables["MSI_ENDPOINT"])}
 
@@ -225,15 +231,17 @@ class CloudShellBroker(Served):
             return self._tokens
 
     def _respond(self, request: Request) -> Response:
-        start, rest = request.path[: len(self._prefix)], request.path[len(self._prefix) :]
-        asked = next((each for each in self._protocols if rest in each.paths), None)
-        if not same(start, self._prefix) or asked is None or request.method not in ("GET", "POST"):
-            return _refused(error_response(404, "NotFound", "There is nothing here."), "nothing is there")
+        nothing = error_response(404, "NotFound", "There is nothing here.")
+        asked = next((each for each in self._protocols if self._is_at(request.path, each)), None)
+        if asked is None or request.method not in ("GET", "POST"):
+            return _refused(nothing, "nothing is there")
         if (response := refusal(request, (self._address, *self._host_names))) is not None:
             return _refused(response, "not from a program that was led here")
         requested = asked.resource_of(request)
         if isinstance(requested, Response):
-            return _refused(requested, "its secret, header or resource is missing or wrong")
+            # Who does not know the secret is not told what there is to know.
+            response = nothing if requested.status == 401 else requested
+            return _refused(response, "its secret, header or resource is missing or wrong")
         if not requested.isprintable() or " " in requested:
             message = "A resource has no white space and no control characters."
             return _refused(asked.error("invalid_request", message), "its resource is malformed")
@@ -241,6 +249,11 @@ class CloudShellBroker(Served):
             self._has_told_of_identities = True
             _LOGGER.info("A client named a managed identity: that makes no difference, the token is the user's.")
         return self._answer(asked, request, requested)
+
+    def _is_at(self, path: str, asked: TokenProtocol) -> bool:
+        """Whether a path is one of a form's."""
+        prefix = self._prefix_of(asked)
+        return path[len(prefix) :] in asked.paths and same(path[: len(prefix)], prefix)
 
     def _answer(self, asked: TokenProtocol, request: Request, requested: str) -> Response:
         from .._endpoint.failures import Failure
