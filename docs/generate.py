@@ -1,6 +1,6 @@
 """Write what is made from the code: ``make generated``.
 
-- docs/command-line.md, from the parser
+- the options in docs/command-line.md, from the parser
 - docs/services.md, from the table in ``services.json``
 - the completions for bash, zsh and fish, with shtab
 - tests/public_api.txt: every public name with its parameters
@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
-from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,47 +46,31 @@ PUBLIC_MODULES = (
 )
 COMMANDS = {"bash": "_azure_cloudshell_commands", "zsh": "_normal", "fish": "(__fish_complete_command)"}
 PREAMBLE = {"bash": '_azure_cloudshell_commands() { compgen -A command -A file -- "$1"; }'}
+_FEW = 3
 CLOUDS = {"PROD": "Public cloud", "Fairfax": "Azure Government", "Mooncake": "Azure in China"}
 
-COMMAND_LINE = """# Command line
+COMMAND_LINE = ROOT / "docs" / "command-line.md"
+OPTIONS = re.compile(r"(?<=<!-- made from the program's own help -->\n\n).*(?=<!-- end -->)", re.DOTALL)
 
-Made from the program's own help by `make generated`. `azure-cloudshell` is the same as
-`python -m azure_cloudshell_credential`.
+SERVICES = """# Which services
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 126 and 127 as shells use them, 130 interrupted; `run` and
-`emulate --exec` end with that of their command. Errors are one line on stderr; `--debug` adds a traceback.
+Cloud Shell issues tokens for the services on a list of its own, which it stopped printing in August 2024
+([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). Below is what people have reported.
+The list may differ by cloud and by what opened Cloud Shell, which reports rarely say. `azure-cloudshell doctor` asks
+where you are; [a report](index.md#send-a-report) adds what you see.
 
-Completion takes one line in the startup file of your shell: see [completion](#completion).
-"""
+## Workarounds
 
-SERVICES = """# Which services, and workarounds
-
-Cloud Shell issues tokens for the services on a list of its own. Nobody has published the list since August 2024, when
-the endpoint stopped printing it ([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). This page is
-made from [one dated table](../azure_cloudshell_credential/emulator/services.json) of what people have reported, by
-`make generated`. The list may differ by cloud, and by what has opened Cloud Shell: the portal, Windows Terminal, Visual
-Studio Code. Reports rarely say which, and nothing is known about the sovereign clouds.
-
-`azure-cloudshell doctor` asks for all of them where you are. To add what you see, attach the file that
-`azure-cloudshell doctor --report report.json` writes to an issue. This puts it into the table:
-
-```text
-python docs/generate.py merge report.json --host portal --source URL
-```
-"""
-
-
-WORKAROUNDS = """## Workarounds
-
-For a service without a token, run `az login` in Cloud Shell, and use `DefaultCloudShellCredential` or
-`azure-cloudshell run --`. For some there is another that stays inside the list:
+Run `az login`, and use `DefaultCloudShellCredential` or `azure-cloudshell run`. Some services have another way:
 """
 
 
 def command_line() -> str:
-    """The page of the commands."""
+    """The page of the commands: the options are made anew, the rest is written by hand."""
     _, commands = full_parser()
-    return "\n".join([COMMAND_LINE, *(_command(name, each) for name, each in commands.items())])
+    shown: dict[str, str] = {}
+    options = "\n".join(_command(name, each, shown) for name, each in commands.items())
+    return OPTIONS.sub(lambda _: f"{options}\n", COMMAND_LINE.read_text(encoding="utf-8"))
 
 
 def full_parser() -> tuple[Parser, dict[str, Parser]]:
@@ -97,32 +81,37 @@ def full_parser() -> tuple[Parser, dict[str, Parser]]:
     return parser, commands
 
 
-def _command(name: str, parser: Parser) -> str:
-    rows = [
-        f"| {_spelling(action)} | {_escaped(_help(parser, action))} |"
-        for action in parser._actions
-        if action.help != argparse.SUPPRESS and action.dest not in ("help", "debug")
-    ]
-    examples = [line.strip() for line in (parser.epilog or "").splitlines()[1:]]
-    parts = [f"## {name}", "", parser.description or "", "", "| argument | meaning |", "| --- | --- |", *rows, ""]
-    return "\n".join([*parts, "```text", *examples, "```", ""])
+def _command(name: str, parser: Parser, shown: dict[str, str]) -> str:
+    """One command. Options that an earlier one has too are only named.
+
+    :param shown: the lines so far, and the commands that they are from.
+    """
+    lines, again = [], []
+    for action in parser._actions:
+        if action.help == argparse.SUPPRESS or action.dest in ("help", "debug"):
+            continue
+        line = f"- {_spelling(action)}: {_help(parser, action)}"
+        if shown.setdefault(line, name) == name:
+            lines.append(line)
+        else:
+            again.append((_spelling(action), shown[line]))
+    lines += [f"- {', '.join(spelling for spelling, _ in again)}: as for `{again[0][1]}`"] if again else []
+    if name == "completion":
+        # Those of the others are in their help, and all over the pages.
+        lines += ["", "```text", *(line.strip() for line in (parser.epilog or "").splitlines()[1:]), "```"]
+    return "\n".join([f"### {name}", "", parser.description or "", "", *lines, ""])
 
 
 def _spelling(action: argparse.Action) -> str:
-    value = "|".join(map(str, action.choices or ())) or str(action.metavar or action.dest.upper())
+    value = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
     names = sorted(action.option_strings, key=len)
     if action.nargs != 0:
         names = [*names[:-1], f"{names[-1]} {value}" if names else value]
-    # A bar would end the cell, and how to escape one in code depends on who renders the page.
-    return ", ".join(f"<code>{escape(name).replace('|', '&#124;')}</code>" for name in names)
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     return parser._get_formatter()._expand_help(action) if action.help else ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def services_page() -> str:
@@ -131,34 +120,46 @@ def services_page() -> str:
     workarounds = [
         f"- {audience.name}: {audience.workaround}.\n" for audience in audiences.KNOWN if audience.workaround
     ]
-    pages = [f"{SERVICES}\n{WORKAROUNDS}\n{''.join(workarounds)}"]
+    pages = [f"{SERVICES}\n{''.join(workarounds)}"]
     for cloud in sorted({row.cloud for row in table}, key=lambda name: (name != services.PUBLIC_CLOUD, name)):
         for host in sorted({row.host or "" for row in table if row.cloud == cloud}):
             rows = [row for row in table if row.cloud == cloud and (row.host or "") == host]
             opened = f"opened from {host}" if host else "host not reported"
-            pages.append("\n".join([f"## {CLOUDS.get(cloud, cloud)}, {opened}", "", *_table(rows), ""]))
+            pages.append("\n".join([f"## {CLOUDS.get(cloud, cloud)}, {opened}", "", *_lists(rows)]))
     return "\n".join(pages)
 
 
-def _table(rows: list[Observation]) -> Iterator[str]:
-    yield "| service | resource | token | reported | source |"
-    yield "| --- | --- | --- | --- | --- |"
-    seen = set()
+def _lists(rows: list[Observation]) -> Iterator[str]:
+    """What each source has reported; a source of many resources stands above them, one of few after them."""
+    reports: dict[tuple[bool, str], dict[str, list[str]]] = {}
     for row in rows:
         audience = audiences.lookup(row.resource)
-        seen.add(audience)
-        name = audience.name if audience else ""
-        answer = "yes" if row.supported else "no"
-        yield f"| {name} | `{row.resource}` | {answer} | {row.date or ''} | {_link(row.source)} |"
-    for audience in audiences.KNOWN:
-        if audience not in seen and (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
-            yield f"| {audience.name} | `{audience.resource}` | not on the list | | |"
+        report = reports.setdefault((row.supported, _link(row)), {})
+        report.setdefault(f"{audience.name}: " if audience else "", []).append(f"`{row.resource}`")
+    for supported in (True, False):
+        few = {link: each for (answer, link), each in reports.items() if answer == supported and len(each) <= _FEW}
+        yield from ("### Tokens" if supported else "### Refused", "")
+        for (answer, link), report in reports.items():
+            if answer == supported and link not in few:
+                yield from (f"{link}:", "")
+                yield from (f"- {name}{', '.join(resources)}" for name, resources in report.items())
+                yield ""
+        yield from ("Others:", "") if len(few) < len([answer for answer, _ in reports if answer == supported]) else ()
+        for link, report in few.items():
+            yield from (f"- {name}{', '.join(resources)} ({link})" for name, resources in report.items())
+        yield ""
+    if (rows[0].cloud, rows[0].host) == (services.PUBLIC_CLOUD, None):
+        seen = {audiences.lookup(row.resource) for row in rows}
+        yield from ("### Not reported", "")
+        yield from (f"- {each.name}: `{each.resource}`" for each in audiences.KNOWN if each not in seen)
+        yield ""
 
 
-def _link(source: str) -> str:
-    repository, mark, number = source.partition("#")
+def _link(row: Observation) -> str:
+    repository, mark, number = row.source.partition("#")
     is_thread = bool(mark) and number.isdigit() and repository.count("/") == 1
-    return f"[{source}](https://github.com/{repository}/issues/{number})" if is_thread else source
+    link = f"[{row.source}](https://github.com/{repository}/issues/{number})" if is_thread else row.source
+    return f"{link}, {row.date}" if row.date else link
 
 
 def completion(shell: str) -> str:
@@ -254,7 +255,7 @@ def generated() -> dict[Path, str]:
     """What each file is to hold."""
     completions = {PACKAGE / "_cli" / f"completion.{shell}": completion(shell) for shell in SHELLS}
     return {
-        ROOT / "docs" / "command-line.md": command_line(),
+        COMMAND_LINE: command_line(),
         ROOT / "docs" / "services.md": services_page(),
         ROOT / "tests" / "public_api.txt": public_api(),
         sbom.FILE: sbom.sbom(),

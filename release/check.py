@@ -21,7 +21,19 @@ ROOT = Path(__file__).parent.parent
 DIST = ROOT / "dist"
 HASHES = "requirements.txt"
 LOCAL_LINK = re.compile(r"\]\((?!https?://|#)[^)]*\)")
-MADE_HERE = (".git", ".venv", ".az", ".node", ".*_cache", ".hypothesis", "__pycache__", "dist", "build", "site")
+MADE_HERE = (
+    ".git",
+    ".venv",
+    ".az",
+    ".clients",
+    ".node",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "dist",
+    "build",
+    "site",
+)
 
 
 def run(*command: str | Path, **variables: str) -> None:

@@ -135,7 +135,7 @@ def test_a_chain_reaches_a_login_of_ones_own(in_cloud_shell: CloudShellEmulator)
 def test_so_do_the_commands(in_cloud_shell: CloudShellEmulator) -> None:
     az(*LOGIN)
     assert json.loads(run("token", "acr", "--fallback", "--output", "claims").stdout)["upn"] == SERVICE
-    assert "The Azure CLI is signed in: DefaultCloudShellCredential()" in run("doctor").stdout
+    assert f"The Azure CLI is signed in as {SERVICE}: DefaultCloudShellCredential()" in run("doctor").stdout
 
 
 def test_behind_the_broker_it_answers_for_what_cloud_shell_refuses(in_cloud_shell: CloudShellEmulator) -> None:

@@ -142,6 +142,7 @@ def test_azure_identity_for_python(inside: CloudShellEmulator, fake_az: str, den
     check(found, inside, fake_az)
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize("client_id", ["", "0f0f0f0f-0000-4000-8000-000000000000"], ids=["", "client_id"])
 def test_azure_identity_for_javascript(
     inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path, client_id: str
@@ -168,6 +169,7 @@ def test_msal_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: N
     check(answers("--", sys.executable, "-c", MSAL, ARM, SEARCH, DENIED), inside, fake_az)
 
 
+@pytest.mark.clients
 def test_msal_for_node(inside: CloudShellEmulator, fake_az: str, denying_az: None, tmp_path: Path) -> None:
     package = needs("@azure/msal-node")
     program = tmp_path / "app.cjs"
@@ -382,11 +384,12 @@ print(squatter.communicate()[0], end="")
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
-def test_without_a_secret_serve_does_not_share_its_port_with_another_user(
-    inside: CloudShellEmulator, squatter: int
+@pytest.mark.parametrize("command", [["serve"], ["emulate"], ["emulate", "true"]])
+def test_without_a_secret_a_port_is_not_shared_with_another_user(
+    inside: CloudShellEmulator, squatter: int, command: list[str]
 ) -> None:
     # Tools with a hard-coded address ask localhost, which may be either address.
-    done = run("serve", "--port", str(squatter))
+    done = run(command[0], "--port", str(squatter), *command[1:])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"azure-cloudshell: Port {squatter} is in use.")
 

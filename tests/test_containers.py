@@ -152,6 +152,7 @@ def test_msal_for_python(served: Served, container: Container, inside: CloudShel
     check(json.loads(done.stdout), inside, fake_az)
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize(("package", "program"), [("identity", JAVASCRIPT), ("msal-node", MSAL_NODE)])
 def test_javascript(
     served: Served, container: Container, inside: CloudShellEmulator, fake_az: str, tmp_path: Path,

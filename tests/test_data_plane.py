@@ -22,6 +22,8 @@ from .azurite import Azurite
 from .conftest import run_with_tls
 from .key_vault import KeyVault
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("make", [CloudShellCredential, DefaultCloudShellCredential])
 def test_a_blob_is_written_listed_and_read(in_cloud_shell: CloudShellEmulator, azurite: Azurite, make: Any) -> None:

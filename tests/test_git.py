@@ -22,6 +22,8 @@ from azure_cloudshell_credential.emulator._tokens import verify
 
 from .command import COMMAND, run
 
+pytestmark = pytest.mark.slow
+
 DEVOPS = "499b84ac-1321-427f-aa17-267ca6975798"
 HELPER = "!azure-cloudshell token devops -o git-credential"
 

@@ -30,9 +30,13 @@ users:
     args: [-m, azure_cloudshell_credential, token, aks, --output, exec-credential]}}}}
 """
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="needs kubectl: apt-get install kubernetes-client, or your system's package"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("kubectl") is None,
+        reason="needs kubectl: apt-get install kubernetes-client, or your system's package",
+    ),
+]
 
 
 def respond(request: Request) -> Response:

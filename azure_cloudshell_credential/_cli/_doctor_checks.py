@@ -68,7 +68,7 @@ class Probe:
             "portal": "the portal in the browser did not answer",
             "timeout": "no answer in time",
             "refused": "cannot be reached",
-        }.get(self.failure.kind, self.failure.what)
+        }.get(self.failure.kind, self.failure.code or self.failure.kind)
 
 
 class Findings:
@@ -228,7 +228,8 @@ def advise(found: Findings) -> list[str]:
     if failure is not None and found.token is None:
         if failure.kind == "audience":
             return [f"{failure.what} Open a new Cloud Shell in the portal.", *_other_sign_in(found)]
-        return [failure.message]
+        # A broker's own words say what to do.
+        return [failure.what if found.is_broker else failure.message]
     failed = [(probe, probe.failure.kind) for probe in found.probes if probe.failure]
     if not failed:
         return ["Nothing: there is a token for every resource that was asked for."]

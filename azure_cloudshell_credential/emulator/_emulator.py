@@ -32,7 +32,7 @@ from .faults import ScriptedReply
 
 _LOGGER = logging.getLogger(__name__)
 
-DEFAULT_LIFETIME = int(assumptions.by_name()["token: lifetime in seconds"])  # type: ignore[arg-type]
+DEFAULT_LIFETIME = assumptions.LIFETIME
 """Seconds, as in the one reply that has been published."""
 
 DEFAULT_AUDIENCES = supported_audiences()
@@ -406,10 +406,11 @@ class CloudShellEmulator(Served):
 
     def _waits(self, request: Request, seconds: float) -> bool:
         """Wait; False if the client goes away or everything is reset meanwhile."""
-        resets, end = self._resets, monotonic() + seconds
-        while (left := end - monotonic()) > 0:
-            if not request.wait(min(left, _POLL_SECONDS)) or self._resets != resets:
+        resets = self._resets
+        while seconds > 0:
+            if not request.wait(min(seconds, _POLL_SECONDS)) or self._resets != resets:
                 return False
+            seconds -= _POLL_SECONDS
         return True
 
     def _openid_configuration(self, tenant_id: str) -> Response:

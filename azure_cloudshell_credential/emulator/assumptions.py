@@ -27,6 +27,9 @@ REFUSED = "https://azconfig.io/"
 TOKEN_PATH = "/oauth2/token"  # noqa: S105
 VM_PATH = "/metadata/identity/oauth2/token"
 
+LIFETIME = 3900
+"""Seconds that a token lives."""
+
 OTHER = "something else"
 
 Value = str | int
@@ -225,7 +228,7 @@ TABLE: tuple[Assumption, ...] = (
         _PLAIN,
         lambda answer: str(answer.content.get("token_type", "missing")),
     ),
-    Assumption("token: lifetime in seconds", 3900, "azure-cli#14218", _PLAIN, _lifetime),
+    Assumption("token: lifetime in seconds", LIFETIME, "azure-cli#14218", _PLAIN, _lifetime),
     Assumption("token: resource", AS_ASKED, ASSUMED, _PLAIN, _resource),
     Assumption(
         "content type",

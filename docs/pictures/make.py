@@ -1,4 +1,4 @@
-"""Record commands in a terminal, from a real run: ``make generated`` writes terminal.svg and terminal.txt.
+"""Record commands in a terminal, from a real run: ``make generated`` writes the picture, and what doctor prints.
 
 Inside an emulated Cloud Shell that refuses one service, with an Azure CLI that is logged in (a made-up one, whose
 tokens no service accepts). Nothing that a command prints is left out.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import shutil
 import stat
 import sys
@@ -22,18 +23,16 @@ from rich.text import Text
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 HERE = Path(__file__).parent
-WIDTH = 100
+WIDTH = 84
 BASH = shutil.which("bash") or "bash"
 APP = """\
 import logging, sys
 from azure.identity import ManagedIdentityCredential
 
 logging.disable()
-try:
-    token = ManagedIdentityCredential().get_token("https://search.azure.com/.default").token
-except Exception as error:
-    sys.exit(error.message.splitlines()[0])
-print("Azure AI Search: a token of", len(token), "characters")
+sys.tracebacklimit = 0
+ManagedIdentityCredential().get_token("https://search.azure.com/.default")
+print("Azure AI Search: signed in")
 """
 AZ = """#!{python} -IS
 import sys, time
@@ -84,9 +83,26 @@ def recorded() -> Console:
     return console
 
 
+DOCTOR = "azure-cloudshell emulate --port 0 --az-login grace@contoso.example -- azure-cloudshell doctor"
+PAGE = HERE.parent / "command-line.md"
+ON_THE_PAGE = re.compile(r"(?<=```text\n)azure-cloudshell doctor .*?(?=^```$)", re.DOTALL | re.MULTILINE)
+
+
+def doctor() -> str:
+    """What doctor prints on a terminal of 80 columns, with no other program on PATH. What changes is made the same."""
+    os.environ.update(PATH=str(Path(sys.executable).parent), COLUMNS="80", NO_COLOR="1", TERM="xterm")
+    os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"] = "http://127.0.0.1:9"
+    printed = record(DOCTOR)
+    lines = printed[printed.index("azure-cloudshell doctor") :]
+    return re.sub(r"in \d+ ms", "in 12 ms", re.sub(r"localhost:\d+", "localhost:50342", lines))
+
+
 def main() -> None:
-    """Record, and write both files."""
+    """Record, and write the files."""
     console = recorded()
+    page = PAGE.read_text(encoding="utf-8")
+    shown = doctor()
+    PAGE.write_text(ON_THE_PAGE.sub(lambda _: shown, page), encoding="utf-8")
     (HERE / "terminal.txt").write_text(console.export_text(clear=False), encoding="utf-8")
     console.save_svg(str(HERE / "terminal.svg"), title="an emulated Azure Cloud Shell")
 
