@@ -18,10 +18,10 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
+from time import monotonic
 from typing import Any
 
 _GRACE = 0.1
@@ -44,6 +44,9 @@ class InFlight:
     :param overdue: builds the outcome for an exceeded budget, given whether ``acquire`` has been called at all.
     """
 
+    # Kept where freezegun and its like do not put theirs: waiting takes real time.
+    _now = staticmethod(monotonic)
+
     def __init__(
         self,
         acquire: Callable[[], Any],
@@ -55,7 +58,7 @@ class InFlight:
         self._finish = finish
         self._overdue = overdue
         self._budget = budget
-        self._deadline = time.monotonic() + min(budget, _START_SECONDS)
+        self._deadline = self._now() + min(budget, _START_SECONDS)
         self._context = copy_context()
         self._outcome: Any = None
         self.is_done = False
@@ -76,7 +79,7 @@ class InFlight:
 
     def _run(self) -> None:
         self.runner = threading.get_ident()
-        self._deadline = time.monotonic() + self._budget
+        self._deadline = self._now() + self._budget
         try:
             outcome = self._context.run(self._acquire)
         except BaseException as error:
@@ -102,7 +105,7 @@ class InFlight:
 
     def seconds_to_wait(self) -> float:
         """How long to wait for it before calling this again. Ends it if it is overdue."""
-        remaining = self._deadline + _GRACE - time.monotonic()
+        remaining = self._deadline + _GRACE - self._now()
         if remaining <= 0:
             self.end(self._overdue(self.runner is not None))
         return max(0.0, remaining)
