@@ -31,9 +31,6 @@ class CloudShellSource(TokenSource):
     :raises ValueError: for an option that cannot be used.
     """
 
-    def __init__(self, endpoint: str | None, options: dict[str, Any]) -> None:
-        super().__init__(endpoint, options)
-
     def __reduce__(self) -> tuple[type[TokenSource], tuple[Any, ...]]:
         # What the environment says here travels too.
         return type(self), (self.url, self._arguments[1])

@@ -19,7 +19,7 @@ from . import explanation
 from .credential import CloudShellCredential, SyncCredential
 from .explanation import Reason
 from .identities import Identities
-from .sources import Credential, TokenRequest, TokenSource, check_is_synchronous
+from .sources import Credential, TokenRequest, TokenSource, check_is_synchronous, importing
 
 PROCESS_TIMEOUT = 30
 """Seconds for az, azd and PowerShell, each. azure-identity's 10 are too few for az in a small container."""
@@ -107,7 +107,8 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], 
     :return: its token, checked, or why it has none; and whether the chain ends with it: a credential that is configured
         and fails is not to be replaced by another one, as in azure-identity.
     """
-    from azure.identity import CredentialUnavailableError
+    with importing:
+        from azure.identity import CredentialUnavailableError
 
     name = type(credential).__name__
     try:

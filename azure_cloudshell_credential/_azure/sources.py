@@ -112,17 +112,17 @@ def reset_all() -> None:
 
 # azure-identity takes 190 ms to import, and is needed only for its exceptions. A process that forks meanwhile would
 # leave the child with an import lock that no thread will release: so the fork waits.
-_importing = threading.RLock()
+importing = threading.RLock()
 
 
 def _after_fork() -> None:
-    _importing.release()
+    importing.release()
     for source in _living():
         source.cache.forget_acquisitions()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_after_fork)
+    os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
 
 
 class Credential:
@@ -139,7 +139,7 @@ def fail(failure: Failure) -> NoReturn:
 
     At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
     """
-    with _importing:
+    with importing:
         from .errors import as_exception
 
     _LOGGER.debug("No token: %s", failure.message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -71,9 +72,8 @@ def _of_azure_cli(environ: Mapping[str, str]) -> str | None:
 def _of_cloud_shell(environ: Mapping[str, str]) -> str | None:
     profile = read_json(environ.get("ACC_STORAGE_PROFILE", ""))
     resource = profile.get("storageAccountResourceId") if isinstance(profile, dict) else None
-    parts = resource.split("/") if isinstance(resource, str) else []
-    is_of_a_subscription = len(parts) > 2 and parts[1].lower() == "subscriptions" and parts[2]
-    return parts[2] if is_of_a_subscription else None
+    match = re.match(r"/subscriptions/([^/]+)", resource, re.IGNORECASE) if isinstance(resource, str) else None
+    return match[1] if match else None
 
 
 def resource_manager_scope() -> str:
