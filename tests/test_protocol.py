@@ -617,9 +617,15 @@ def test_what_entra_said_is_passed_on() -> None:
 
 
 def test_a_denied_audience_is_named() -> None:
-    failure = read(Reply(400, {}, b'{"error":{"code":"AudienceNotSupported","message":"no"}}'))
+    failure = read(Reply(400, {}, b'{"error":{"code":"AudienceNotSupported","message":""}}'))
     assert isinstance(failure, Failure)
     assert failure.what == f"Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported)."
+
+
+def test_what_a_broker_says_of_it_is_passed_on() -> None:
+    failure = read(Reply(400, {}, b'{"error":{"code":"AudienceNotSupported","message":"Not by this broker"}}'))
+    assert isinstance(failure, Failure)
+    assert failure.what == f"Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported). Not by this broker."
 
 
 def test_the_wrong_resource_is_named() -> None:

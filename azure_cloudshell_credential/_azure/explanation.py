@@ -27,7 +27,7 @@ _BOILERPLATE = re.compile(
 _PREFIX = re.compile(r"\w+ authentication unavailable[.,] ?")
 # What is not installed, not configured or not there: no credential that the reader has set up.
 _NOT_SET_UP = re.compile(
-    r"not fully configured|not installed|not found on path|could not be found|is required to use|only supported on"
+    r"^$|not fully configured|not installed|not found on path|could not be found|is required to use|only supported on"
     r"|not supported on this platform|Shared token cache|in the cache|no response from|No managed identity endpoint"
     r"|value must be specified|should be a valid|token_file_path|Visual Studio Code",
     re.IGNORECASE,
@@ -74,7 +74,7 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
     said = [*azs, *others] or reasons
     if request.claims:
         # The command that satisfies the challenge is in the advice, whole.
-        said = [reason for reason in said if reason.name != _AZ]
+        said = [reason for reason in said if "claims" not in reason.text]
         advice = failures.claims_advice(request.claims, request.tenant_id)
     else:
         advice = _advice(cloud_shells, azs, others)

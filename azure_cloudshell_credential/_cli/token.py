@@ -14,7 +14,7 @@ from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
 from . import CommandError
 from . import _git as git
-from ._environment import find_endpoint
+from ._environment import find_endpoint, is_led_to_a_broker
 from ._formats import FORMS, formatted
 from ._parser import Parser, timeout
 from ._progress import Progress
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
         if not arguments.fallback:
-            raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}")
+            raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}".rstrip())
         outcome = _fallback_token(resource, outcome, arguments)
     print(formatted(outcome, arguments.output, arguments.shell))
     return 0
@@ -147,6 +147,9 @@ def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namesp
 
 def _advice(failure: Failure, environment: Environment, tenant: str | None) -> str:
     """The advice of a failure for somebody at the command line, where another sign-in takes an option."""
+    if is_led_to_a_broker() and failure.code:
+        # A broker's own words say what to do.
+        return ""
     if failure.kind == "audience":
         return f"{_capital(failures.SIGN_IN)} and add --fallback."
     if failure.kind == "tenant":

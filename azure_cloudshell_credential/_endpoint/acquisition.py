@@ -117,6 +117,7 @@ def acquire(
     start = clock.monotonic()
     deadline = start + policy.timeout
     retries = 0
+    outcome: Token | Failure = failures.no_answer(resource, policy.timeout)
     while (remaining := deadline - clock.monotonic()) >= _MIN_REQUEST_SECONDS:
         outcome = _judge(resource, _send_alone(resource, send, remaining, port), policy)
         if isinstance(outcome, Token):
@@ -133,7 +134,7 @@ def acquire(
             if on_retry is not None:
                 on_retry(pause, outcome)
             clock.sleep(pause)
-    return failures.no_answer(resource, policy.timeout)
+    return outcome
 
 
 def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -> Token | Failure:

@@ -145,9 +145,9 @@ def portal_timeout(resource: str, code: str, said: str, retry_after: float) -> F
     return Failure("portal", what, _KEEP_THE_TAB, resource, code=code, retry_after=retry_after)
 
 
-def audience_not_supported(resource: str, supported: tuple[str, ...]) -> Failure:
-    """The resource is not on Cloud Shell's list."""
-    listing = f" It supports: {', '.join(supported)}." if supported else ""
+def audience_not_supported(resource: str, supported: tuple[str, ...], said: str = "") -> Failure:
+    """The resource is not on Cloud Shell's list, or a broker before Cloud Shell says why it has no token."""
+    listing = f" It supports: {', '.join(supported)}." if supported else f" {sentence(said)}" if said else ""
     return Failure(
         "audience",
         f"Cloud Shell does not issue tokens for {resource} (AudienceNotSupported).{listing}",

@@ -202,7 +202,8 @@ def _classify_error(resource: str, reply: Reply, content: Mapping[str, object]) 
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
         supported = [failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
-        return failures.audience_not_supported(resource, tuple(supported))
+        known = not message or "is not a supported MSI token audience" in message
+        return failures.audience_not_supported(resource, tuple(supported), "" if known else failures.quoted(message))
     said = failures.sentence(failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
     code = failures.quoted(code, 100)
     if _ENTRA.search(f"{code} {message}"):

@@ -45,5 +45,9 @@ async def wait(in_flight: InFlight) -> Any:
 
 def _is_on_trio() -> bool:
     # trio imports sniffio, and tells it which library runs: asyncio may be there as well, hosting trio as a guest.
-    sniffio: Any = sys.modules.get("sniffio")
-    return sniffio is not None and bool(sniffio.current_async_library() == "trio")
+    if "sniffio" not in sys.modules:
+        return False
+    # Not the one in sys.modules: another thread may be importing it.
+    import sniffio
+
+    return bool(sniffio.current_async_library() == "trio")
