@@ -155,6 +155,12 @@ def test_a_pause_that_would_outlast_the_budget_is_not_taken(mocker: Any) -> None
     assert Script(mocker, RetryPolicy(0.4, 3, 0.4), ODD, jitter=0.51).pauses == []
 
 
+def test_the_bounds_of_a_pause_and_of_what_is_told_are_exact(mocker: Any) -> None:
+    slow = Reply(503, {"retry-after": "1"}, b"")
+    assert "(Asked 2 times in 1 second.)" in Script(mocker, RetryPolicy(30, 1, 0.1), slow).message
+    assert Script(mocker, RetryPolicy(1, 1, 0.1), slow).pauses == []
+
+
 @pytest.mark.parametrize(
     ("value", "pause"),
     [
