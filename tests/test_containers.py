@@ -132,7 +132,10 @@ def served(container: Container, inside: CloudShellEmulator) -> Iterator[Served]
 def test_the_lines_are_an_env_file(served: Served, container: Container) -> None:
     for name in ("MSI_ENDPOINT", "IDENTITY_ENDPOINT", "ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT", "AZD_AUTH_ENDPOINT"):
         assert served.variables[name].startswith(f"http://{HOST}:")
-        assert len(served.variables[name].split("/")[3]) == 64
+        if name.endswith("MSI_ENDPOINT"):
+            assert len(served.variables[name].split("/")[3]) == 64
+    for name in ("IDENTITY_HEADER", "AZD_AUTH_KEY"):
+        assert len(served.variables[name]) == 64
     assert {HOST, container.gateway, "127.0.0.1"} <= set(served.variables["NO_PROXY"].split(","))
     errors = served.stop()
     assert "anyone who knows the lines below can act as this user" in errors
