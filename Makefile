@@ -48,7 +48,7 @@ clients: .venv/.test .node/.installed .az/.installed ## Install the Azure CLI an
 	$(BIN)/python -m pytest --quiet -n 4 -m clients
 
 wheel: .venv/.test ## Build what a release holds, check it, and run the main job from the wheel.
-	$(BIN)/python release/check.py
+	$(BIN)/python .ci/release/check.py
 
 generated: .venv/.test ## Write the pages, completions, pictures and lists that are made from the code.
 	$(BIN)/python docs/generate.py

@@ -4,7 +4,7 @@
 - docs/services.md, from the table in ``services.json``
 - the completions for bash, zsh and fish, with shtab
 - tests/public_api.txt: every public name with its parameters
-- release/sbom.cdx.json, from pyproject.toml
+- .ci/release/sbom.cdx.json, from pyproject.toml
 
 ``python docs/generate.py merge REPORT … --host HOST --source URL`` first adds to the table what reports of
 ``azure-cloudshell doctor --report`` say. A test compares the files with what this would write.
@@ -31,7 +31,7 @@ from azure_cloudshell_credential.emulator import _services as services
 from azure_cloudshell_credential.emulator._services import Observation
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT))
+sys.path.append(str(ROOT / ".ci"))
 
 from release import sbom  # noqa: E402 (found only now)
 

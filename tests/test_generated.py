@@ -24,13 +24,12 @@ from packaging.utils import canonicalize_name
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 from azure_cloudshell_credential.emulator import _services as services
 from azure_cloudshell_credential.emulator._services import Observation
-from release.sbom import read_pyproject
 
 ROOT = Path(__file__).parent.parent
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / name)
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -40,7 +39,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    return load("generate.py")
+    return load("docs/generate.py")
 
 
 def test_what_is_generated_is_current(generate: ModuleType) -> None:
@@ -51,7 +50,7 @@ def test_what_is_generated_is_current(generate: ModuleType) -> None:
 
 def test_what_ci_installs_is_what_the_project_asks_for() -> None:
     """Where a requirement is new or has moved past its pin: .ci/lock."""
-    project = read_pyproject()
+    project = load(".ci/release/sbom.py").read_pyproject()
     asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     for group in (project["project"]["optional-dependencies"], project["dependency-groups"]):
         asked += [each for requirements in group.values() for each in requirements]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def write(file: Path, **environment: str) -> Path:
-    command = [sys.executable, str(ROOT / "release" / "one_file.py"), str(file)]
+    command = [sys.executable, str(ROOT / ".ci" / "release" / "one_file.py"), str(file)]
     subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=60)
     return file
 

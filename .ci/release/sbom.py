@@ -20,8 +20,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parent.parent
-FILE = ROOT / "release" / "sbom.cdx.json"
+ROOT = Path(__file__).parent.parent.parent
+FILE = ROOT / ".ci" / "release" / "sbom.cdx.json"
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 

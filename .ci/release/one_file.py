@@ -1,4 +1,4 @@
-"""Write the one file of a release: ``python release/one_file.py build/azure-cloudshell.pyz``.
+"""Write the one file of a release: ``python .ci/release/one_file.py build/azure-cloudshell.pyz``.
 
 The same sources give the same bytes, on any machine and with any Python: entries are sorted and stored as they are, and
 times and permissions are fixed. ``zipapp`` of the standard library keeps those of the files it finds.
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PACKAGE = "azure_cloudshell_credential"
 INTERPRETER = b"#!/usr/bin/env python3\n"
 MAIN = f"import {PACKAGE}.__main__\n".encode()

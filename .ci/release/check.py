@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DIST = ROOT / "dist"
 HASHES = "requirements.txt"
 LOCAL_LINK = re.compile(r"\]\((?!https?://|#)[^)]*\)")
@@ -45,7 +45,7 @@ def build(root: Path, target: Path) -> None:
     """Wheel, source distribution and the one file, from the sources in a folder."""
     tools = [sys.executable, "-m"]
     run(*tools, "build", "--quiet", "--no-isolation", "--outdir", target, root)
-    run(sys.executable, root / "release" / "one_file.py", target / "azure-cloudshell.pyz")
+    run(sys.executable, root / ".ci" / "release" / "one_file.py", target / "azure-cloudshell.pyz")
 
 
 def hashes(folder: Path) -> dict[str, str]:
