@@ -57,8 +57,9 @@ class SyncCredential(Credential):
         :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        cached = None if options else self._source.cache.fresh(scopes)
-        return as_info(cached or self._source.token(TokenRequest(scopes, options or {})))
+        if not options and (cached := self._source.cache.fresh(scopes)) is not None:
+            return as_info(cached)
+        return as_info(self._source.token(TokenRequest(scopes, options or {})))
 
     def close(self) -> None:
         """Close the transport of each credential.

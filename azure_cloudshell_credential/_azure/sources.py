@@ -149,7 +149,7 @@ def fail(failure: Failure) -> NoReturn:
 def as_info(cached: CachedToken) -> AccessTokenInfo:
     """The token as ``get_token_info`` returns it. A new object: callers may change theirs."""
     token = cached.token
-    return AccessTokenInfo(token.value, token.expires_on, token_type=token.token_type, refresh_on=token.refresh_on)
+    return AccessTokenInfo(token.value, token.expires_on, refresh_on=token.refresh_on, token_type=token.token_type)
 
 
 def check_is_synchronous(credential: object) -> None:

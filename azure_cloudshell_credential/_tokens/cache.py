@@ -100,7 +100,10 @@ class TokenCache:
             cached = self._tokens[key]
         except (KeyError, TypeError):
             return None
-        return cached if cached.is_fresh() else None
+        clock = acquisition.clock
+        # is_fresh(), without the time that the call takes.
+        is_fresh = clock.time() < cached.fresh_until and clock.monotonic() < cached.fresh_until_monotonic
+        return cached if is_fresh else None
 
     def remember(self, request: Hashable, key: Hashable, cached: CachedToken) -> None:
         """Cache under a further key, for ``fresh``, what is cached under a key."""
