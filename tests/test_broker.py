@@ -22,7 +22,7 @@ from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ManagedIdentityCredential, aio
 
-from azure_cloudshell_credential import DefaultCloudShellCredential
+from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential._azure import default_chain
 from azure_cloudshell_credential._endpoint import audiences
 from azure_cloudshell_credential.broker import CloudShellBroker
@@ -677,3 +677,29 @@ def test_a_thousand_requests_leave_nothing_behind(broker: CloudShellBroker) -> N
         for _ in range(1000):
             assert session.post(broker.environment["MSI_ENDPOINT"], {"resource": ARM}, timeout=10).status_code == 200
     assert open_files() - before < 10
+
+
+class TestOurOwnCredentials:
+    """CloudShellCredential and the chain in a program that was led to the broker."""
+
+    @pytest.fixture
+    def led(self, broker: CloudShellBroker, monkeypatch: pytest.MonkeyPatch) -> CloudShellBroker:
+        for name, value in broker.environment.items():
+            monkeypatch.setenv(name, value)
+        # As in Cloud Shell itself.
+        monkeypatch.setenv("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0")
+        return broker
+
+    def test_they_ask_the_broker(self, led: CloudShellBroker, given: Given) -> None:
+        assert (
+            CloudShellCredential().get_token(f"{ARM}/.default").token
+            == DefaultCloudShellCredential().get_token(f"{ARM}/.default").token
+        )
+        assert len(given.scopes) == 1
+
+    def test_they_log_no_secret_of_it(self, led: CloudShellBroker, log: Everything) -> None:
+        CloudShellCredential(logging_enable=True).get_token(f"{ARM}/.default")
+        DefaultCloudShellCredential(logging_enable=True).get_token(f"{ARM}/.default")
+        assert not [
+            line for line in log.lines if led._secrets.path in line and not line.startswith(("urllib3", "asyncio"))
+        ]

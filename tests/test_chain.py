@@ -388,8 +388,10 @@ class TestIdentities:
                 credential.get_token(VAULT)
             assert "but as bob@fabrikam.example in tenant 99999999" in raised.value.message
             assert f"this program has run as {Identity().user}" in raised.value.message
-            # A caller who asks for a tenant knows what he wants.
+            # A caller who asks for another tenant knows whose token it is. Key Vault asks for Cloud Shell's own.
             assert credential.get_token(VAULT, tenant_id="99999999-aaaa-4bbb-8ccc-222222222222").token == BOB
+            with pytest.raises(ClientAuthenticationError, match="but as bob@fabrikam"):
+                credential.get_token(VAULT, tenant_id=Identity().tenant_id)
 
     @pytest.mark.parametrize("value", [ADA, "opaque"])
     def test_the_same_user_or_an_unknown_one_does(self, in_cloud_shell: CloudShellEmulator, value: str) -> None:
@@ -411,9 +413,18 @@ class TestIdentities:
             credential.get_token(scope)
         (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert warning.getMessage() == (
-            f"Cloud Shell is signed in as {Identity().user} in tenant {Identity().tenant_id}. Resources that it does "
-            "not support are accessed as bob@fabrikam.example in tenant 99999999-aaaa-4bbb-8ccc-222222222222."
+            f"Cloud Shell is signed in as {Identity().user} in tenant {Identity().tenant_id}. What it has no token for "
+            "is accessed as bob@fabrikam.example in tenant 99999999-aaaa-4bbb-8ccc-222222222222."
         )
+
+    def test_so_is_another_user_where_entra_refuses_cloud_shells(
+        self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        credential = answers_of(info(BOB))
+        credential.get_token(ARM)
+        in_cloud_shell.script(faults.interaction_required())
+        assert credential.get_token(VAULT).token == BOB
+        assert [record for record in caplog.records if "is accessed as bob@fabrikam" in record.getMessage()]
 
     def test_the_same_user_is_no_reason_for_a_warning(
         self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture
@@ -524,6 +535,13 @@ def kind_of_chain(request: pytest.FixtureRequest) -> Any:
             return asyncio.run(self.credential.get_token_info(*scopes, **options))
 
     return Waited
+
+
+def test_azure_identity_is_not_asked_to_log_requests(in_cloud_shell: CloudShellEmulator, mocker: Any) -> None:
+    asked = mocker.spy(DefaultAzureCredential, "__init__")
+    credential = DefaultCloudShellCredential(logging_enable=True, **QUIET)
+    assert "logging_enable" not in asked.call_args.kwargs
+    assert credential.credentials[1]._source._arguments[1]["logging_enable"] is True
 
 
 def test_a_cold_chain_starts_one_thread(in_cloud_shell: CloudShellEmulator, mocker: Any) -> None:

@@ -10,7 +10,7 @@ from azure.core.credentials import AccessTokenInfo
 from azure.core.exceptions import AzureError
 
 from .._endpoint import protocol
-from .._endpoint.environment import managed_identity_is_cloud_shell
+from .._endpoint.environment import Environment, is_led_to_a_broker, managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
 from .._tokens.cache import CachedToken, TokenCache
@@ -85,10 +85,9 @@ class Chain(TokenSource):
             else:
                 answer, is_final = _ask(credential, request)
                 if isinstance(answer, Token):
-                    # A caller who asks for a tenant knows whose token it is.
-                    if cloud_shells is None or request.tenant_id is not None:
+                    if cloud_shells is None:
                         return answer
-                    return self._identities.judge(resource, cloud_shells, answer) or answer
+                    return self._identities.judge(resource, cloud_shells, answer, request.tenant_id) or answer
                 reasons += answer
                 if is_final:
                     break
@@ -138,14 +137,18 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
         is_excluded = options.get(f"exclude_{step}_credential")
         return chosen in values if is_excluded is None else not is_excluded
 
-    others = {name: options[name] for name in options.keys() - {"endpoint", "exclude_cloud_shell_credential"}}
+    own = {"endpoint", "exclude_cloud_shell_credential", "logging_enable"}
+    others = {name: options[name] for name in options.keys() - own}
     steps: list[Any] = []
     if is_in("environment", _ENVIRONMENT_WHEN):
         steps.append(EnvironmentCredential(**others))
     if is_in("cloud_shell", _CLOUD_SHELL_WHEN):
-        steps.append(CloudShellCredential(endpoint=options.get("endpoint"), **others))
+        # azure-identity would log tokens and secrets.
+        logging_enable = bool(options.get("logging_enable"))
+        steps.append(CloudShellCredential(endpoint=options.get("endpoint"), logging_enable=logging_enable, **others))
     rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
-    if managed_identity_is_cloud_shell(os.environ):
+    is_ours = is_led_to_a_broker(os.environ) and Environment(os.environ).endpoint is not None
+    if is_ours or managed_identity_is_cloud_shell(os.environ):
         # It would ask Cloud Shell's endpoint again, and stop the chain.
         rest["exclude_managed_identity_credential"] = True
     try:
@@ -199,7 +202,7 @@ class DefaultCloudShellCredential(FromDefaultChain, SyncCredential):
 
     Tokens are cached in memory, by scope and tenant, whichever credential they are from. All keyword arguments of
     ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted; ``process_timeout`` is 30 seconds by
-    default.
+    default. ``logging_enable`` is for Cloud Shell's requests alone: azure-identity logs tokens with it.
 
     :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default: whether ``AZURE_TOKEN_CREDENTIALS``
         leaves it out.

@@ -27,17 +27,22 @@ class Identities:
         self._cloud_shells = token
         self._tell()
 
-    def judge(self, resource: str, failure: Failure, token: Token) -> Failure | None:
+    def judge(self, resource: str, failure: Failure, token: Token, tenant_id: str | None) -> Failure | None:
         """Whether another credential's token may be handed out.
 
         :param failure: why Cloud Shell has none.
+        :param tenant_id: the tenant asked for. Who asks for another one than Cloud Shell's knows whose token it is.
         :return: why not.
         """
         mine = self._cloud_shells
-        if failure.kind == "audience":
+        if failure.kind == "tenant" or (
+            mine and tenant_id and tenant_id.casefold() != (mine.tenant_id or "").casefold()
+        ):
+            return None
+        if failure.kind not in failures.TRANSIENT:
             self._others[token.identity] = token
             self._tell()
-        elif failure.kind in failures.TRANSIENT and mine is not None and _differ(mine, token):
+        elif mine is not None and _differ(mine, token):
             return failures.another_identity(resource, failure, mine.who, token.who)
         return None
 
@@ -48,7 +53,7 @@ class Identities:
             if mine is not None and _differ(mine, other) and (mine.identity, identity) not in self._told:
                 self._told.add((mine.identity, identity))
                 _LOGGER.warning(
-                    "Cloud Shell is signed in as %s. Resources that it does not support are accessed as %s.",
+                    "Cloud Shell is signed in as %s. What it has no token for is accessed as %s.",
                     mine.who,
                     other.who,
                 )

@@ -32,13 +32,18 @@ from .._version import __version__
 _TIMEOUTS = (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError, TimeoutError)
 
 
+_PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token", "/")
+
+
 def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
     """A function that sends token requests through a pipeline.
 
     :param endpoint: where to.
     :param options: the credential's keyword arguments.
     """
-    pipeline = Pipeline(options.get("transport") or LoopbackTransport(), _policies(options))
+    # A broker's URL holds a secret, which is not for logs and traces.
+    has_secret = endpoint.target not in _PATHS
+    pipeline = Pipeline(options.get("transport") or LoopbackTransport(), _policies(options, has_secret=has_secret))
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
         request = HttpRequest("POST", endpoint.url, headers=dict(protocol.HEADERS), content=protocol.form(resource))
@@ -64,18 +69,17 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
     return send
 
 
-def _policies(options: dict[str, Any]) -> list[Any]:
+def _policies(options: dict[str, Any], *, has_secret: bool) -> list[Any]:
     """The policies, outermost first."""
     # Not platform.platform(), which runs uname.
     system = f"Python/{platform.python_version()} ({sys.platform})"
+    observers = (policies.NetworkTraceLoggingPolicy, policies.DistributedTracingPolicy, policies.HttpLoggingPolicy)
     return [
         policies.RequestIdPolicy(**options),
         policies.HeadersPolicy(**options),
         policies.UserAgentPolicy(f"azsdk-python-cloudshell-credential/{__version__} {system}", **options),
         policies.CustomHookPolicy(**options),
-        policies.NetworkTraceLoggingPolicy(**options),
-        policies.DistributedTracingPolicy(**options),
-        policies.HttpLoggingPolicy(**options),
+        *(observer(**options) for observer in observers if not has_secret),
         _ReadReply(),
     ]
 

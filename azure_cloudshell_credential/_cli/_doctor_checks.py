@@ -11,18 +11,17 @@ from contextlib import suppress
 from threading import Thread
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 from .._endpoint import audiences, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.audiences import Audience
-from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment
+from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
 from .._endpoint.untrusted_json import read_json
-from ._environment import find_endpoint, is_led_to_a_broker
 from ._progress import Progress
 from ._tools import tools_on_path
+from ._urls import shown_url
 from .token import ask, azure_cli_left_out
 
 VARIABLES = ("MSI_ENDPOINT", *MARKERS, "ACC_TID")
@@ -78,8 +77,8 @@ class Findings:
     """
 
     def __init__(self, seconds: float, progress: Progress) -> None:
-        self.environment = find_endpoint()
-        self.is_broker = self.environment.endpoint is not None and is_led_to_a_broker()
+        self.environment = Environment(os.environ)
+        self.is_broker = self.environment.endpoint is not None and is_led_to_a_broker(os.environ)
         self.variables = {name: shown_variable(name) for name in VARIABLES if os.environ.get(name)}
         self.other_hosts = [] if self.is_broker else [name for name in VARIABLES_OF_OTHER_HOSTS if os.environ.get(name)]
         self.probes = probe_audiences(self.environment, seconds, progress)
@@ -139,17 +138,6 @@ def shown_variable(name: str) -> str:
     """A variable's value, fit to be shown."""
     value = os.environ[name]
     return shown_url(value) if name.endswith("_ENDPOINT") else failures.quoted(value, 100)
-
-
-def shown_url(url: str) -> str:
-    """A URL of this machine, without the secret that a broker's has in its path, and without a password."""
-    try:
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
-    except ValueError:
-        return "(not a URL)"
-    path = parts.path if parts.path in ("/oauth2/token", "/metadata/identity/oauth2/token", "/", "") else "/…"
-    return failures.quoted(f"{origin}{path}", 100)
 
 
 def proxies(environment: Environment) -> list[str]:

@@ -22,6 +22,7 @@ from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
 from . import CommandError
 from ._parser import Parser
+from ._urls import shown_url
 
 try:
     from azure.core.exceptions import HttpResponseError
@@ -158,8 +159,9 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
     claims = claims_of(token.token)
     who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
     minutes = max(0, round((token.expires_on - time()) / 60))
+    where = shown_url(credential.endpoint or "")
     return (
-        f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {credential.endpoint}; "
+        f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {where}; "
         f"the token is valid for another {failures.count(minutes, 'minute')}."
     )
 

@@ -16,7 +16,6 @@ from .._version import __version__
 from . import CommandError
 from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
-from ._environment import find_endpoint
 from ._parser import Parser, timeout
 from ._progress import Progress
 
@@ -43,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Examine, and say what to do. The exit status is 0 only if there is a token for Resource Manager."""
     if arguments.report:
-        return _write_report(find_endpoint(), arguments)
+        return _write_report(Environment(os.environ), arguments)
     with Progress() as progress:
         found = Findings(arguments.timeout, progress)
     if arguments.json:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 
 from .._endpoint import acquisition, audiences, exchange, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
-from .._endpoint.environment import Endpoint, Environment
+from .._endpoint.environment import Endpoint, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
 from . import CommandError
 from . import _git as git
-from ._environment import find_endpoint, is_led_to_a_broker
 from ._formats import FORMS, formatted
 from ._parser import Parser, timeout
 from ._progress import Progress
@@ -81,7 +80,7 @@ def _form(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a token in the form requested."""
-    environment = find_endpoint()
+    environment = Environment(os.environ)
     if arguments.last_word and arguments.output != "git-credential":
         raise CommandError(f"{arguments.last_word!r} is for --output git-credential.", 2)
     resource = resource_of(arguments, environment.cloud)
@@ -147,7 +146,7 @@ def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namesp
 
 def _advice(failure: Failure, environment: Environment, tenant: str | None) -> str:
     """The advice of a failure for somebody at the command line, where another sign-in takes an option."""
-    if is_led_to_a_broker() and failure.code:
+    if is_led_to_a_broker(os.environ) and failure.code:
         # A broker's own words say what to do.
         return ""
     if failure.kind == "audience":

@@ -67,6 +67,15 @@ def managed_identity_is_cloud_shell(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("MSI_ENDPOINT")) and not any(environ.get(name) for name in VARIABLES_OF_OTHER_HOSTS)
 
 
+def is_led_to_a_broker(environ: Mapping[str, str]) -> bool:
+    """Whether ``azure-cloudshell run`` or ``serve`` has made the environment.
+
+    They set these three alike, and nothing else does. MSI_ENDPOINT then is Cloud Shell's, served by the broker.
+    """
+    endpoint = environ.get("MSI_ENDPOINT")
+    return bool(endpoint) and endpoint == environ.get("ARM_MSI_ENDPOINT") == environ.get("AZURE_MSI_ENDPOINT")
+
+
 class Environment:
     """What the environment variables say about Cloud Shell.
 
@@ -87,7 +96,7 @@ class Environment:
         self.cloud = environ.get("ACC_CLOUD") or None
         if endpoint is not None:
             self.endpoint = Endpoint(endpoint)
-        elif managed_identity_is_cloud_shell(environ):
+        elif managed_identity_is_cloud_shell(environ) or is_led_to_a_broker(environ):
             try:
                 self.endpoint = Endpoint(environ["MSI_ENDPOINT"])
             except ValueError:
