@@ -104,7 +104,11 @@ def cloud_shell(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[CloudShel
 
     Nothing of the developer's own is in reach: az, azd and PowerShell on PATH are stand-ins to whom nobody is signed in
     (``az_login`` signs somebody in to that az), az's folder is empty, and a service principal in the environment is
-    hidden. Needs the extra ``emulator``. See ``CloudShellEmulator``: ``requests``, ``sign_in``, ``deny``, ``script``,
+    hidden. azure-identity-broker counts as not installed. AZURE_USERNAME names nobody, so that a default chain finds
+    nothing in the cache that Microsoft's developer tools share. HOME is left alone: a ``SharedTokenCacheCredential``
+    that a test makes itself still reads that cache.
+
+    Needs the extra ``emulator``. See ``CloudShellEmulator``: ``requests``, ``sign_in``, ``deny``, ``script``,
     ``failing``, ``expire_tokens``, ``revoke_tokens`` and ``az_login`` are made for tests.
     """
     with _inside(_cloud_shell_emulator) as shell:

@@ -17,11 +17,13 @@ import requests
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .azurite import NODE_MODULES, needs
 from .command import COMMAND, Emulate, run
-from .conftest import ARM, claims_of
+from .conftest import ARM, VAULT, claims_of
+from .developer import sign_in_to_shared_cache
 
 
 def test_who_is_signed_in_and_what_is_supported_can_be_said() -> None:
@@ -199,6 +201,62 @@ def test_a_service_principal_of_the_developers_does_not_reach_the_command() -> N
     done = run("emulate", "--port", "0", "--", "env", **theirs)
     assert not re.search("^(AZURE_CLIENT|IDENTITY)_", done.stdout, re.MULTILINE)
     assert "MSI_ENDPOINT=" in done.stdout
+
+
+def test_a_broker_that_is_served_already_does_not_reach_the_command(shell: CloudShellEmulator) -> None:
+    with CloudShellBroker(CloudShellCredential(endpoint=shell.endpoint)) as broker:
+        theirs = {**broker.environment, **dict.fromkeys(broker.removed, "x")}
+    done = run("emulate", "--port", "0", "--", "env", **theirs)
+    given = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert given.keys() & theirs.keys() == {"MSI_ENDPOINT"}
+    assert given["MSI_ENDPOINT"] != theirs["MSI_ENDPOINT"]
+
+
+NOBODY_ELSE = """
+import sys
+from azure.core.exceptions import ClientAuthenticationError
+from azure_cloudshell_credential import DefaultCloudShellCredential
+try:
+    DefaultCloudShellCredential().get_token("https://vault.azure.net/.default")
+except ClientAuthenticationError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("place", ["shared cache", "azd", "pwsh"])
+def test_with_azure_a_chain_finds_no_sign_in_of_the_developers(place: str, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if place == "shared cache":
+        sign_in_to_shared_cache(tmp_path, VAULT)
+    else:
+        # Each looks for its sign-in where the real one does.
+        profile = {"azd": '"${AZD_CONFIG_DIR:-$HOME/.azd}"', "pwsh": '"$HOME/.Azure"'}[place]
+        printed = {
+            "azd": '{"token": "the-developers-own", "expiresOn": "2999-01-01T00:00:00Z"}',
+            "pwsh": "azsdk%the-developers-own%32472144000",
+        }
+        (programs / place).write_text(f"#!/bin/sh\ntest -d {profile} || exit 1\necho '{printed[place]}'\n")
+        (programs / place).chmod(0o755)
+        (tmp_path / ".azd").mkdir()
+        (tmp_path / ".Azure").mkdir()
+    words = ("emulate", "--port", "0", "--with-azure", "--deny", "vault", "--", sys.executable, "-c", NOBODY_ELSE)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    done = run(*words, HOME=str(tmp_path), PATH=path, AZURE_TOKEN_CREDENTIALS="dev")
+    assert (done.returncode, "Incomplete environment" in done.stderr) == (3, False), done.stderr
+
+
+def test_with_azure_a_command_may_be_powershell_itself(tmp_path: Path) -> None:
+    (tmp_path / "pwsh").write_text('#!/bin/sh\necho "the real one"\n')
+    (tmp_path / "pwsh").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = run("emulate", "--port", "0", "--with-azure", "--", "pwsh", "-File", "x.ps1", PATH=path)
+    assert done.stdout == "the real one\n"
+
+
+def test_with_azure_the_made_up_az_can_still_be_signed_in() -> None:
+    words = ("--port", "0", "--with-azure", "--az-login", "linus@contoso.example", "--", "az", "account", "show")
+    assert json.loads(run("emulate", *words).stdout)["user"]["name"] == "linus@contoso.example"
 
 
 def test_lines_for_another_shell_unset_what_would_lead_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from . import outside
 from .conftest import ON_PORT_50342
+from .developer import sign_in_to_shared_cache, sign_in_to_visual_studio_code
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +89,83 @@ def test_a_downstream_project_passes_and_never_meets_the_developers_own_sign_ins
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{NUMBER_OF_TESTS} passed" in done.stdout
     assert not called.exists(), called.read_text()
+
+
+IDENTITY_BROKER = """
+import sys, types
+from azure.core.credentials import AccessToken, AccessTokenInfo
+
+class InteractiveBrowserBrokerCredential:
+    def __init__(self, **kwargs): pass
+    def get_token(self, *scopes, **kwargs): return AccessToken("the-developers-own", 2**40)
+    def get_token_info(self, *scopes, **kwargs): return AccessTokenInfo("the-developers-own", 2**40)
+
+sys.modules["azure.identity.broker"] = module = types.ModuleType("azure.identity.broker")
+module.InteractiveBrowserBrokerCredential = InteractiveBrowserBrokerCredential
+"""
+NOBODY_ELSE = """
+import asyncio
+import pytest
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import DefaultAzureCredential
+from azure_cloudshell_credential import DefaultCloudShellCredential
+from azure_cloudshell_credential.aio import DefaultCloudShellCredential as Async
+
+VAULT = "https://vault.azure.net/.default"
+
+def nobody_has_a_token(shell, caplog):
+    shell.deny("vault")
+    with pytest.raises(ClientAuthenticationError):
+        DefaultCloudShellCredential().get_token(VAULT)
+    with pytest.raises(ClientAuthenticationError):
+        asyncio.run(Async().get_token(VAULT))
+    with pytest.raises(ClientAuthenticationError):
+        DefaultAzureCredential(exclude_managed_identity_credential=True).get_token(VAULT)
+    assert "Incomplete environment" not in caplog.text
+
+def test_inside(cloud_shell, caplog):
+    nobody_has_a_token(cloud_shell, caplog)
+
+def test_with_azure(cloud_shell_azure, caplog):
+    nobody_has_a_token(cloud_shell_azure.shell, caplog)
+
+def test_outside():
+    import azure.identity.broker
+"""
+
+
+@pytest.mark.parametrize("place", ["shared cache", "Visual Studio Code"])
+def test_a_chain_finds_no_sign_in_of_the_developers_in_their_home(place: str, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "test_it.py").write_text(NOBODY_ELSE)
+    (project / "conftest.py").write_text(IDENTITY_BROKER)
+    if place == "shared cache":
+        sign_in_to_shared_cache(tmp_path, "https://vault.azure.net/.default")
+    else:
+        sign_in_to_visual_studio_code(tmp_path)
+    done = run_pytest(project, HOME=str(tmp_path), LOCALAPPDATA=str(tmp_path))
+    assert "3 passed" in done.stdout, done.stdout
+
+
+LEFT_IN_FLIGHT = """
+import threading, pytest
+from azure_cloudshell_credential import CloudShellCredential
+credential = CloudShellCredential()
+
+@pytest.mark.parametrize("number", range(150))
+def test_it(cloud_shell, number):
+    threading.Thread(target=lambda: credential.get_token("https://vault.azure.net/.default")).start()
+    cloud_shell.latency = 0.02
+"""
+
+
+def test_what_is_left_in_flight_may_be_about_to_start(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(LEFT_IN_FLIGHT)
+    # Some of these threads come after the fixture, and fail as outside of Cloud Shell.
+    done = run_pytest(tmp_path, "-W", "ignore")
+    assert "150 passed" in done.stdout, done.stdout
+    assert "error" not in done.stdout.splitlines()[-1]
 
 
 def test_the_fixture_is_listed_with_its_documentation() -> None:

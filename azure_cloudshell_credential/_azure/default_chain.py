@@ -141,7 +141,8 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
     others = {name: options[name] for name in options.keys() - own}
     steps: list[Any] = []
     if is_in("environment", _ENVIRONMENT_WHEN):
-        steps.append(EnvironmentCredential(**others))
+        # Told so, as azure-identity's chain does, it logs no warning about variables that are not all there.
+        steps.append(EnvironmentCredential(**{"_within_dac": True, **others}))
     if is_in("cloud_shell", _CLOUD_SHELL_WHEN):
         # azure-identity would log tokens and secrets.
         logging_enable = bool(options.get("logging_enable"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 from .. import emulator
 from .._serving.proxies import without_proxy
 from ..emulator import faults
-from ..emulator._variables import SIGN_IN_VARIABLES
+from ..emulator._variables import HIDDEN_VARIABLES, SIGN_IN_VARIABLES
 from . import CommandError
 from ._apart import served_apart
 from ._become import become
@@ -22,6 +23,7 @@ from ._serving import cannot_listen, say, stop_signal
 from ._shells import SHELLS, detect, set_variable, unset_variable
 
 _HARD_CODED_PORT = 50342
+_POWERSHELL = ("pwsh", "powershell")
 
 EXAMPLES = (
     "azure-cloudshell emulate",
@@ -76,14 +78,26 @@ def run(arguments: argparse.Namespace) -> int:
         # What the proxy refuses is told while the command runs.
         shows_errors = arguments.with_azure or arguments.debug
         with served_apart("emulate", settings, waits=True, shows_errors=shows_errors) as variables:
-            kept = {name: value for name, value in os.environ.items() if name not in SIGN_IN_VARIABLES}
-            return become(arguments.words, {**kept, **variables})
+            removed = _removed(settings)
+            kept = {name: value for name, value in os.environ.items() if name not in removed}
+            return become(_not_a_stand_in(arguments.words), {**kept, **variables})
     if arguments.exec:
         raise CommandError("--exec needs a command, such as: azure-cloudshell emulate --exec python my_script.py", 2)
     with serve(settings, ()) as variables:
-        _show(variables, arguments.shell or detect())
+        _show(variables, _removed(settings), arguments.shell or detect())
     say("Stopped.")
     return 0
+
+
+def _removed(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variables to remove before those that lead to the emulator are set."""
+    return HIDDEN_VARIABLES if settings["with_azure"] else SIGN_IN_VARIABLES
+
+
+def _not_a_stand_in(words: list[str]) -> list[str]:
+    """The command; where it is PowerShell, the real one, whatever the programs that it starts find on PATH."""
+    found = shutil.which(words[0]) if words[0] in _POWERSHELL else None
+    return [found or words[0], *words[1:]]
 
 
 @contextmanager
@@ -97,10 +111,17 @@ def serve(settings: Mapping[str, Any], _listeners: Sequence[socket.socket]) -> I
         shell = _started(settings, stack)
         variables = {**shell.environment, **without_proxy(os.environ)}
         azure = stack.enter_context(emulator.EmulatedAzure(shell)) if settings["with_azure"] else None
+        stand_ins = ("az",) if settings["az_login"] else ()
         if azure is not None:
-            variables.update(azure.environment)
-        if settings["az_login"]:
-            variables.update(stack.enter_context(shell.programs("az")))
+            from ..emulator._isolation import sealed_off
+
+            hidden = stack.enter_context(sealed_off(shell, *_POWERSHELL, *stand_ins))
+            variables.update({**hidden, **azure.environment})
+            if stand_ins:
+                variables["AZURE_CONFIG_DIR"] = hidden["AZURE_CONFIG_DIR"]
+        elif stand_ins:
+            variables.update(stack.enter_context(shell.programs(*stand_ins)))
+        if stand_ins:
             shell.az_login(user=settings["az_login"])
         yield variables
         if azure is not None and azure.refused:
@@ -147,7 +168,7 @@ def _identity(settings: Mapping[str, Any]) -> emulator.Identity:
     return emulator.Identity().changed(**{name: value for name, value in changes.items() if value})
 
 
-def _show(variables: Mapping[str, str], name_of_shell: str) -> None:
+def _show(variables: Mapping[str, str], removed: Sequence[str], name_of_shell: str) -> None:
     """Print the variables, and wait until interrupted."""
     stop = stop_signal()
     endpoint = variables["MSI_ENDPOINT"]
@@ -156,7 +177,7 @@ def _show(variables: Mapping[str, str], name_of_shell: str) -> None:
     if f":{_HARD_CODED_PORT}/" not in endpoint:
         say(f"az, azd and MSAL for Python do not find it: they ask port {_HARD_CODED_PORT}.")
     say("In another shell:")
-    for name in SIGN_IN_VARIABLES:
+    for name in removed:
         if name in os.environ and name not in variables:
             print(unset_variable(name_of_shell, name))
     for name, value in variables.items():

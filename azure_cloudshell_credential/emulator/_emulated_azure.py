@@ -17,6 +17,7 @@ from ._azure_cli import SUBSCRIPTION_ID, write_profile
 from ._emulator import CloudShellEmulator
 from ._proxy import Proxy
 from ._resource_manager import HOSTS, ResourceManagerStandIn
+from ._variables import NOBODY
 
 
 class EmulatedAzure:
@@ -61,6 +62,7 @@ class EmulatedAzure:
             self._environment = {
                 **self._proxy.environment,
                 **self.shell.no_imds_environment,
+                **NOBODY,
                 "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
                 "AZURE_CONFIG_DIR": str(folder / "azure"),
             }
@@ -91,7 +93,8 @@ class EmulatedAzure:
         """The variables that lead programs here, beside those of the emulator.
 
         The proxy and its CA, as HTTP clients read them; the subscription; for az a folder in which Cloud Shell's own
-        user is signed in; and a virtual machine's identity endpoint that refuses at once.
+        user is signed in; a virtual machine's identity endpoint that refuses at once; and AZURE_USERNAME, by which a
+        default chain takes nobody's token from the cache that Microsoft's developer tools share.
         """
         return dict(self._environment)
 

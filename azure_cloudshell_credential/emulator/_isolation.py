@@ -1,61 +1,92 @@
-"""This process inside an emulated Cloud Shell, with nothing of the developer's own in reach: for tests."""
+"""Nothing of the developer's own in reach: for tests, and for ``emulate --with-azure``."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
+from time import sleep
+from typing import cast
 
 from .._serving.proxies import without_proxy
 from .._tokens.in_flight import THREAD_NAME
 from ._azure_cli import SUBSCRIPTION_ID
 from ._emulator import CloudShellEmulator
+from ._variables import HIDDEN_VARIABLES, NOBODY
 
-_OF_THE_DEVELOPER = (
-    "ACC_STORAGE_PROFILE",
-    "AZURE_AUTHORITY_HOST",
-    "AZURE_TOKEN_CREDENTIALS",
-)
-"""Variables that would have a test depend on the machine it runs on."""
+_BROKER = "azure.identity.broker"
 
 _SECONDS = 10.0
+_POLL_SECONDS = 0.005
+
+
+@contextmanager
+def sealed_off(shell: CloudShellEmulator, *programs: str) -> Iterator[dict[str, str]]:
+    """The variables that hide the developer's own sign-ins, once ``HIDDEN_VARIABLES`` are removed.
+
+    az and azd have empty folders. PowerShell, whose folder no variable names, is a stand-in. ``NOBODY`` hides the
+    shared token cache. No variable hides what azure-identity-broker finds: the account of Windows, and Visual Studio
+    Code's.
+
+    :param programs: which of az, azd, pwsh and powershell stand-ins are put on PATH for; all if none is named.
+    """
+    with shell.programs(*programs) as variables:
+        yield {
+            **variables,
+            **NOBODY,
+            # Whoever asks for the default is not led to ask Azure itself.
+            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
+            **shell.no_imds_environment,
+            **without_proxy(os.environ),
+        }
 
 
 @contextmanager
 def isolated(shell: CloudShellEmulator, *programs: str) -> Iterator[None]:
     """Set ``os.environ`` for a test, and restore it afterwards.
 
-    No service principal, no sign-in of az, azd or PowerShell, no proxy for loopback, no virtual machine's identity.
-    What another test left is forgotten before, and what this one leaves afterwards.
+    No service principal, no sign-in of az, azd or PowerShell, no proxy for loopback, no virtual machine's identity, no
+    azure-identity-broker. What another test left is forgotten before, and what this one leaves afterwards.
 
-    :param programs: which of az, azd, pwsh and powershell stand-ins are put on PATH for; all if none is named.
+    :param programs: as for ``sealed_off``.
     """
     shell.reset()
     try:
-        with shell.programs(*programs) as variables:
-            changes = {
-                **dict.fromkeys(_OF_THE_DEVELOPER),
-                **variables,
-                # Whoever asks for the default is not led to ask Azure itself.
-                "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
-                **shell.no_imds_environment,
-                **without_proxy(os.environ),
-            }
-            with shell.as_environment(changes):
-                try:
-                    yield
-                finally:
-                    shell.reset()
-                    _wait_for_acquisitions()
+        with (
+            sealed_off(shell, *programs) as variables,
+            _without_identity_broker(),
+            shell.as_environment({**dict.fromkeys(HIDDEN_VARIABLES), **shell.environment, **variables}),
+        ):
+            try:
+                yield
+            finally:
+                shell.reset()
+                _wait_for_acquisitions()
     finally:
         shell.reset()
 
 
+@contextmanager
+def _without_identity_broker() -> Iterator[None]:
+    """Have azure-identity find azure-identity-broker not installed. It imports it when a chain is made."""
+    # None stops an import.
+    modules = cast("dict[str, object]", sys.modules)
+    before = modules.get(_BROKER)
+    modules[_BROKER] = None
+    try:
+        yield
+    finally:
+        modules.pop(_BROKER, None)
+        if before is not None:
+            modules[_BROKER] = before
+
+
 def _wait_for_acquisitions() -> None:
     """Let what a test has left in flight end here: a chain that goes on would come to the developer's own az."""
-    deadline = monotonic() + _SECONDS
-    for thread in threading.enumerate():
-        if thread.name == THREAD_NAME:
-            thread.join(max(0.0, deadline - monotonic()))
+    for _ in range(int(_SECONDS / _POLL_SECONDS)):
+        # Some may not have started yet, and cannot be joined.
+        if not any(thread.name == THREAD_NAME for thread in threading.enumerate()):
+            return
+        sleep(_POLL_SECONDS)
