@@ -12,7 +12,7 @@ import pytest
 
 from .test_generated import load
 
-GENERATE = load("generate.py")
+GENERATE = load("docs/generate.py")
 AS_AZURE_SDK = ("azure_cloudshell_credential", "azure_cloudshell_credential.aio", "azure_cloudshell_credential.broker")
 """Where ``:rtype:`` is given too, as azure-identity does. In the emulator the annotation is enough."""
 

@@ -30,6 +30,8 @@ _BUDGET = 600.0
 # What AZURE_TOKEN_CREDENTIALS may say for a step to be in the chain; see azure-identity's documentation of it. Cloud
 # Shell is a managed identity to azure-identity, and its user's own login to everyone else.
 _ENVIRONMENT = "EnvironmentCredential"
+_SERVICE_PRINCIPAL = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_USERNAME")
+_SECRETS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_PASSWORD")
 _ENVIRONMENT_WHEN = ("", "prod", "environmentcredential")
 _CLOUD_SHELL_WHEN = ("", "prod", "dev", "managedidentitycredential")
 
@@ -96,8 +98,7 @@ class Chain(TokenSource):
 
 def _names_a_service_principal(environ: Mapping[str, str]) -> bool:
     """Whether the variables that EnvironmentCredential reads are set."""
-    secrets = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_PASSWORD")
-    return "AZURE_CLIENT_ID" in environ and any(name in environ for name in secrets)
+    return "AZURE_CLIENT_ID" in environ and any(name in environ for name in _SECRETS)
 
 
 def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], bool]:
@@ -140,9 +141,11 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
     own = {"endpoint", "exclude_cloud_shell_credential", "logging_enable"}
     others = {name: options[name] for name in options.keys() - own}
     steps: list[Any] = []
-    if is_in("environment", _ENVIRONMENT_WHEN):
-        # Told so, as azure-identity's chain does, it logs no warning about variables that are not all there.
-        steps.append(EnvironmentCredential(**{"_within_dac": True, **others}))
+    is_partly_there = any(name in os.environ for name in (*_SERVICE_PRINCIPAL, *_SECRETS))
+    # Where its variables are only partly there, it would log a warning. Whoever has chosen it is to see that.
+    is_usable = _names_a_service_principal(os.environ) or not is_partly_there or chosen == _ENVIRONMENT.lower()
+    if is_in("environment", _ENVIRONMENT_WHEN) and is_usable:
+        steps.append(EnvironmentCredential(**others))
     if is_in("cloud_shell", _CLOUD_SHELL_WHEN):
         # azure-identity would log tokens and secrets.
         logging_enable = bool(options.get("logging_enable"))
