@@ -9,7 +9,9 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Sequence
+from typing import Any
 
 COMMAND = [sys.executable, "-m", "azure_cloudshell_credential"]
 
@@ -71,6 +73,14 @@ def _shown(arguments: Sequence[str], environment: dict[str, str], interrupt_afte
         process.wait(30)
     os.close(master)
     return output.decode().replace("\r\n", "\n")
+
+
+def eventually(condition: Any, seconds: float = 15) -> Any:
+    """What a condition returns once it is true, or when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 def without_coverage() -> dict[str, str]:

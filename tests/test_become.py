@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from azure_cloudshell_credential._cli import main
 from azure_cloudshell_credential._cli import run as run_command
 
-from .command import COMMAND, run, without_coverage
+from .command import COMMAND, eventually, run, without_coverage
 
 RUN = [*COMMAND, "run", "--"]
 ENV = ["env", "--"]
@@ -55,14 +55,6 @@ def listener_of(port: int) -> int | None:
 
 def _tcp() -> str:
     return re.sub(r" +", " ", Path("/proc/net/tcp").read_text())
-
-
-def eventually(condition: Any, seconds: float = 15) -> Any:
-    """What a condition returns once it is true, or when time is up."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
 
 
 def is_open(port: int) -> bool:
@@ -525,6 +517,28 @@ class TestServingProcess:
         start = time.monotonic()
         assert execute("bash", "-c", 'x=$("$@" echo hi); echo "[$x]"', "x", *RUN).stdout == "[hi]\n"
         assert time.monotonic() - start < 30
+
+    def test_so_does_one_of_its_errors_too(self) -> None:
+        script = "curl -s -H Metadata:true $MSI_ENDPOINT?resource=x >&2; echo hi"
+        start = time.monotonic()
+        done = execute("bash", "-c", 'x=$("$@" 2>&1); echo "[${x: -3}]"', "x", *RUN, "bash", "-c", script)
+        assert done.stdout.endswith("hi]\n")
+        assert time.monotonic() - start < 30
+
+    def test_few_descriptors_are_enough(self) -> None:
+        script = "curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9"
+        done = execute("bash", "-c", 'ulimit -n 11; "$@"', "x", *RUN, "bash", "-c", f"ulimit -n 11; {script}")
+        assert done.stdout == '{"error":\n', done.stderr
+
+    @pytest.mark.parametrize("flags", [["-I"], ["-E"]])
+    def test_it_is_isolated_as_its_caller_is(self, tmp_path: Path, flags: list[str]) -> None:
+        for name in ("sitecustomize", "json", "azure"):
+            (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')")
+        script = "curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9"
+        start = ["env", f"PYTHONPATH={tmp_path}", sys.executable, *flags, *COMMAND[1:]]
+        done = execute(*start, "run", "bash", "-c", script, cwd="/")
+        assert done.stdout == '{"error":\n', done.stderr
+        assert not (tmp_path / "ran").exists()
 
     def test_its_arguments_and_environment_hold_no_secret(self) -> None:
         names = ("MSI_ENDPOINT", "IDENTITY_HEADER", "AZD_AUTH_KEY")

@@ -321,6 +321,16 @@ class TestFailures:
         assert requests.post(url, {"resource": ARM}, timeout=10).json()["error"]["code"] == "bad_request_102"
         assert requests.post(url, headers=METADATA, timeout=10).json()["error"]["code"] == "invalid_request"
 
+    def test_what_is_no_resource_is_told_in_the_protocols_own_form(
+        self, broker: CloudShellBroker, given: Given
+    ) -> None:
+        said = "A resource is a URI or an application id, such as https://vault.azure.net."
+        assert ask(broker, "vault").json() == {"error": {"code": "invalid_request", "message": said}}
+        assert ask_app_service(broker, "vault").json() == {"statusCode": 400, "message": f"invalid_request: {said}"}
+        reply = ask_azd(broker, {"scopes": ["vault/.default"]}).json()
+        assert reply["message"].startswith("invalid_request: 'vault/.default' is not a scope: use https://")
+        assert given.scopes == []
+
     def test_app_services_secret_is_needed(self, broker: CloudShellBroker, given: Given) -> None:
         url = broker.environment["IDENTITY_ENDPOINT"]
         key = broker.environment["AZD_AUTH_KEY"]
@@ -390,6 +400,9 @@ class TestStrangers:
             {"Host": "evil.example"},
             {"Host": "169.254.169.254"},
             {"Host": "localhost.evil.example"},
+            {"Host": "localhost/x.evil.example"},
+            {"Host": "localhost?x.evil.example"},
+            {"Host": "localhost@evil.example"},
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
             {"Sec-Fetch-Site": "cross-site"},
@@ -406,6 +419,27 @@ class TestStrangers:
     ) -> None:
         assert ask(broker, **headers).status_code == 403
         assert given.scopes == []
+
+    @pytest.mark.parametrize(
+        ("path", "headers", "status"),
+        [
+            ("/x", "", 404),
+            ("/msi/token?resource=x", "", 404),
+            ("{prefix}/oauth2/token?resource=x", "Origin: https://evil.example\r\n", 403),
+            ("{prefix}/oauth2/token?resource=x", "", 400),
+        ],
+    )
+    def test_a_refused_request_is_the_last_of_its_connection(
+        self, broker: CloudShellBroker, path: str, headers: str, status: int
+    ) -> None:
+        request = f"GET {path.format(prefix=broker._prefix)} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n"
+        with socket.create_connection(("127.0.0.1", broker.port), 10) as connection:
+            connection.sendall(request.encode())
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        assert received.startswith(f"HTTP/1.1 {status} ".encode())
+        assert b"\r\nConnection: close\r\n" in received
 
     def test_only_asking_for_a_token_is_served(self, broker: CloudShellBroker) -> None:
         url = broker.environment["MSI_ENDPOINT"]
@@ -664,6 +698,12 @@ def test_what_it_cannot_be_made_with() -> None:
     for name in ("localhost", "eth0", "172.17.0.1:80", "", "0"):
         with pytest.raises(ValueError, match="is not an IP address of this machine"):
             CloudShellBroker(listen=name)
+    for address in ("224.0.0.1", "ff02::1", "255.255.255.255"):
+        with pytest.raises(ValueError, match="is an address of many machines: name one of this machine"):
+            CloudShellBroker(listen=address)
+    for name in ("http://x/", "x:80", "x\nA=b", "x\n", "a=b", "a b", "", "-x", "x,y"):
+        with pytest.raises(ValueError, match="is not a host name such as"):
+            CloudShellBroker(host_names=[name])
     with pytest.raises(ValueError, match=r"on this machine only, not on 172\.17\.0\.1"):
         CloudShellBroker(listen="172.17.0.1", path_secret=False)
 

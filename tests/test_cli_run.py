@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import azure.identity
 import pytest
 import requests
 
-from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from .azurite import NODE_MODULES, Azurite, needs
-from .command import COMMAND, run
+from .command import COMMAND, eventually, run
 from .conftest import claims_of
 from .squatter import SQUAT, has_ipv6, squatter
 
@@ -401,7 +402,7 @@ def test_serve_names_a_port_in_use(shell: CloudShellEmulator) -> None:
 
 
 FACTORY = """
-import time
+import os, threading, time
 from azure.core.credentials import AccessToken
 class Credential:
     def get_token(self, *scopes, **options):
@@ -413,6 +414,11 @@ make = Credential
 nothing = dict
 make_async = AsyncCredential
 def broken(): raise AttributeError("x\\ny")
+def leaving(): raise SystemExit("gone")
+def interrupted(): raise KeyboardInterrupt
+def hanging(): open("hangs", "w").write(str(os.getpid())); time.sleep(60)
+def lingering(): threading.Thread(target=time.sleep, args=[60]).start(); return Credential()
+def asking(): print("To sign in, use a browser.", flush=False); return Credential()
 """
 
 # Without any package, so that no module of the current directory is in its way.
@@ -448,6 +454,7 @@ def test_a_credential_of_ones_own(factory: Path) -> None:
         ("no_such_module:make", 1, "Cannot make a credential with no_such_module:make: ModuleNotFoundError: "),
         ("mine:absent", 1, "Cannot make a credential with mine:absent: AttributeError: "),
         ("mine:broken", 1, "Cannot make a credential with mine:broken: AttributeError: x y"),
+        ("mine:leaving", 1, "Cannot make a credential with mine:leaving: SystemExit: gone"),
         ("mine:nothing", 1, "mine:nothing() does not return what is needed: dict is not a credential"),
         ("mine:make_async", 1, "AsyncCredential is asynchronous: a synchronous credential is needed here."),
     ],
@@ -460,6 +467,46 @@ def test_a_credential_that_cannot_be_made_is_one_line(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (factory / "started").exists()
+
+
+def test_a_credential_that_interrupts_is_told(factory: Path) -> None:
+    done = run("run", "--credential", "mine:interrupted", "true")
+    assert (done.returncode, done.stderr) == (1, "azure-cloudshell: KeyboardInterrupt\n")
+
+
+def test_a_credential_that_asks_its_user_is_heard(factory: Path) -> None:
+    done = run("run", "--credential", "mine:asking", "--", "echo", "hi")
+    assert (done.stdout, done.stderr) == ("hi\n", "To sign in, use a browser.\n")
+
+
+def test_stderr_is_not_held_after_the_command_whatever_the_credential_still_does(factory: Path) -> None:
+    start = time.monotonic()
+    assert run("run", "--credential", "mine:lingering", "--", "true").stderr == ""
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_nothing_is_left_of_a_run_that_was_interrupted_while_its_credential_hung(factory: Path) -> None:
+    started = factory / "hangs"
+    with subprocess.Popen([*COMMAND, "run", "--credential", "mine:hanging", "true"], stderr=subprocess.PIPE) as process:
+        assert eventually(lambda: started.exists() and started.read_text() != "", 30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        server = Path("/proc", started.read_text())
+        assert eventually(lambda: not server.exists(), 10)
+
+
+def test_two_users_are_told_without_verbose(
+    inside: CloudShellEmulator, fake_az: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = CloudShellEmulator(identity=Identity(user="eve@contoso.example", object_id="e")).issue(SEARCH)[0]
+    program = tmp_path / "bin" / "az"
+    program.write_text(program.read_text().replace(fake_az, other))
+    done = run("run", "--", sys.executable, "-c", MSAL, ARM, SEARCH)
+    assert json.loads(done.stdout) == [inside.issue(ARM)[0], other]
+    assert done.stderr.startswith("azure-cloudshell: Cloud Shell is signed in as ada@contoso.example in tenant ")
+    assert "are accessed as eve@contoso.example" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_azure_cli_that_is_not_there_is_told_before_the_command_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,6 +540,22 @@ def test_only_the_resources_that_are_allowed_are_served(inside: CloudShellEmulat
     assert "told not to serve https://management.azure.com (--allow)" in first
     assert second == fake_az
     assert f"{ARM}: refused, not one of the resources that are allowed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--host-name", "http://x/"], "'http://x/' is not a host name"),
+        (["--host-name", "x\nPATH=y"], "'x\\nPATH=y' is not a host name"),
+        (["--listen", "224.0.0.1"], "224.0.0.1 is an address of many machines"),
+        (["--listen", "255.255.255.255"], "255.255.255.255 is an address of many machines"),
+        (["--output", "env-file"], "NO_PROXY has a line break"),
+    ],
+)
+def test_what_cannot_stand_in_the_lines_of_serve_is_wrong_usage(words: list[str], said: str) -> None:
+    done = run("serve", "--port", "0", *words, NO_PROXY="a\nPATH=b")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "serve"])

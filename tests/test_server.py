@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given, settings
@@ -245,6 +245,32 @@ class TestCrowds:
             assert statuses(send(server, NEXT)) == [200]
             assert len(server._connections) <= 20
             assert crowd[0].recv(1) == b""
+
+    def test_connections_that_ask_again_and_again_make_room_for_others(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 4)
+        monkeypatch.setattr(server_module, "_GRACE_SECONDS", 0.4)
+        ended = Event()
+
+        def keep_asking(connection: socket.socket) -> None:
+            with suppress(OSError):
+                while not ended.wait(0.02):
+                    connection.sendall(HEAD + b"\r\n")
+                    connection.recv(1000)
+
+        with ExitStack() as stack:
+            crowd = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(4)]
+            threads = [Thread(target=keep_asking, args=[each]) for each in crowd]
+            for thread in threads:
+                thread.start()
+            try:
+                time.sleep(0.1)
+                assert statuses(send(server, NEXT)) == [200]
+            finally:
+                ended.set()
+                for thread in threads:
+                    thread.join()
 
     def test_a_connection_that_is_being_responded_to_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 4)

@@ -1,8 +1,9 @@
 """A process that serves a command for as long as it lives, apart from it, as ssh-agent does.
 
 It has a session of its own, so no signal of the command's terminal or process group reaches it. It is not a child of
-the command, which may wait for all of its children. It holds none of the descriptors that the command was given, and it
-ends with the command. If it is killed, the next request is refused at once: no other process holds the socket.
+the command, which may wait for all of its children. Of the descriptors that the command was given it holds stderr
+alone, for warnings, and it ends with the command, so that ``x=$(... 2>&1)`` does too. If it is killed, the next request
+is refused at once: no other process holds the socket.
 
 ``served_apart`` is called by the process that then becomes the command, ``main`` is what the serving process runs.
 """
@@ -18,18 +19,26 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
+from threading import Event, Thread
 from time import sleep
 from typing import Any
 
 from . import CommandError, message_of
+from ._serving import say
 
 _PROGRAM = (
-    # The current directory is not where this package's modules come from, nor json.
-    "import sys; sys.path = [place for place in sys.path if place]; import json; "
-    "pipe = open(int(sys.argv[1])); given = json.load(pipe); pipe.close(); sys.path = given['path']; "
+    # Nothing is imported before the places of modules are known: json is not to come from the current directory.
+    "import sys; pipe = open(int(sys.argv[1]), encoding='utf-8', errors='surrogateescape'); "
+    "*sys.path, given = pipe.read().split('\\0'); pipe.close(); "
     "from azure_cloudshell_credential._cli._apart import main; main(given, list(map(int, sys.argv[2:-1])))"
 )
+_ISOLATING = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s", "no_site": "-S", "safe_path": "-P"}
+"""Flags of the interpreter that keep other people's modules out, by their names in ``sys.flags``."""
+
 _POLL_SECONDS = 0.5
+_GRACE_SECONDS = 0.7
+"""From the end of the command to that of the serving process, whatever it is doing then."""
 
 
 @contextmanager
@@ -39,7 +48,6 @@ def served_apart(
     listeners: Sequence[socket.socket] = (),
     *,
     waits: bool,
-    shows_errors: bool = False,
 ) -> Iterator[Mapping[str, str]]:
     """Start a process that serves the command which this process becomes inside the ``with`` block.
 
@@ -52,28 +60,28 @@ def served_apart(
         serving process and left when the command has ended; it yields the variables that the command needs.
     :param settings: what JSON can hold, secrets too: they go through a pipe.
     :param listeners: listening sockets for the serving process. This process keeps them until it becomes the command.
-    :param waits: whether to wait until it serves. Without, it yields no variables, and its errors are not told.
-    :param shows_errors: whether the serving process may write to stderr, which it then holds open.
+    :param waits: whether to wait until it serves. Without, it yields no variables, and the serving process tells its
+        errors itself.
     :raises CommandError: if it cannot serve.
     """
     if not hasattr(os, "fork"):
         with import_module(f".{module}", __package__).serve(settings, list(listeners)) as variables:
             yield variables
         return
-    given = {"module": module, "settings": settings, "command": os.getpid(), "path": module_path()}
+    given = {"module": module, "settings": settings, "command": os.getpid(), "listeners": len(listeners)}
     out, into = os.pipe()
     report, reporting = os.pipe()
     descriptors = [reporting, *_descriptor_of_this_process(), *(each.fileno() for each in listeners)]
     child = os.fork()
     if child == 0:
-        _leave([out, *descriptors], shows_errors=shows_errors)
+        _leave([out, *descriptors])
     os.close(out)
     os.close(reporting)
     with suppress(ChildProcessError):
         # Where the caller ignores SIGCHLD, there is no child to wait for.
         os.waitpid(child, 0)
-    with suppress(BrokenPipeError), open(into, "w", encoding="utf-8") as file:
-        json.dump({**given, "listeners": len(listeners)}, file)
+    with suppress(BrokenPipeError), open(into, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("\0".join([*module_path(), json.dumps(given)]))
     with open(report, encoding="utf-8") as file:
         said = json.loads(file.readline() or "{}") if waits else {"variables": {}}
     if "variables" not in said:
@@ -102,20 +110,29 @@ def _descriptor_of_this_process() -> list[int]:
     return []
 
 
-def _leave(descriptors: list[int], *, shows_errors: bool) -> None:
-    """Become the serving process. It holds these descriptors and no others. Never returns."""
+def _leave(descriptors: list[int]) -> None:
+    """Become the serving process. It holds these descriptors, stderr and no others. Never returns."""
     with suppress(BaseException):
         os.setsid()
         if os.fork() == 0:
             import fcntl
 
-            # Out of the way of 0, 1 and 2, which they may have if the caller has closed those; and inherited.
-            kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in descriptors]
-            null = os.open(os.devnull, os.O_RDWR)
-            for number in (0, 1) if shows_errors else (0, 1, 2):
-                os.dup2(null, number)
+            # They have 0, 1 and 2 if the caller has closed those. All are inherited.
+            kept = [each if each > 2 else fcntl.fcntl(each, fcntl.F_DUPFD, 3) for each in descriptors]
+            for descriptor in kept:
+                os.set_inheritable(descriptor, True)
             _close_others(kept)
-            words = [sys.executable, "-c", _PROGRAM, *map(str, kept), "azure-cloudshell"]
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            if sys.stderr is None:
+                # The caller has closed it.
+                os.dup2(null, 2)
+            # A credential may ask its user to sign in, and the output is the command's.
+            os.dup2(2, 1)
+            if null > 2:
+                os.close(null)
+            flags = [flag for name, flag in _ISOLATING.items() if getattr(sys.flags, name, False)]
+            words = [sys.executable, *flags, "-c", _PROGRAM, *map(str, kept), "azure-cloudshell"]
             os.execv(sys.executable, words)  # noqa: S606 - ourselves
     os._exit(1)
 
@@ -132,12 +149,16 @@ def _close_others(kept: list[int]) -> None:
                 os.close(number)
 
 
-def main(given: Mapping[str, Any], descriptors: list[int]) -> None:
+def main(sent: str, descriptors: list[int]) -> None:
     """Serve until the command has ended.
 
-    :param given: what ``served_apart`` has sent.
+    :param sent: what ``served_apart`` has sent.
     :param descriptors: to report on, for the end of the command where there is one, and the listeners.
     """
+    given = json.loads(sent)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     reporting, rest = descriptors[0], descriptors[1:]
@@ -147,21 +168,39 @@ def main(given: Mapping[str, Any], descriptors: list[int]) -> None:
     # Inherited by this process, and by none that it starts, such as az.
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
+    ended = Event()
+    # From now on: the user's own code that makes a credential may hang.
+    Thread(target=_watch, args=(ended, given["command"], *ends), daemon=True).start()
     try:
         with import_module(f".{given['module']}", __package__).serve(given["settings"], listeners) as variables:
             _report(reporting, {"variables": dict(variables)})
-            _wait_for_end(given["command"], *ends)
-    except Exception as error:
+            ended.wait()
+    except (Exception, KeyboardInterrupt) as error:
+        # Nobody has pressed Ctrl-C here: the user's own code raises what it likes.
+        said = message_of(error, given["module"]) if isinstance(error, Exception) else type(error).__name__
         status = error.status if isinstance(error, CommandError) else 1
-        _report(reporting, {"error": message_of(error, given["module"]), "status": status})
+        if not _report(reporting, {"error": said, "status": status}):
+            say(f"azure-cloudshell: {said}")
         if given["settings"].get("debug"):
             raise
 
 
-def _report(descriptor: int, content: Mapping[str, Any]) -> None:
-    # The command may not have waited for it.
-    with suppress(OSError), open(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps(content) + "\n")
+def _report(descriptor: int, content: Mapping[str, Any]) -> bool:
+    """Tell the command; False if it has not waited for it."""
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+    except OSError:
+        return False
+    return True
+
+
+def _watch(ended: Event, process: int, *descriptors: int) -> None:
+    """When the command has ended, let this process end; and if it does not in time, end it."""
+    _wait_for_end(process, *descriptors)
+    ended.set()
+    sleep(_GRACE_SECONDS)
+    os._exit(1)
 
 
 def _wait_for_end(process: int, descriptor: int | None = None) -> None:

@@ -47,8 +47,9 @@ def credential_named(name: str | None) -> Any:
     :raises CommandError: if it cannot be made.
     """
     check_credential(name)
-    # azure-identity also logs, as warnings that Python prints, what its errors say.
-    logging.getLogger("azure").addHandler(logging.NullHandler())
+    # They also log, as warnings that Python prints, what the errors say.
+    for library in ("azure", "msal", "urllib3"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
     if name is None or name == "default":
         return None
     if name == "az":
@@ -67,7 +68,7 @@ def credential_named(name: str | None) -> Any:
     sys.path.append(str(Path.cwd()))
     try:
         credential = getattr(import_module(module), factory)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from .._endpoint.failures import quoted
 
         what = f"{type(error).__name__}: {quoted(str(error))}"

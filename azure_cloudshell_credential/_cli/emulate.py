@@ -75,9 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; or start serving beside this process, and become the command."""
     settings = {name: value for name, value in vars(arguments).items() if name != "command"}
     if arguments.words:
-        # What the proxy refuses is told while the command runs.
-        shows_errors = arguments.with_azure or arguments.debug
-        with served_apart("emulate", settings, waits=True, shows_errors=shows_errors) as variables:
+        with served_apart("emulate", settings, waits=True) as variables:
             removed = _removed(settings)
             kept = {name: value for name, value in os.environ.items() if name not in removed}
             return become(_not_a_stand_in(arguments.words), {**kept, **variables})

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.words or [os.environ.get("SHELL") or os.environ.get("COMSPEC") or "/bin/sh"]
     # The code of a credential of the user's own is run there, and its errors are told before the command starts.
     waits = ":" in (arguments.credential or "")
-    with served_apart("run", settings, listeners, waits=waits, shows_errors=arguments.verbose or arguments.debug):
+    with served_apart("run", settings, listeners, waits=waits):
         if not arguments.words:
             say(f"azure-cloudshell: starting {command[0]}, in which every program asks the broker until you exit")
         if arguments.verbose:
@@ -70,8 +70,7 @@ def serve(settings: Mapping[str, Any], listeners: Sequence[socket.socket]) -> It
     """Serve, in the process beside the command."""
     # It is the program's, for its own chain; the broker's is not to be narrowed by it.
     os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
-    if settings["verbose"]:
-        log_to_stderr("azure_cloudshell_credential.broker")
+    log_to_stderr("azure_cloudshell_credential.broker", "INFO" if settings["verbose"] else "WARNING")
     broker = CloudShellBroker(credential_named(settings["credential"]), allow=settings["allow"])
     broker._take_over(listeners, settings["secrets"])
     try:

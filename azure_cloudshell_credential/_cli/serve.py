@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 from .._endpoint import audiences, protocol
@@ -70,17 +71,22 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise CommandError(str(error), 2) from None
+    exempt = broker.without_proxy(os.environ)
+    if arguments.output == "env-file" and any(len(value.splitlines()) > 1 for value in exempt.values()):
+        raise CommandError("NO_PROXY has a line break, which an env file cannot hold: set it on one line.", 2)
     try:
         broker.start()
     except OSError as error:
         raise cannot_listen(arguments.port, error, address) from None
     try:
-        return _serve(broker, arguments, has_secret=has_secret)
+        return _serve(broker, exempt, arguments, has_secret=has_secret)
     finally:
         broker.stop()
 
 
-def _serve(broker: CloudShellBroker, arguments: argparse.Namespace, *, has_secret: bool) -> int:
+def _serve(
+    broker: CloudShellBroker, exempt: Mapping[str, str], arguments: argparse.Namespace, *, has_secret: bool
+) -> int:
     from azure.core.exceptions import ClientAuthenticationError
 
     manager = audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
@@ -98,7 +104,7 @@ def _serve(broker: CloudShellBroker, arguments: argparse.Namespace, *, has_secre
         say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
     if arguments.listen is not None and not ip_address(arguments.listen).is_loopback:
         say(f"They cross the network of {arguments.listen} without encryption.")
-    variables = {**broker.environment, **broker.without_proxy(os.environ)}
+    variables = {**broker.environment, **exempt}
     if arguments.output == "env-file":
         print(*(f"{name}={value}" for name, value in variables.items()), sep="\n", flush=True)
     else:

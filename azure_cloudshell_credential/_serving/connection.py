@@ -94,7 +94,7 @@ def _exchange(connection: socket.socket, file: BinaryIO, respond: Callable[[Mess
     if response.drops:
         return False
     options = headers.get("connection", "").lower()
-    ends = "close" in options or not (is_newer or "keep-alive" in options)
+    ends = response.closes or "close" in options or not (is_newer or "keep-alive" in options)
     _write(connection, response, ends=ends, has_body=method != "HEAD")
     return not ends
 

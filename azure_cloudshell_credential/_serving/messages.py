@@ -53,15 +53,23 @@ class Response:
     :param body: JSON as text.
     :param headers: further headers.
     :param drops: close the connection instead of responding.
+    :param closes: close the connection after the response.
     """
 
     def __init__(
-        self, status: int, body: str = "", headers: Mapping[str, str] | None = None, *, drops: bool = False
+        self,
+        status: int,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        drops: bool = False,
+        closes: bool = False,
     ) -> None:
         self.status = status
         self.body: bytes = body.encode("utf-8")
         self.headers: dict[str, str] = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         self.drops = drops
+        self.closes = closes
 
 
 def compact(content: Any) -> str:
@@ -100,7 +108,7 @@ def refusal(request: Request, hosts: Collection[str] = ()) -> Response | None:
 
 def _is_loopback(host: str) -> bool:
     try:
-        Endpoint(f"http://{host}/")
+        # With a slash or a question mark in the host, the target is longer.
+        return Endpoint(f"http://{host}/").target == "/"
     except ValueError:
         return False
-    return True

@@ -196,9 +196,10 @@ class Server:
 
     def _has_room(self) -> bool:
         """Wait until there may be another connection; False if the server stops meanwhile."""
+        since = monotonic()
         with self._changed:
             while len(self._connections) >= MAX_CONNECTIONS and not self._stopped.is_set():
-                self._changed.wait(self._hang_up_an_idle_one())
+                self._changed.wait(self._hang_up_an_idle_one(since))
         return not self._stopped.is_set()
 
     def _accept_one(self, listener: socket.socket) -> None:
@@ -208,7 +209,7 @@ class Server:
             if error.errno in _EXHAUSTED:
                 # It would be ready at once again.
                 with self._changed:
-                    self._hang_up_an_idle_one()
+                    self._hang_up_an_idle_one(monotonic())
                 self._stopped.wait(_PAUSE_SECONDS)
             return
         with self._changed:
@@ -220,16 +221,18 @@ class Server:
             # No thread to be had: the client sees a closed connection, and the server goes on.
             self._forget(connection)
 
-    def _hang_up_an_idle_one(self) -> float | None:
+    def _hang_up_an_idle_one(self, newcomer: float) -> float | None:
         """Close the connection that has been idle for the longest.
 
+        :param newcomer: since when another one has been waiting for its place.
         :return: how long to wait for one, in seconds; None: until something changes.
         """
         oldest, since = next(iter(self._idle.items()), (None, 0.0))
         if oldest is None:
             return None
-        # One that has just been opened is about to bring its request.
-        if (wait := since + _GRACE_SECONDS - monotonic()) > 0:
+        # One that has just been opened is about to bring its request. But if each brings one again and again, none is
+        # ever idle for that long, and the newcomer is not to wait for ever.
+        if (wait := min(since, newcomer) + _GRACE_SECONDS - monotonic()) > 0:
             return wait
         del self._idle[oldest]
         _hang_up(oldest.socket)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
@@ -45,6 +46,8 @@ _STEPS = (
 )
 """Of DefaultCloudShellCredential."""
 
+_NO_RESOURCE = "A resource is a URI or an application id, such as https://vault.azure.net."
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 _SECRET_BYTES = 32
 _AZ_SECONDS = 30
 
@@ -87,8 +90,8 @@ class CloudShellBroker(Served):
     :keyword host_names: the names by which such programs reach that address, such as ``host.docker.internal``. The
         first one is the host of the URLs.
     :paramtype host_names: ~collections.abc.Sequence[str]
-    :raises ValueError: for a name in ``allow`` that is no resource, for a wildcard address, or for an address that is
-        not loopback without ``path_secret``.
+    :raises ValueError: for a name in ``allow`` that is no resource, for what is no host name, for a wildcard, multicast
+        or broadcast address, or for an address that is not loopback without ``path_secret``.
     :raises TypeError: for what is no synchronous credential.
     """
 
@@ -114,7 +117,7 @@ class CloudShellBroker(Served):
         self._credential = credential
         self._allowed = None if allow is None else Allowed(allow)
         self._address = f"[{address}]" if address.version == 6 else str(address)
-        self._host_names = tuple(name.lower() for name in host_names)
+        self._host_names = tuple(map(_host_name, host_names))
         self._path_secret = path_secret
         self._keep(_Secrets(*(os.urandom(_SECRET_BYTES).hex() for _ in _Secrets._fields)))
         # Tools with a hard-coded address ask localhost, which is either of the two.
@@ -257,6 +260,7 @@ class CloudShellBroker(Served):
 
     def _answer(self, asked: TokenProtocol, request: Request, requested: str) -> Response:
         from .._endpoint.failures import Failure
+        from .._endpoint.protocol import scope_to_resource
 
         shown = failures.quoted(requested, 200)
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
@@ -264,6 +268,11 @@ class CloudShellBroker(Served):
         if self._allowed is not None and scope.removesuffix("/.default") not in self._allowed:
             _LOGGER.info("%s: refused, not one of the resources that are allowed", shown)
             return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
+        try:
+            scope_to_resource((scope,))
+        except ValueError as error:
+            said = str(error) if scope == requested else _NO_RESOURCE
+            return _refused(asked.error("invalid_request", said), "its resource is malformed")
         try:
             outcome = self._outcome(scope, asked.tenant_of(request))
         except Exception as error:
@@ -286,11 +295,24 @@ def _address(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         raise ValueError(f"{listen!r} is not an IP address of this machine.") from None
     if address.is_unspecified:
         raise ValueError(f"{listen} is every address of this machine: name the one that the programs are to ask.")
+    if address.is_multicast or str(address) == "255.255.255.255":
+        raise ValueError(f"{listen} is an address of many machines: name one of this machine.")
     return address
 
 
+def _host_name(name: str) -> str:
+    # It is written into URLs, NO_PROXY and lines of shells and env files.
+    if not _HOST_NAME.fullmatch(name.lower()):
+        raise ValueError(f"{name!r} is not a host name such as host.docker.internal, without scheme and port.")
+    return name.lower()
+
+
 def _refused(response: Response, why: str) -> Response:
-    """The response to what gets no further. Nothing of the request is logged: it may hold a secret."""
+    """The response to what gets no further. Nothing of the request is logged: it may hold a secret.
+
+    The connection ends: whoever may not ask is not to keep a place from those who may.
+    """
+    response.closes = True
     _log_refused(response.status, why)
     return response
 
