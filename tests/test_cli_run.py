@@ -505,7 +505,7 @@ def test_two_users_are_told_without_verbose(
     done = run("run", "--", sys.executable, "-c", MSAL, ARM, SEARCH)
     assert json.loads(done.stdout) == [inside.issue(ARM)[0], other]
     assert done.stderr.startswith("azure-cloudshell: Cloud Shell is signed in as ada@contoso.example in tenant ")
-    assert "are accessed as eve@contoso.example" in done.stderr
+    assert "accessed as eve@contoso.example" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -129,6 +129,9 @@ def _leave(descriptors: list[int]) -> None:
                 os.dup2(null, 2)
             # A credential may ask its user to sign in, and the output is the command's.
             os.dup2(2, 1)
+            for number in range(3):
+                # One of them may be the null device as it was opened.
+                os.set_inheritable(number, True)
             if null > 2:
                 os.close(null)
             flags = [flag for name, flag in _ISOLATING.items() if getattr(sys.flags, name, False)]
@@ -217,6 +220,10 @@ def _wait_for_end(process: int, descriptor: int | None = None) -> None:
 
 
 def _is_there(process: int) -> bool:
+    with suppress(OSError), open(f"/proc/{process}/stat", "rb") as file:
+        if file.read().rpartition(b") ")[2].startswith(b"Z"):
+            # It has ended, and its parent may be reading the stderr that we hold before it waits for it.
+            return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
