@@ -56,7 +56,9 @@ THEIRS = ("azure.identity", "ManagedIdentityCredential")
 def process(*arguments: str, **variables: str) -> Callable[[], Any]:
     """Run a program to its end."""
     environment = {**os.environ, "PYTHON": sys.executable, **variables}
-    return lambda: subprocess.run(arguments, check=True, capture_output=True, env=environment)
+    return lambda: subprocess.run(
+        arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
 
 
 def printed(code: str) -> float:
