@@ -16,10 +16,7 @@ from typing import Any
 COMMAND = [sys.executable, "-m", "azure_cloudshell_credential"]
 
 OWN_TERMINAL = """
-import fcntl, os, signal, sys, termios
-# A shell lets its background jobs ignore these.
-for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-    signal.signal(number, signal.SIG_DFL)
+import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import signal
 import stat
 import sys
 import time
@@ -53,6 +54,11 @@ _VARIABLES = re.compile(
     r"REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_FILE|NODE_EXTRA_CA_CERTS|NODE_USE_ENV_PROXY",
     re.IGNORECASE,
 )
+
+# A shell lets its background jobs ignore these, and every program that a test starts would inherit it.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 ON_PORT_50342 = pytest.mark.xdist_group("port 50342")
