@@ -57,7 +57,7 @@ def process(*arguments: str, **variables: str) -> Callable[[], Any]:
     """Run a program to its end."""
     environment = {**os.environ, "PYTHON": sys.executable, **variables}
     return lambda: subprocess.run(
-        arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        arguments, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
 
 
