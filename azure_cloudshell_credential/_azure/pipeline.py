@@ -24,15 +24,12 @@ from azure.core.utils import case_insensitive_dict
 
 from .._endpoint import exchange, protocol
 from .._endpoint.acquisition import Send
-from .._endpoint.environment import Endpoint
+from .._endpoint.environment import PATHS, Endpoint
 from .._endpoint.failures import redacted
 from .._endpoint.protocol import NoReply, Reply
 from .._version import __version__
 
 _TIMEOUTS = (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError, TimeoutError)
-
-
-_PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token", "/")
 
 
 def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
@@ -42,7 +39,7 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
     :param options: the credential's keyword arguments.
     """
     # A broker's URL holds a secret, which is not for logs and traces.
-    has_secret = endpoint.target not in _PATHS
+    has_secret = endpoint.target not in (*PATHS, "/")
     pipeline = Pipeline(options.get("transport") or LoopbackTransport(), _policies(options, has_secret=has_secret))
 
     def send(resource: str, seconds: float) -> Reply | NoReply:

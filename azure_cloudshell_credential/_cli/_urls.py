@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from .._endpoint import failures
+from .._endpoint.environment import PATHS
 
 
 def shown_url(url: str) -> str:
@@ -14,5 +15,5 @@ def shown_url(url: str) -> str:
         origin = f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
     except ValueError:
         return "(not a URL)"
-    path = parts.path if parts.path in ("/oauth2/token", "/metadata/identity/oauth2/token", "/", "") else "/…"
+    path = parts.path if parts.path in (*PATHS, "/", "") else "/…"
     return failures.quoted(f"{origin}{path}", 100)

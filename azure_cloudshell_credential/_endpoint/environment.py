@@ -12,6 +12,9 @@ from collections.abc import Mapping
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
 
+PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
+"""Where the endpoint is known to answer. A path that is none of these may be a broker's, with its secret in it."""
+
 _REQUIREMENT = (
     f"must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x or [::1], so that no token request "
     "leaves this machine."

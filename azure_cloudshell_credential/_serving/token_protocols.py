@@ -11,14 +11,14 @@ them; azd's in Azure/azure-dev, ``cli/azd/docs/external-authentication.md``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from time import time
 
+from .._endpoint.environment import PATHS
+from .._endpoint.untrusted_json import read_json
 from .messages import Request, Response, compact, error_response
 
-CLOUD_SHELL_PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
 APP_SERVICE_PATH = "/msi/token"
 IMDS_PATH = "/metadata/identity/oauth2/token"
 AZD_PATH = "/token"
@@ -107,7 +107,7 @@ class _MetadataProtocol(TokenProtocol):
 class CloudShellProtocol(_MetadataProtocol):
     """``MSI_ENDPOINT``: what azure-identity speaks in every language."""
 
-    paths = CLOUD_SHELL_PATHS
+    paths = PATHS
     missing = "Required audience parameter not specified"
 
     def environment(self, base: str) -> dict[str, str]:
@@ -234,8 +234,5 @@ def _app_service_error(status: int, message: str) -> Response:
 
 
 def _json_object(body: bytes) -> Mapping[str, object]:
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
+    content = read_json(body)
     return content if isinstance(content, dict) else {}

@@ -14,6 +14,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .._endpoint.environment import PATHS
+from .._endpoint.untrusted_json import read_json
+
 ASSUMED = "assumed"
 """The source of a row that nobody has seen."""
 
@@ -24,8 +27,7 @@ ARM = "https://management.azure.com/"
 REFUSED = "https://azconfig.io/"
 """A resource that the endpoint is known to refuse (CloudShell#477)."""
 
-TOKEN_PATH = "/oauth2/token"  # noqa: S105
-VM_PATH = "/metadata/identity/oauth2/token"
+TOKEN_PATH, VM_PATH = PATHS
 
 LIFETIME = 3900
 """Seconds that a token lives."""
@@ -76,10 +78,7 @@ class Answer(NamedTuple):
     @property
     def content(self) -> dict[str, Any]:
         """The JSON object in the body; empty if there is none."""
-        try:
-            content = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return {}
+        content = read_json(self.body)
         return content if isinstance(content, dict) else {}
 
     @property
