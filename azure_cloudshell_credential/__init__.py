@@ -7,7 +7,7 @@ from ._version import __version__
 # Not typing's: importing that would be the slowest part of importing the package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._azure.credential import CloudShellCredential as CloudShellCredential
+    from ._azure.cloud_shell import CloudShellCredential as CloudShellCredential
     from ._azure.default_chain import DefaultCloudShellCredential as DefaultCloudShellCredential
     from ._azure.errors import AudienceNotSupportedError as AudienceNotSupportedError
     from ._azure.requests_auth import CloudShellAuth as CloudShellAuth
@@ -26,7 +26,7 @@ __all__ = [
 _LAZY_EXPORTS = {
     "AudienceNotSupportedError": "._azure.errors",
     "CloudShellAuth": "._azure.requests_auth",
-    "CloudShellCredential": "._azure.credential",
+    "CloudShellCredential": "._azure.cloud_shell",
     "DefaultCloudShellCredential": "._azure.default_chain",
     "default_subscription_id": "._azure.subscription",
 }

@@ -65,22 +65,23 @@ def _inside(shell: CloudShellEmulator, *programs: str) -> Iterator[CloudShellEmu
     from ._endpoint import acquisition
     from .emulator._isolation import isolated
 
-    class SkippingClock(acquisition.Clock, threading.local):
+    clock = acquisition.clock
+
+    class SkippingClock(threading.local):
         """Each acquisition has a thread of its own, and so its own time."""
 
         skipped = 0.0
 
         def time(self) -> float:
-            return super().time() + self.skipped
+            return clock.time() + self.skipped
 
         def monotonic(self) -> float:
-            return super().monotonic() + self.skipped
+            return clock.monotonic() + self.skipped
 
         def sleep(self, seconds: float) -> None:
             self.skipped += seconds
 
-    clock = acquisition.clock
-    acquisition.clock = SkippingClock()
+    acquisition.clock = SkippingClock()  # type: ignore[assignment]
     try:
         with isolated(shell, *programs):
             yield shell

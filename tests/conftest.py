@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -104,17 +104,18 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     logs_requests = crc32(request.node.nodeid.encode()) % 2 == 0
     credentials: list[Any] = []
     made: list[Exception] = []
-    make, as_exception = cloud_shell.CloudShellSource.__init__, errors.as_exception
+    make, as_exception = cloud_shell.FromCloudShell.__init__, errors.as_exception
 
-    def make_and_keep(self: Any, endpoint: str | None, options: dict[str, Any]) -> None:
+    @wraps(make)
+    def make_and_keep(self: Any, **options: Any) -> None:
         credentials.append(self)
-        make(self, endpoint, {"logging_enable": True, **options} if logs_requests else options)
+        make(self, **({"logging_enable": True, **options} if logs_requests else options))
 
     def raise_and_keep(failure: Any) -> Any:
         made.append(as_exception(failure))
         return made[-1]
 
-    monkeypatch.setattr(cloud_shell.CloudShellSource, "__init__", make_and_keep)
+    monkeypatch.setattr(cloud_shell.FromCloudShell, "__init__", make_and_keep)
     monkeypatch.setattr(errors, "as_exception", raise_and_keep)
     everything = Everything()
     root = logging.getLogger()

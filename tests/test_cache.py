@@ -13,9 +13,9 @@ import pytest
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
-from azure_cloudshell_credential._azure import sources
-from azure_cloudshell_credential._endpoint import acquisition, failures
-from azure_cloudshell_credential._endpoint.failures import Failure
+from azure_cloudshell_credential._azure.credential import forget_all_tokens
+from azure_cloudshell_credential._endpoint import acquisition
+from azure_cloudshell_credential._endpoint.failures import Failure, failure
 from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._tokens import in_flight as in_flight_module
 from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
@@ -29,7 +29,7 @@ from .test_protocol import jwt
 
 def settled(credential: Any) -> bool:
     """Whether no acquisition of a credential's is in flight."""
-    return not getattr(credential, "credential", credential)._source.cache._in_flight
+    return not getattr(credential, "credential", credential)._cache._in_flight
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_the_fast_path_claims_nothing_and_logs_nothing(
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
     credential.get_token(ARM)
-    mocker.patch.object(credential.credential._source, "claim", None)
+    mocker.patch.object(credential.credential, "_claim", None)
     before = [line for line in log.lines if "cloudshell" in line]
     credential.get_token(ARM)
     credential.get_token_info(ARM)
@@ -319,10 +319,12 @@ def stopped(mocker: Any) -> StoppedClock:
 def test_the_wall_clock_ends_a_token_and_either_clock_its_freshness(
     stopped: StoppedClock, wall: int, monotonic: int, is_fresh: bool, is_valid: bool
 ) -> None:
-    cached = CachedToken(Token("x", 1_800_003_600))
+    cache = TokenCache(30, lambda in_flight: in_flight.end(Token("x", 1_800_003_600)))
+    cache.claim("r", lambda: pytest.fail("acquired"), "r")
+    assert (cached := cache.fresh("r")) is not None
     stopped.wall += wall
     stopped.ticks += monotonic
-    assert (cached.is_fresh(), cached.is_valid()) == (is_fresh, is_valid)
+    assert (cache.fresh("r") is cached, cached.is_valid()) == (is_fresh, is_valid)
 
 
 def test_a_refresh_time_is_kept_on_both_clocks(stopped: StoppedClock) -> None:
@@ -408,7 +410,7 @@ def test_a_stale_token_is_replaced_in_the_background(stopped: StoppedClock, acqu
     assert acquired.claim() is refresh.outcome() is not cached
 
 
-@pytest.mark.parametrize("outcome", [KeyError("a hook's"), failures.unreachable("r", "refused")], ids=type)
+@pytest.mark.parametrize("outcome", [KeyError("a hook's"), failure("unreachable", "r", reason="refused")], ids=type)
 def test_a_failed_refresh_is_tried_again_after_30_seconds(
     stopped: StoppedClock, acquired: Acquired, outcome: Any
 ) -> None:
@@ -468,7 +470,7 @@ class TestClaims:
         acquired.begin().end(token())
         old = acquired.claim()
         in_flight = acquired.begin(claims="{}")
-        in_flight.end(failures.unreachable("r", "refused"))
+        in_flight.end(failure("unreachable", "r", reason="refused"))
         assert isinstance(in_flight.outcome(), Failure)
         # For another service it may be good enough.
         assert acquired.claim() is old
@@ -547,7 +549,7 @@ def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClo
         cached = acquired.claim(f"r{number}")
         assert isinstance(cached, CachedToken)
         cache.remember((f"r{number}",), f"r{number}", cached)
-        acquired.begin(f"failed {number}").end(failures.unreachable("r", "refused"))
+        acquired.begin(f"failed {number}").end(failure("unreachable", "r", reason="refused"))
     stopped.advance(3601)
     acquired.begin().end(token(expires_on=1_900_000_000))
     assert [len(held) for held in (cache._tokens, cache._in_flight)] == [1, 0]
@@ -562,7 +564,7 @@ def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudSh
     credentials = [CloudShellCredential(endpoint=shell.endpoint) for _ in range(3)]
     for credential in credentials:
         credential.get_token(ARM)
-    sources.forget_all_tokens()
+    forget_all_tokens()
     for credential in credentials:
         credential.get_token(ARM)
     assert len(shell.requests) == 6
@@ -625,9 +627,9 @@ def test_an_error_in_the_bookkeeping_ends_the_acquisition(acquired: Acquired) ->
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (failures.unreachable("r", "refused"), failures.unreachable("r", "refused").message),
+        (failure("unreachable", "r", reason="refused"), failure("unreachable", "r", reason="refused").message),
         (KeyError("secret"), "KeyError"),
-        (SystemExit(), failures.broken_off("r", "SystemExit").message),
+        (SystemExit(), failure("broken_off", "r", error="SystemExit").message),
     ],
 )
 def test_a_failed_refresh_is_logged_once_in_these_words(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from azure_cloudshell_credential._endpoint import acquisition, failures
-from azure_cloudshell_credential._endpoint.failures import Failure
+from azure_cloudshell_credential._endpoint.failures import Failure, failure
 from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._tokens import cache
 from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
@@ -66,14 +66,14 @@ class Model(RuleBasedStateMachine):
     def claim(self, resource: str) -> Claimed | None:
         held = self.held(resource)
         before = len(self.started)
-        outcome = self.cache.claim(resource, lambda: failures.unreachable(resource, "never run"), resource)
+        outcome = self.cache.claim(resource, lambda: failure("unreachable", resource, reason="never run"), resource)
         started = self.started[before:]
         if isinstance(outcome, CachedToken):
             self.check(resource, outcome)
             if not started:
                 return None
             assert held is outcome
-            assert not held.is_fresh()
+            assert self.cache.fresh(resource) is None
             assert self.ticks - self.attempts[resource] >= cache.REFRESH_RETRY_DELAY, "refreshed too often"
         else:
             assert isinstance(outcome, InFlight)
@@ -116,8 +116,8 @@ class Model(RuleBasedStateMachine):
             return
         held = self.held(claimed.resource)
         outcomes: dict[str, Any] = {
-            "timeout": failures.no_answer("r", 30),
-            "refused": failures.unreachable("r", "refused"),
+            "timeout": failure("no_answer", "r", budget=30),
+            "refused": failure("unreachable", "r", reason="refused"),
             "audience": failures.audience_not_supported("r", ()),
             "raised": KeyError("r"),
             "exits": SystemExit(),

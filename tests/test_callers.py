@@ -471,7 +471,7 @@ def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEm
     gc.set_threshold(1)
     try:
         for _ in range(30):
-            credential._source.cache.forget()
+            credential._cache.forget()
             Uploads()
             assert credential.get_token(ARM).token
     finally:

@@ -70,15 +70,22 @@ def inner(credential: Any) -> list[str]:
 class TestSteps:
     def test_in_cloud_shell(self, make: Any, in_cloud_shell: CloudShellEmulator) -> None:
         credential = make()
-        assert names(credential) == ["EnvironmentCredential", "CloudShellCredential", "DefaultAzureCredential"]
+        assert names(credential) == ["CloudShellCredential", "DefaultAzureCredential"]
         assert "ManagedIdentityCredential" not in inner(credential)
         assert "AzureCliCredential" in inner(credential)
 
     def test_elsewhere(self, make: Any) -> None:
         credential = make()
-        assert names(credential) == ["EnvironmentCredential", "CloudShellCredential", "DefaultAzureCredential"]
+        assert names(credential) == ["CloudShellCredential", "DefaultAzureCredential"]
         assert inner(credential).index("ManagedIdentityCredential") < inner(credential).index("AzureCliCredential")
         assert "EnvironmentCredential" not in inner(credential)
+
+    @pytest.mark.parametrize("secret", ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_PASSWORD"])
+    def test_a_service_principal_comes_first(self, make: Any, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+        monkeypatch.setenv("AZURE_CLIENT_ID", "x")
+        monkeypatch.setenv(secret, "x")
+        assert names(make()) == ["EnvironmentCredential", "CloudShellCredential", "DefaultAzureCredential"]
+        assert names(make(exclude_environment_credential=True)) == ["CloudShellCredential", "DefaultAzureCredential"]
 
     def test_steps_can_be_excluded(self, make: Any, in_cloud_shell: CloudShellEmulator) -> None:
         credential = make(
@@ -103,7 +110,7 @@ class TestSteps:
         ("chosen", "expected"),
         [
             ("dev", ["CloudShellCredential", "DefaultAzureCredential"]),
-            ("prod", ["EnvironmentCredential", "CloudShellCredential", "DefaultAzureCredential"]),
+            ("prod", ["CloudShellCredential", "DefaultAzureCredential"]),
             ("AzureCliCredential", ["DefaultAzureCredential"]),
             ("ManagedIdentityCredential", ["CloudShellCredential"]),
         ],
@@ -140,13 +147,13 @@ class TestSteps:
 
     def test_keywords_are_passed_on(self, make: Any, in_cloud_shell: CloudShellEmulator) -> None:
         credential = make(timeout=7, process_timeout=3, authority="login.microsoftonline.us")
-        assert credential.credentials[1]._source._policy.timeout == 7
+        assert credential.credentials[0]._policy.timeout == 7
         cli = credential.credentials[-1].credentials[inner(credential).index("AzureCliCredential")]
         assert cli._process_timeout == 3
 
     def test_an_endpoint_can_be_given(self, make: Any) -> None:
         credential = make(endpoint="http://localhost:4242/oauth2/token")
-        assert credential.credentials[1].endpoint == "http://localhost:4242/oauth2/token"
+        assert credential.credentials[0].endpoint == "http://localhost:4242/oauth2/token"
 
     def test_tenant_id_is_refused_as_azure_identity_does(self, make: Any) -> None:
         with pytest.raises(TypeError, match="tenant_id"):
@@ -351,7 +358,7 @@ def jwt_of(user: str, tenant: str, object_id: str) -> str:
 def answers_of(first: Any, *others: Any) -> Any:
     """A default chain whose last step is a credential with this answer."""
     credential = DefaultCloudShellCredential(**QUIET)
-    chain = credential._source
+    chain = credential
     chain.credentials = (*chain.credentials[:-1], Peer(first), *map(Peer, others))
     return credential
 
@@ -380,7 +387,7 @@ class TestIdentities:
         self, in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, fault: str
     ) -> None:
         credential = DefaultCloudShellCredential(timeout=0.5, retry_total=0, **QUIET)
-        chain = credential._source
+        chain = credential
         chain.credentials = (*chain.credentials[:-1], Peer(info(BOB)))
         credential.get_token(ARM)
         with in_cloud_shell.failing(TRANSIENT[fault]):
@@ -413,8 +420,8 @@ class TestIdentities:
             credential.get_token(scope)
         (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert warning.getMessage() == (
-            f"Cloud Shell is signed in as {Identity().user} in tenant {Identity().tenant_id}. What it has no token for "
-            "is accessed as bob@fabrikam.example in tenant 99999999-aaaa-4bbb-8ccc-222222222222."
+            f"Cloud Shell is signed in as {Identity().user} in tenant {Identity().tenant_id}. The rest is accessed "
+            "as bob@fabrikam.example in tenant 99999999-aaaa-4bbb-8ccc-222222222222."
         )
 
     def test_so_is_another_user_where_entra_refuses_cloud_shells(
@@ -437,7 +444,7 @@ class TestIdentities:
     def test_on_an_event_loop_too(self, in_cloud_shell: CloudShellEmulator) -> None:
         async def main() -> None:
             credential = AsyncDefaultCloudShellCredential(**QUIET)
-            chain = credential._source
+            chain = credential
             chain.credentials = (*chain.credentials[:-1], Peer(info(BOB)))
             await credential.get_token(ARM)
             with in_cloud_shell.failing(faults.drop()), pytest.raises(ClientAuthenticationError, match="but as bob@"):
@@ -513,7 +520,7 @@ class TestClaims:
                 return super().get_token_info(*scopes)
 
         credential = DefaultCloudShellCredential(**QUIET)
-        credential._source.credentials = (Slow(info("satisfying")),)
+        credential.credentials = (Slow(info("satisfying")),)
         tokens = in_threads(64, lambda _: credential.get_token(ARM, claims=self.CLAIMS).token)
         assert set(tokens) == {"satisfying"}
         assert len(asked) == 1
@@ -541,7 +548,7 @@ def test_azure_identity_is_not_asked_to_log_requests(in_cloud_shell: CloudShellE
     asked = mocker.spy(DefaultAzureCredential, "__init__")
     credential = DefaultCloudShellCredential(logging_enable=True, **QUIET)
     assert "logging_enable" not in asked.call_args.kwargs
-    assert credential.credentials[1]._source._arguments[1]["logging_enable"] is True
+    assert credential.credentials[0]._options["logging_enable"] is True
 
 
 def test_a_cold_chain_starts_one_thread(in_cloud_shell: CloudShellEmulator, mocker: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import pytest
 from azure.mgmt import compute
 
 from azure_cloudshell_credential._azure import explanation
-from azure_cloudshell_credential._azure.sources import TokenRequest
+from azure_cloudshell_credential._azure.credential import TokenRequest
 from azure_cloudshell_credential._cli._parser import COMMANDS as COMMAND_NAMES
 from azure_cloudshell_credential._cli._parser import parse
 from azure_cloudshell_credential._endpoint import audiences, failures
@@ -183,49 +182,12 @@ def test_every_environment_variable_is_in_the_table() -> None:
     assert len(named) > 15
 
 
-SAMPLES: dict[str, Any] = {
-    "refusal": None,
-    "scope": "User.Read",
-    "resource": "r",
-    "reason": "connection refused by localhost:50342",
-    "seconds": 30.0,
-    "ago": 3.0,
-    "rest": 27.0,
-    "code": "c",
-    "said": "(c) m.",
-    "by_clock": 60,
-    "stated": 60,
-    "supported": (),
-    "advice": "Do.",
-    "status": 500,
-    "received": "https://graph.windows.net/",
-    "claims": "{}",
-    "requested": "t",
-    "actual": "u",
-    "error": "StopIteration",
-    "retry_after": None,
-    "failure": failures.Failure("timeout", "It timed out.", "Do."),
-    "mine": "ada",
-    "other": "grace",
-}
-
-
 def what_failures_say() -> dict[str, str]:
-    """What each failure says, by the name of the function that makes it."""
-    makers = {
-        name: maker
-        for name, maker in inspect.getmembers(failures, inspect.isfunction)
-        if inspect.signature(maker).return_annotation == "Failure"
-    }
-    said = {}
-    for name, maker in makers.items():
-        parameters = inspect.signature(maker).parameters
-        given = {key: SAMPLES[key] for key in parameters if parameters[key].default is inspect.Parameter.empty}
-        said[name] = maker(**given).what
-    said["nobody_has_a_token"] = explanation.nobody_has_a_token(TokenRequest(("r",), {}), None, []).what
-    said["not_cloud_shells"] = failures.not_in_cloud_shell(
-        Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
-    ).what
+    """What each failure says, by its name."""
+    entries: dict[str, dict[str, str]] = failures._TABLE["failures"]
+    said = {name: entry["what"] for name, entry in entries.items() if entry["kind"] != "warning"}
+    refused = Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
+    said["unusable_endpoint"] = failures.not_in_cloud_shell(refused).what
     request = TokenRequest(("https://vault.azure.net/.default",), {})
     said["chain"] = explanation.nobody_has_a_token(request, None, []).what
     return said

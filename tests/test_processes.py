@@ -32,7 +32,7 @@ def test_pickles_carry_the_configuration_and_no_token(kind: Any, in_cloud_shell:
     os.environ.pop("MSI_ENDPOINT")
     twin = pickle.loads(pickled)
     assert twin.endpoint == credential.endpoint
-    assert (twin._source._policy.timeout, twin._source._policy.retry_total) == (7, 1)
+    assert (twin._policy.timeout, twin._policy.retry_total) == (7, 1)
     mocked.credential = twin
     assert kind.get_token(mocked, ARM).token
     assert "me azsdk-python" in in_cloud_shell.requests[0].headers["user-agent"]

@@ -90,11 +90,11 @@ def test_no_repr_or_pickle_of_a_credential_shows_it(kind: Any, shell: CloudShell
     shell.script(ScriptedReply(200, TOKEN))
     credential = kind(endpoint=shell.endpoint)
     credential.get_token(ARM)
-    held = credential.credential._source.cache.fresh((ARM,))
+    held = credential.credential._cache.fresh((ARM,))
     assert held is not None
     for thing in (
         credential.credential,
-        credential.credential._source.cache,
+        credential.credential._cache,
         held,
         held.token,
         vars(credential.credential),

@@ -91,6 +91,6 @@ def test_without_any_the_error_says_how_to_choose(
     monkeypatch.setenv("AZURE_CONFIG_DIR", os.devnull)
     pages = [{"value": [{"state": "Disabled", "subscriptionId": "x"}], "nextLink": "https://x/2"}, {"value": []}]
     get = mocker.patch("requests.get", side_effect=[mocker.Mock(json=lambda page=page: page) for page in pages])
-    with pytest.raises(LookupError, match=r"Set AZURE_SUBSCRIPTION_ID.*az account set"):
+    with pytest.raises(LookupError, match=r"set AZURE_SUBSCRIPTION_ID.*az account set"):
         default_subscription_id()
     assert [call.args[0] for call in get.call_args_list][1] == "https://x/2"

@@ -28,13 +28,13 @@ Start = Callable[[Behaviour], MisbehavingServer]
 )
 @pytest.mark.parametrize("value", [-1, "x", True, float("nan"), float("inf"), [], -0.5])
 def test_keywords_must_be_numbers(kind: Any, name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be a non-negative number"):
+    with pytest.raises(ValueError, match=f"{name} must be a number (above 0|of 0 or more), not"):
         kind(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["timeout", "connection_timeout", "read_timeout"])
 def test_no_time_at_all_is_refused(kind: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be a number of seconds greater than 0"):
+    with pytest.raises(ValueError, match=f"{name} must be a number above 0, not 0"):
         kind(**{name: 0})
 
 
@@ -132,7 +132,7 @@ def test_a_transport_carries_every_request_and_is_entered_and_closed(shell: Clou
 
 @pytest.mark.parametrize("make", [AioHttpTransport, AsyncioRequestsTransport])
 def test_an_async_transport_is_refused_with_the_reason(kind: Any, make: Any) -> None:
-    with pytest.raises(ValueError, match="must be one of azure-core's synchronous transports"):
+    with pytest.raises(ValueError, match="must be a synchronous one of azure-core's"):
         kind(transport=make.__new__(make))
 
 
@@ -196,5 +196,5 @@ def test_a_proxy_in_the_environment_is_ignored_with_a_transport_of_requests(
 
 
 def test_the_documented_defaults() -> None:
-    policy = CloudShellCredential()._source._policy
+    policy = CloudShellCredential()._policy
     assert (policy.timeout, policy.retry_total, policy.retry_backoff_factor) == (30, None, 0.4)

@@ -72,7 +72,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
 
 
-def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+def test_of_a_file_without_end_no_more_is_read(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(MAX_FILE + 1)

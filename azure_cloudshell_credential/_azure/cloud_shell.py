@@ -10,12 +10,12 @@ from typing import Any
 from .._endpoint import acquisition, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment
-from .._endpoint.failures import Failure
+from .._endpoint.failures import Failure, failure
 from .._endpoint.protocol import Token
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
+from .credential import Credential, SyncCredential, TokenRequest
 from .pipeline import make_send
-from .sources import Credential, TokenRequest, TokenSource
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,62 +23,54 @@ CIRCUIT_BREAKER_SECONDS = 30
 """Seconds after a timed-out request in which the endpoint is not asked again."""
 
 
-class CloudShellSource(TokenSource):
-    """Asks the endpoint that the environment, or the user, names.
+class FromCloudShell(Credential):
+    """Asks Cloud Shell's endpoint: what the synchronous and the asynchronous ``CloudShellCredential`` have in common.
 
-    :param endpoint: its URL; None takes what the environment says.
-    :param options: the credential's keyword arguments.
+    :keyword endpoint: its URL; None takes what the environment says.
     :raises ValueError: for an option that cannot be used.
     """
 
-    def __reduce__(self) -> tuple[type[TokenSource], tuple[Any, ...]]:
-        # What the environment says here travels too.
-        return type(self), (self.url, self._arguments[1])
+    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
+        super().__init__(endpoint=endpoint, **kwargs)
 
-    def reset(self) -> None:
-        """Begin anew, in the environment as it is now."""
-        url, options = self._arguments
-        self.environment = Environment(os.environ, url)
+    def __getstate__(self) -> dict[str, Any]:
+        # What the environment says here travels too.
+        return {**self._options, "endpoint": self.endpoint}
+
+    def _reset(self) -> None:
+        options = self._options
+        self._environment = Environment(os.environ, options["endpoint"])
         _check(options)
         names = ("timeout", "retry_total", "retry_backoff_factor")
         self._policy = RetryPolicy(**{name: options[name] for name in names if name in options})
-        self._transport: Any = options.get("transport")
-        endpoint = self.environment.endpoint
+        # The default transport keeps nothing open.
+        self._transports = [] if options.get("transport") is None else [options["transport"]]
+        endpoint = self._environment.endpoint
         self._send = make_send(endpoint, options) if endpoint else None
         self._timed_out_at = float("-inf")
-        self.cache = TokenCache(self._policy.timeout)
+        self._cache = TokenCache(self._policy.timeout)
 
     @property
-    def url(self) -> str | None:
-        """The URL of the endpoint; None outside Cloud Shell."""
-        return self.environment.endpoint.url if self.environment.endpoint else None
+    def endpoint(self) -> str | None:
+        """The URL that tokens are requested from; None outside Cloud Shell."""
+        return self._environment.endpoint.url if self._environment.endpoint else None
 
-    def open(self) -> None:
-        """Open the user's transport. The default one keeps nothing open."""
-        if self._transport is not None:
-            self._transport.__enter__()
-
-    def close(self) -> None:
-        """Close the user's transport."""
-        if self._transport is not None:
-            self._transport.__exit__()
-
-    def claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
+    def _claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
         """The token, the failure, or an acquisition to wait for."""
         resource = self._resource_for(request)
         if isinstance(resource, Failure):
             return resource
-        return self.cache.claim(resource, lambda: self._acquire(resource), resource)
+        return self._cache.claim(resource, lambda: self._acquire(resource), resource)
 
-    def granted(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
+    def _granted(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
         """The token, if it is for the tenant asked for; raises the exception for a failure."""
-        cached = super().granted(request, outcome)
+        cached = super()._granted(request, outcome)
         if (wrong := self._wrong_tenant(request, cached.token)) is not None:
-            return super().granted(request, wrong)
-        self.cache.remember(request.key, protocol.scope_to_resource(request.scopes), cached)
+            return super()._granted(request, wrong)
+        self._cache.remember(request.key, protocol.scope_to_resource(request.scopes), cached)
         return cached
 
-    def ask(self, request: TokenRequest) -> Token | Failure:
+    def _ask(self, request: TokenRequest) -> Token | Failure:
         """Acquire a token on this thread, which is that of another acquisition."""
         resource = self._resource_for(request)
         outcome = self._acquire(resource) if isinstance(resource, str) else resource
@@ -86,30 +78,29 @@ class CloudShellSource(TokenSource):
 
     def _resource_for(self, request: TokenRequest) -> str | Failure:
         """The resource to ask for, or why the endpoint need not be asked."""
-        if not request.scopes:
-            raise ValueError("get_token requires a scope.")
         if self._send is None:
             # Before any look at the scopes: in a chain outside Cloud Shell they are another credential's business.
-            return failures.not_in_cloud_shell(self.environment.refusal, self.environment.other_host)
+            return failures.not_in_cloud_shell(self._environment.refusal, self._environment.other_host)
         resource = protocol.scope_to_resource(request.scopes)
         if protocol.is_bare_permission(resource):
-            return failures.permission_without_resource(resource)
+            return failure("permission_without_resource", resource)
         if request.claims:
-            return failures.claims_not_supported(resource, request.claims)
-        return failures.pop_not_supported(resource) if request.options.get("pop") else resource
+            command = failures.claims_advice(request.claims)
+            return failure("claims_not_supported", resource, command=command)
+        return failure("pop_not_supported", resource) if request.options.get("pop") else resource
 
     def _wrong_tenant(self, request: TokenRequest, token: Token) -> Failure | None:
         resource = protocol.scope_to_resource(request.scopes)
-        return protocol.wrong_tenant(resource, token, request.tenant_id, self.environment.tenant_id)
+        return protocol.wrong_tenant(resource, token, request.tenant_id, self._environment.tenant_id)
 
     def _acquire(self, resource: str) -> Token | Failure:
         """Ask the endpoint. Runs in the thread of an acquisition."""
         ago = acquisition.clock.monotonic() - self._timed_out_at
         if ago < CIRCUIT_BREAKER_SECONDS:
-            return failures.circuit_open(resource, ago, CIRCUIT_BREAKER_SECONDS - ago)
+            return failure("circuit_open", resource, ago=round(ago), rest=max(1, round(CIRCUIT_BREAKER_SECONDS - ago)))
         assert self._send is not None
-        assert self.environment.endpoint is not None
-        outcome = acquisition.acquire(resource, self._send, self._policy, port=self.environment.endpoint.port)
+        assert self._environment.endpoint is not None
+        outcome = acquisition.acquire(resource, self._send, self._policy, port=self._environment.endpoint.port)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
             if outcome.warning:
@@ -117,20 +108,6 @@ class CloudShellSource(TokenSource):
         elif outcome.kind == "timeout":
             self._timed_out_at = acquisition.clock.monotonic()
         return outcome
-
-
-class FromCloudShell(Credential):
-    """What the synchronous and the asynchronous ``CloudShellCredential`` have in common."""
-
-    _source: CloudShellSource
-
-    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
-        self._source = CloudShellSource(endpoint, kwargs)
-
-    @property
-    def endpoint(self) -> str | None:
-        """The URL that tokens are requested from; None outside Cloud Shell."""
-        return self._source.url
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -142,12 +119,54 @@ def _check(options: dict[str, Any]) -> None:
         value = options.get(name, 1)
         if name == "retry_total" and value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise ValueError(f"{name} must be a non-negative number, not {value!r}.")
-        if value == 0 and name.endswith("timeout"):
-            raise ValueError(f"{name} must be a number of seconds greater than 0, not {value!r}.")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+        is_timeout = name.endswith("timeout")
+        if not is_number or (is_timeout and value == 0):
+            raise ValueError(f"{name} must be a number {'above 0' if is_timeout else 'of 0 or more'}, not {value!r}.")
     if iscoroutinefunction(getattr(options.get("transport"), "send", None)):
-        raise ValueError(
-            "transport must be one of azure-core's synchronous transports, such as RequestsTransport, also for the "
-            "asynchronous credential: every token request runs in a thread of its own."
-        )
+        raise ValueError("transport must be a synchronous one of azure-core's, for the asynchronous credential too.")
+
+
+class CloudShellCredential(FromCloudShell, SyncCredential):
+    """Authenticates as the user who is signed in to Azure Cloud Shell.
+
+    For example:
+
+        from azure.mgmt.compute import ComputeManagementClient
+        from azure_cloudshell_credential import CloudShellCredential
+
+        client = ComputeManagementClient(CloudShellCredential(), subscription_id)
+
+    Cloud Shell issues its user's tokens at a local endpoint; this is that endpoint as a credential for any Azure SDK
+    client. Outside Cloud Shell, and whenever the endpoint cannot help, it raises ``CredentialUnavailableError``, so
+    that a ``ChainedTokenCredential`` continues with its next credential.
+
+    The environment is read when the credential is constructed; constructing it raises nothing because of the
+    environment, opens no connection and imports nothing heavy. An instance can be shared by threads, survives ``fork``
+    and can be pickled (its configuration travels, tokens do not). Tokens are cached in memory. Each token request runs
+    in a daemon thread of its own: cancelling one caller does not affect the others.
+
+    :keyword str endpoint: URL of the token endpoint. Its host must be a loopback host. Default: what the environment
+        says.
+    :keyword float timeout: overall deadline in seconds, retries included; more than a day counts as a day. Default 30.
+    :keyword int retry_total: maximum retries after a transient failure. Default 3, and after a timeout of the portal as
+        many as ``timeout`` allows.
+    :keyword float retry_backoff_factor: seconds before the first retry, doubled for each one after it; 0 retries at
+        once. Default 0.4.
+    :keyword float connection_timeout: seconds for connecting, within ``timeout``. Default: ``timeout``.
+    :keyword float read_timeout: seconds to wait for a reply, within ``timeout``. Default: ``timeout``.
+    :keyword transport: carries every request, and is entered and closed with the credential. Default: the package's
+        own, which sends to this machine only.
+    :paramtype transport: azure.core.pipeline.transport.HttpTransport
+    :keyword str user_agent: put in front of the ``User-Agent``.
+    :keyword bool logging_enable: log requests and replies at DEBUG level. The body of a reply, which holds the token,
+        is not logged. Default False.
+    :keyword raw_request_hook: called with each request, a ``PipelineRequest``.
+    :paramtype raw_request_hook: Callable[[PipelineRequest], None]
+    :keyword raw_response_hook: called with each reply, a ``PipelineResponse``.
+    :paramtype raw_response_hook: Callable[[PipelineResponse], None]
+    :raises ValueError: for an ``endpoint`` that is not a loopback URL, a ``timeout`` that is not a number above 0, a
+        ``retry_…`` that is not a number, or an asynchronous transport.
+    """
+
+    __module__ = "azure_cloudshell_credential"

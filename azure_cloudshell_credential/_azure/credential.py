@@ -1,14 +1,154 @@
-"""``CloudShellCredential``, and how a synchronous credential waits for its token."""
+"""What the four credentials have in common: a request for a token, and what it gets.
+
+A credential decides what a request gets at once and what has to be acquired. The synchronous and the asynchronous ones,
+the broker and the command line differ in how they wait for it.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import Any
+from weakref import WeakValueDictionary
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from typing_extensions import Self
 
-from .cloud_shell import FromCloudShell
-from .sources import Credential, TokenRequest, as_info
+from .._endpoint.failures import Failure
+from .._tokens.cache import CachedToken, TokenCache
+from .._tokens.in_flight import InFlight
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class TokenRequest:
+    """A request for a token, as ``get_token`` and ``get_token_info`` get it.
+
+    :param scopes: the scopes.
+    :param options: the keyword arguments or options; None and False count as absent: Key Vault sends ``claims: None``.
+    :raises ValueError: if there is no scope.
+    """
+
+    __slots__ = ("claims", "key", "options", "scopes", "tenant_id")
+
+    def __init__(self, scopes: tuple[str, ...], options: Mapping[str, Any]) -> None:
+        if not scopes:
+            raise ValueError("get_token requires a scope.")
+        self.scopes = scopes
+        self.options = {name: value for name, value in options.items() if value}
+        self.claims: str | None = self.options.get("claims")
+        self.tenant_id: str | None = self.options.get("tenant_id")
+        others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
+        self.key: Hashable = (scopes, *others) if others else scopes
+
+
+class Credential:
+    """What the four credentials have in common: their configuration, their tokens, and what a request gets.
+
+    :param kwargs: the configuration. A copy, or a pickle, has the same, and no token.
+    """
+
+    _cache: TokenCache
+    _transports: Sequence[Any]
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._options = kwargs
+        self._reset()
+        _credentials[id(self)] = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._options
+
+    def __setstate__(self, options: dict[str, Any]) -> None:
+        Credential.__init__(self, **options)
+
+    def _reset(self) -> None:
+        """Begin anew, in the environment as it is now."""
+        raise NotImplementedError
+
+    def _claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
+        """The token, the failure, or an acquisition to wait for.
+
+        :raises ValueError: for a mistake of the caller's.
+        """
+        raise NotImplementedError
+
+    def _granted(self, _request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
+        """The token; raises the exception for a failure.
+
+        At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
+        """
+        if isinstance(outcome, Failure):
+            with importing:
+                from .errors import as_exception
+
+            _LOGGER.debug("No token: %s", outcome.message)
+            raise as_exception(outcome)
+        return outcome
+
+    def _open(self) -> None:
+        for transport in self._transports:
+            transport.__enter__()
+
+    def _close(self) -> None:
+        for transport in self._transports:
+            transport.__exit__(None, None, None)
+
+
+_credentials: WeakValueDictionary[int, Credential] = WeakValueDictionary()
+
+
+def _living() -> list[Credential]:
+    # A copy made in one operation: credentials come and go in other threads meanwhile.
+    return [credential for reference in _credentials.valuerefs() if (credential := reference()) is not None]
+
+
+def forget_all_tokens() -> None:
+    """Make every credential of this process ask anew."""
+    for credential in _living():
+        credential._cache.forget()
+
+
+def reset_all() -> None:
+    """Let every credential of this process begin anew, in the environment as it is now: for the emulator."""
+    for credential in _living():
+        credential._reset()
+
+
+# azure-identity takes 190 ms to import, and is needed only for its exceptions. A process that forks meanwhile would
+# leave the child with an import lock that no thread will release: so the fork waits.
+importing = threading.RLock()
+
+
+def _after_fork() -> None:
+    importing.release()
+    for credential in _living():
+        credential._cache.forget_acquisitions()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
+
+
+def as_info(cached: CachedToken) -> AccessTokenInfo:
+    """The token as ``get_token_info`` returns it. A new object: callers may change theirs."""
+    token = cached.token
+    return AccessTokenInfo(token.value, token.expires_on, refresh_on=token.refresh_on, token_type=token.token_type)
+
+
+def check_is_synchronous(credential: object) -> None:
+    """Check that something is a synchronous credential.
+
+    :raises TypeError: if it is not.
+    """
+    method = getattr(credential, "get_token", None) or getattr(credential, "get_token_info", None)
+    if not callable(method):
+        raise TypeError(f"{type(credential).__name__} is not a credential: it has no get_token method.")
+    if iscoroutinefunction(method):
+        raise TypeError(f"{type(credential).__name__} is asynchronous: a synchronous credential is needed here.")
 
 
 class SyncCredential(Credential):
@@ -38,12 +178,11 @@ class SyncCredential(Credential):
             ``DefaultCloudShellCredential`` has a token.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        if not (claims or tenant_id or enable_cae or kwargs):
-            cached = self._source.cache.fresh(scopes)
-            if cached is not None:
-                return cached.access_token
+        is_plain = not (claims or tenant_id or enable_cae or kwargs)
+        if is_plain and (cached := self._cache.fresh(scopes)) is not None:
+            return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return self._source.token(TokenRequest(scopes, options)).access_token
+        return self._token(TokenRequest(scopes, options)).access_token
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
@@ -57,9 +196,9 @@ class SyncCredential(Credential):
         :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        if not options and (cached := self._source.cache.fresh(scopes)) is not None:
+        if not options and (cached := self._cache.fresh(scopes)) is not None:
             return as_info(cached)
-        return as_info(self._source.token(TokenRequest(scopes, options or {})))
+        return as_info(self._token(TokenRequest(scopes, options or {})))
 
     def close(self) -> None:
         """Close the transport of each credential.
@@ -67,56 +206,19 @@ class SyncCredential(Credential):
         The default transport keeps nothing open, so the credential can be used again; a transport given as a keyword
         decides for itself, and azure-core's refuse with a ``ValueError``.
         """
-        self._source.close()
+        self._close()
 
     def __enter__(self) -> Self:
-        self._source.open()
+        self._open()
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._source.close()
+        self._close()
 
+    def _outcome(self, request: TokenRequest) -> CachedToken | Failure:
+        outcome = self._claim(request)
+        result: CachedToken | Failure = outcome.wait() if isinstance(outcome, InFlight) else outcome
+        return result
 
-class CloudShellCredential(FromCloudShell, SyncCredential):
-    """Authenticates as the user who is signed in to Azure Cloud Shell.
-
-    For example:
-
-        from azure.mgmt.compute import ComputeManagementClient
-        from azure_cloudshell_credential import CloudShellCredential
-
-        client = ComputeManagementClient(CloudShellCredential(), subscription_id)
-
-    Cloud Shell issues its user's tokens at a local endpoint; this is that endpoint as a credential for any Azure SDK
-    client. Outside Cloud Shell, and whenever the endpoint cannot help, it raises ``CredentialUnavailableError``, so
-    that a ``ChainedTokenCredential`` continues with its next credential.
-
-    The environment is read when the credential is constructed; constructing it raises nothing because of the
-    environment, opens no connection and imports nothing heavy. An instance can be shared by threads, survives ``fork``
-    and can be pickled (its configuration travels, tokens do not). Tokens are cached in memory. Each token request runs
-    in a daemon thread of its own: cancelling one caller does not affect the others.
-
-    :keyword str endpoint: URL of the token endpoint. Its host must be a loopback host. Default: what the environment
-        says.
-    :keyword float timeout: overall deadline in seconds, retries included; more than a day counts as a day. Default 30.
-    :keyword int retry_total: maximum retries after a transient failure. Default 3, and after a timeout of the portal as
-        many as ``timeout`` allows.
-    :keyword float retry_backoff_factor: seconds before the first retry, doubled for each one after it; 0 retries at
-        once. Default 0.4.
-    :keyword float connection_timeout: seconds for connecting, within ``timeout``. Default: ``timeout``.
-    :keyword float read_timeout: seconds to wait for a reply, within ``timeout``. Default: ``timeout``.
-    :keyword transport: carries every request, and is entered and closed with the credential. Default: the package's
-        own, which sends to this machine only.
-    :paramtype transport: azure.core.pipeline.transport.HttpTransport
-    :keyword str user_agent: put in front of the ``User-Agent``.
-    :keyword bool logging_enable: log requests and replies at DEBUG level. The body of a reply, which holds the token,
-        is not logged. Default False.
-    :keyword raw_request_hook: called with each request, a ``PipelineRequest``.
-    :paramtype raw_request_hook: Callable[[PipelineRequest], None]
-    :keyword raw_response_hook: called with each reply, a ``PipelineResponse``.
-    :paramtype raw_response_hook: Callable[[PipelineResponse], None]
-    :raises ValueError: for an ``endpoint`` that is not a loopback URL, a ``timeout`` that is not a number above 0, a
-        ``retry_…`` that is not a number, or an asynchronous transport.
-    """
-
-    __module__ = "azure_cloudshell_credential"
+    def _token(self, request: TokenRequest) -> CachedToken:
+        return self._granted(request, self._outcome(request))

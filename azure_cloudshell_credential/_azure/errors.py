@@ -7,9 +7,6 @@ cryptography): the rest of the package does it only when there is an error to ra
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
@@ -35,10 +32,6 @@ class AudienceNotSupportedError(CredentialUnavailableError):
         super().__init__(message=message)
         self.resource = resource
         self.supported_audiences = supported_audiences
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        make = partial(type(self), resource=self.resource, supported_audiences=self.supported_audiences)
-        return make, (self.message,)
 
 
 def as_exception(failure: Failure) -> ClientAuthenticationError:

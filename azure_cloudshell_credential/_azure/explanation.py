@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from azure.core.exceptions import AzureError
 
 from .._endpoint import failures
 from .._endpoint.failures import Failure
-from .sources import TokenRequest
+from .credential import TokenRequest
 
 _AZ = "AzureCliCredential"
+_TIMED_OUT = "the Azure CLI took too long to answer, or could not be run"
 
 # An attempt begins with a tab and goes on to the next one.
 _ATTEMPT = re.compile(r"^\t(\w+): (.*(?:\n(?!\t\w+: ).*)*)", re.MULTILINE)
@@ -32,36 +32,22 @@ _NOT_SET_UP = re.compile(
     r"|value must be specified|should be a valid|token_file_path|Visual Studio Code",
     re.IGNORECASE,
 )
-_TIMED_OUT = "Failed to invoke the Azure CLI"
 
 
-class Reason(NamedTuple):
-    """Why one credential has no token.
-
-    :param name: its class.
-    :param text: what it said, fit to be shown.
-    """
-
-    name: str
-    text: str
-
-
-def reasons_in(name: str, error: AzureError) -> list[Reason]:
+def reasons_in(name: str, error: AzureError) -> list[tuple[str, str]]:
     """What a credential's exception says, or what each of the credentials in it says.
 
     :param name: the credential's class.
+    :return: for each, its class and its reason, fit to be shown.
     """
     text = error.message or str(error)
-    reasons = []
-    for each, said in _ATTEMPT.findall(text) or [(name, text)]:
-        shown = failures.quoted(_BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0], 300)
-        if each == _AZ and said.startswith(_TIMED_OUT):
-            shown = "the Azure CLI took too long to answer, or could not be run"
-        reasons.append(Reason(each, shown))
-    return reasons
+    attempts = _ATTEMPT.findall(text) or [(name, text)]
+    own = [(each, _BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0]) for each, said in attempts]
+    own = [(each, _TIMED_OUT if said.startswith("Failed to invoke the Azure CLI") else said) for each, said in own]
+    return [(each, failures.quoted(said, 300)) for each, said in own]
 
 
-def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: list[Reason]) -> Failure:
+def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: list[tuple[str, str]]) -> Failure:
     """The failure of the whole chain, said once, in one paragraph.
 
     :param cloud_shells: why Cloud Shell has no token; None if it is not in the chain.
@@ -69,34 +55,32 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
     """
     if cloud_shells is not None and cloud_shells.kind == "not_cloud_shell":
         cloud_shells = None
-    azs = [reason for reason in reasons if reason.name == _AZ]
-    others = [reason for reason in reasons if reason.name != _AZ and not _NOT_SET_UP.search(reason.text)]
-    said = [*azs, *others] or reasons
+    az = next((text for name, text in reasons if name == _AZ), None)
+    others = [(name, text) for name, text in reasons if name != _AZ and not _NOT_SET_UP.search(text)]
+    said = (others if az is None else [(_AZ, az), *others]) or reasons
     if request.claims:
         # The command that satisfies the challenge is in the advice, whole.
-        said = [reason for reason in said if "claims" not in reason.text]
+        said = [(name, text) for name, text in said if "claims" not in text]
         advice = failures.claims_advice(request.claims, request.tenant_id)
     else:
-        advice = _advice(cloud_shells, azs, others)
+        advice = _advice(cloud_shells, az, knows_others=bool(others))
+    code = ""
     if cloud_shells is not None:
-        said = [Reason("Cloud Shell", cloud_shells.what), *said]
+        said, code = [("Cloud Shell", cloud_shells.what), *said], cloud_shells.code
     resource = " ".join(request.scopes)
-    told = [
-        f"No credential has a token for {resource}.",
-        *(f"{name}: {failures.sentence(text)}" for name, text in said),
-    ]
-    code = cloud_shells.code if cloud_shells is not None else ""
-    return Failure("chain", " ".join(told), advice, resource, code=code)
+    told = " ".join(f"{name}: {failures.sentence(text)}" for name, text in said)
+    return Failure("chain", f"No credential has a token for {resource}. {told}".rstrip(), advice, resource, code)
 
 
-def _advice(cloud_shells: Failure | None, azs: list[Reason], others: list[Reason]) -> str:
+def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool) -> str:
     """What to do, for the one who reads it here."""
-    if not azs:
-        chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
-        if chosen and not others:
-            return f"AZURE_TOKEN_CREDENTIALS={failures.quoted(chosen, 60)} leaves out 'az login': unset it to use that."
-        return "" if cloud_shells is None else cloud_shells.advice
-    if cloud_shells is None:
-        install = "Install the Azure CLI and sign" if "not found on path" in azs[0].text else "Sign"
-        return f"{install} in with 'az login'."
-    return f"S{failures.SIGN_IN[1:]}." if cloud_shells.kind == "audience" else cloud_shells.advice
+    chosen = failures.quoted(os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip(), 60)
+    if az is None and chosen and not knows_others:
+        return f"AZURE_TOKEN_CREDENTIALS={chosen} leaves out 'az login': unset it to use that."
+    if cloud_shells is not None:
+        return (
+            f"S{failures.SIGN_IN[1:]}." if az is not None and cloud_shells.kind == "audience" else cloud_shells.advice
+        )
+    if az is None:
+        return ""
+    return f"{'Install the Azure CLI and sign' if 'not found on path' in az else 'Sign'} in with 'az login'."

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from .._endpoint import failures
-from .._endpoint.failures import Failure
+from .._endpoint import protocol
+from .._endpoint.failures import TRANSIENT, Failure, failure
 from .._endpoint.protocol import Token
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,23 +27,21 @@ class Identities:
         self._cloud_shells = token
         self._tell()
 
-    def judge(self, resource: str, failure: Failure, token: Token, tenant_id: str | None) -> Failure | None:
+    def judge(self, resource: str, cause: Failure, token: Token, tenant_id: str | None) -> Failure | None:
         """Whether another credential's token may be handed out.
 
-        :param failure: why Cloud Shell has none.
+        :param cause: why Cloud Shell has none.
         :param tenant_id: the tenant asked for. Who asks for another one than Cloud Shell's knows whose token it is.
         :return: why not.
         """
         mine = self._cloud_shells
-        if failure.kind == "tenant" or (
-            mine and tenant_id and tenant_id.casefold() != (mine.tenant_id or "").casefold()
-        ):
+        if cause.kind == "tenant" or (mine and protocol.wrong_tenant(resource, mine, tenant_id, None)):
             return None
-        if failure.kind not in failures.TRANSIENT:
+        if cause.kind not in TRANSIENT:
             self._others[token.identity] = token
             self._tell()
         elif mine is not None and _differ(mine, token):
-            return failures.another_identity(resource, failure, mine.who, token.who)
+            return failure("another_identity", resource, cause.code, said=cause.what, theirs=token.who, mine=mine.who)
         return None
 
     def _tell(self) -> None:
@@ -52,11 +50,7 @@ class Identities:
         for identity, other in list(self._others.items()):
             if mine is not None and _differ(mine, other) and (mine.identity, identity) not in self._told:
                 self._told.add((mine.identity, identity))
-                _LOGGER.warning(
-                    "Cloud Shell is signed in as %s. What it has no token for is accessed as %s.",
-                    mine.who,
-                    other.who,
-                )
+                _LOGGER.warning("Cloud Shell is signed in as %s. The rest is accessed as %s.", mine.who, other.who)
 
 
 def _differ(first: Token, second: Token) -> bool:

@@ -57,7 +57,7 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
         except _NoReplyError as error:
             return error.no_reply
         except _TIMEOUTS:
-            return NoReply("it did not answer in time", timed_out=True)
+            return exchange.TOO_LATE
         except (exceptions.AzureError, OSError):
             # The error's text stays behind: it may quote what the peer sent.
             return NoReply("the connection to it failed")
@@ -143,13 +143,8 @@ class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
         :raises ValueError: if a hook has pointed the request away from this machine.
         :raises azure.core.exceptions.ServiceRequestError: if there is no reply in time.
         """
-        outcome = exchange.post(
-            Endpoint(request.url),
-            request.headers,
-            request.content,
-            kwargs["read_timeout"],
-            kwargs["connection_timeout"],
-        )
+        timeouts = kwargs["read_timeout"], kwargs["connection_timeout"]
+        outcome = exchange.post(Endpoint(request.url), request.headers, request.content, *timeouts)
         if isinstance(outcome, NoReply):
             raise _NoReplyError(outcome)
         return WholeResponse(request, outcome)

@@ -11,9 +11,8 @@ from requests import PreparedRequest, Response
 from requests.auth import AuthBase
 
 from .._endpoint import protocol
-from .credential import SyncCredential
+from .credential import SyncCredential, check_is_synchronous
 from .default_chain import DefaultCloudShellCredential
-from .sources import check_is_synchronous
 from .subscription import resource_manager_scope
 
 _CLAIMS = re.compile(r'\bclaims="?([A-Za-z0-9+/_-]+)')
@@ -41,11 +40,10 @@ class CloudShellAuth(AuthBase):
     __module__ = "azure_cloudshell_credential"
 
     def __init__(self, scope: str | None = None, *, credential: TokenCredential | None = None) -> None:
-        if scope is not None and not isinstance(scope, str):
+        self._scope = resource_manager_scope() if scope is None else scope
+        if not isinstance(self._scope, str):
             raise TypeError("The first argument is a scope; pass a credential as credential=.")
-        if scope is not None:
-            protocol.scope_to_resource((scope,))
-        self._scope = scope or resource_manager_scope()
+        protocol.scope_to_resource((self._scope,))
         self._credential = credential or DefaultCloudShellCredential()
         check_is_synchronous(self._credential)
 
@@ -75,9 +73,8 @@ class CloudShellAuth(AuthBase):
         if claims is None and not _EXPIRED.search(f"{challenge} {response.text[:4000]}"):
             return response
         if claims is None and isinstance(self._credential, SyncCredential):
-            self._credential._source.cache.drop(token)
-        ask = self._credential.get_token
-        new = (ask(self._scope) if claims is None else ask(self._scope, claims=claims)).token
+            self._credential._cache.drop(token)
+        new = self._credential.get_token(self._scope, claims=claims).token
         if new == token:
             return response
         # Frees the connection for the next request.
@@ -85,7 +82,6 @@ class CloudShellAuth(AuthBase):
         request.headers["Authorization"] = f"Bearer {new}"
         again: Response = response.connection.send(request, **options)
         again.history.append(response)
-        again.request = request
         return again
 
 

@@ -10,16 +10,15 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+from azure.core.credentials import TokenCredential
 
 from .._endpoint.audiences import cloud_named
 from .._endpoint.untrusted_json import read_json, read_json_file
-from .sources import check_is_synchronous
-
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
+from .credential import check_is_synchronous
 
 _LOGGER = logging.getLogger(__name__)
+_HOW_TO_CHOOSE = "To choose one, set AZURE_SUBSCRIPTION_ID or run 'az account set --subscription'."
 
 
 def default_subscription_id(credential: TokenCredential | None = None) -> str:
@@ -61,8 +60,8 @@ def _of_azure_cli(environ: Mapping[str, str]) -> str | None:
         if not isinstance(subscription, dict) or not subscription.get("isDefault"):
             continue
         identifier, tenant = subscription.get("id"), subscription.get("tenantId")
-        signed_in_to = environ.get("ACC_TID")
-        is_elsewhere = signed_in_to and isinstance(tenant, str) and tenant.casefold() != signed_in_to.casefold()
+        here = environ.get("ACC_TID", "").casefold()
+        is_elsewhere = here and isinstance(tenant, str) and tenant.casefold() != here
         # For a tenant without subscriptions the Azure CLI puts the tenant in their place.
         if isinstance(identifier, str) and identifier and identifier != tenant and not is_elsewhere:
             return identifier
@@ -102,14 +101,7 @@ def first_enabled_subscription_id(token: str) -> str:
         for subscription in page["value"]:
             if subscription["state"] == "Enabled":
                 identifier = str(subscription["subscriptionId"])
-                _LOGGER.warning(
-                    "No default subscription is set: working in %s, the first enabled one. Set AZURE_SUBSCRIPTION_ID "
-                    "to choose.",
-                    identifier,
-                )
+                _LOGGER.warning("Working in %s, the first enabled subscription. %s", identifier, _HOW_TO_CHOOSE)
                 return identifier
         url = page.get("nextLink")
-    raise LookupError(
-        "There is no enabled subscription in this tenant. Set AZURE_SUBSCRIPTION_ID to one, or run "
-        "'az account set --subscription'."
-    )
+    raise LookupError(f"There is no enabled subscription in this tenant. {_HOW_TO_CHOOSE}")

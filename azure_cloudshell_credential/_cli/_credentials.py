@@ -61,7 +61,7 @@ def credential_named(name: str | None) -> Any:
     from importlib import import_module
     from pathlib import Path
 
-    from .._azure.sources import check_is_synchronous
+    from .._azure.credential import check_is_synchronous
 
     module, _, factory = name.partition(":")
     # Last: a project's own http/ or hmac.py is not to stand in for the library's.

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from .._azure.credential import CloudShellCredential
+from .._azure.cloud_shell import CloudShellCredential
 from .._azure.subscription import default_subscription_id
 from .._endpoint import audiences, failures
 from .._endpoint.environment import Environment

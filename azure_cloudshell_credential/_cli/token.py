@@ -108,7 +108,7 @@ def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     default = "devops" if arguments.output == "git-credential" else "arm"
     text: str = arguments.scope or arguments.resource_uri or arguments.resource_type or arguments.resource or default
     if protocol.is_bare_permission(text):
-        raise CommandError(failures.permission_without_resource(text).message, 2)
+        raise CommandError(failures.failure("permission_without_resource", text).message, 2)
     try:
         resource = audiences.resource_named(text, audiences.cloud_named(cloud))
         return resource if arguments.resource_uri else protocol.scope_to_resource((resource,))

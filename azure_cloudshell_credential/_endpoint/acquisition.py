@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable
 
 from . import failures, protocol
-from .failures import Failure
+from .failures import Failure, failure
 from .protocol import NoReply, Reply, Token
 
 Send = Callable[[str, float], "Reply | NoReply"]
@@ -41,8 +41,8 @@ MAX_TIMEOUT = 86400.0
 _LONGEST_PAUSE = 10.0
 """Seconds: a browser tab may become active again at any moment."""
 
-_JITTER = 0.2
-_MAX_DOUBLINGS = 16
+_BUSY = NoReply("other requests took too long", "busy")
+
 _MIN_REQUEST_SECONDS = 0.001
 """With less than this left, a request is not worth starting; and requests refuses a timeout of 0."""
 
@@ -50,24 +50,8 @@ _GRACE = 1.0
 """Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
 
 
-class Clock:
-    """The time, as acquisitions and caches see it. Looked up anew each time: gevent and eventlet may replace it."""
-
-    def time(self) -> float:
-        """Unix time."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that no change of the clock affects."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-
-clock = Clock()
-"""Replaced by tests, so that nobody waits between retries."""
+clock = time
+"""The time, as acquisitions and caches see it. Tests replace it, so that nobody waits between retries."""
 
 
 class RetryPolicy:
@@ -98,9 +82,9 @@ class RetryPolicy:
         if is_mixed_up:
             # The next answer is right or will not be: waiting changes nothing.
             return 0.0
-        pause = min(self.retry_backoff_factor * 2.0 ** min(retry, _MAX_DOUBLINGS), _LONGEST_PAUSE)
+        pause = min(self.retry_backoff_factor * 2.0 ** min(retry, 16), _LONGEST_PAUSE)
         # Without jitter, scripts that the same hiccup stopped would all ask again at the same moment.
-        return max(failure.retry_after, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+        return max(failure.retry_after, pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
 
 def acquire(
@@ -117,9 +101,13 @@ def acquire(
     start = clock.monotonic()
     deadline = start + policy.timeout
     retries = 0
-    outcome: Token | Failure = failures.no_answer(resource, policy.timeout)
+    outcome: Token | Failure = failure("no_answer", resource, budget=policy.timeout)
     while (remaining := deadline - clock.monotonic()) >= _MIN_REQUEST_SECONDS:
-        outcome = _judge(resource, _send_alone(resource, send, remaining, port), policy)
+        answer = _send_alone(resource, send, remaining, port)
+        if isinstance(answer, Reply):
+            outcome = protocol.read_reply(resource, answer, clock.time())
+        else:
+            outcome = failure(answer.failure, resource, budget=policy.timeout, reason=answer.reason)
         if isinstance(outcome, Token):
             return outcome
         pause = policy.pause_before_retry(retries, outcome)
@@ -137,16 +125,6 @@ def acquire(
     return outcome
 
 
-def _judge(resource: str, answer: Reply | NoReply | None, policy: RetryPolicy) -> Token | Failure:
-    if answer is None:
-        return failures.busy(resource, policy.timeout)
-    if isinstance(answer, Reply):
-        return protocol.read_reply(resource, answer, clock.time())
-    if answer.timed_out:
-        return failures.no_answer(resource, policy.timeout)
-    return failures.unreachable(resource, answer.reason)
-
-
 _turns: dict[int, tuple[threading.Lock, float]] = {}
 """For each endpoint's port, the request that is there: a lock that it holds, and when it is taken for lost."""
 
@@ -158,8 +136,8 @@ def is_asking() -> bool:
     return threading.get_ident() in _asking
 
 
-def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply | None:
-    """Send, when no other request of this process is at the endpoint; None if that was not so in time."""
+def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply:
+    """Send, when no other request of this process is at the endpoint."""
     if sys.is_finalizing():
         # The other threads are gone, one that has its turn among them.
         return send(resource, seconds)
@@ -175,10 +153,10 @@ def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply |
             if turn[0].acquire(timeout=max(0.0, min(deadline, turn[1]) - time.monotonic())):
                 turn[0].release()
             elif time.monotonic() >= deadline:
-                return None
+                return _BUSY
             _end_turn(port, turn)
         remaining = deadline - time.monotonic()
-        return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else None
+        return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else _BUSY
     finally:
         _end_turn(port, mine)
         lock.release()

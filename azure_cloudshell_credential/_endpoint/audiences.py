@@ -27,9 +27,7 @@ class Audience:
     :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    def __init__(
-        self, name: str, identifiers: Sequence[str], aliases: Sequence[str] = (), workaround: str = ""
-    ) -> None:
+    def __init__(self, name: str, identifiers: list[str], aliases: Sequence[str] = (), workaround: str = "") -> None:
         self.name = name
         self.resource = identifiers[0]
         self.identifiers = tuple(identifiers)
@@ -51,8 +49,7 @@ class Cloud:
 
 # By the loader, which every module has and which reads from a zip file too. importlib.resources and pkgutil would take
 # longer to import than all of this package's part of the command "token".
-_FILE = __file__.rpartition(".")[0] + ".json"
-_TABLE = json.loads(__loader__.get_data(_FILE))  # type: ignore[name-defined]  # mypy does not know the name
+_TABLE = json.loads(__loader__.get_data(__file__.rpartition(".")[0] + ".json"))  # type: ignore[name-defined]
 
 KNOWN = tuple(Audience(**row) for row in _TABLE["audiences"])
 """Every resource with a name."""
@@ -87,9 +84,7 @@ def lookup(identifier: str) -> Audience | None:
 def resource_for(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
     """The resource that a short name stands for in a cloud, or None for a name not in the table."""
     audience = _BY_NAME.get(name.casefold())
-    if audience is None:
-        return None
-    return cloud.resources.get(audience.name, audience.resource)
+    return None if audience is None else cloud.resources.get(audience.name, audience.resource)
 
 
 def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
@@ -97,15 +92,12 @@ def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
 
     :raises ValueError: for anything else, with the name that was probably meant.
     """
-    named = resource_for(text, cloud)
-    if named is not None:
+    if (named := resource_for(text, cloud)) is not None:
         return named
     if "://" in text or text.startswith("urn:") or is_guid(text.partition("/")[0]):
         return text
     hint = did_you_mean(text, _BY_NAME) or f" The short names are: {', '.join(audience.name for audience in KNOWN)}."
-    raise ValueError(
-        f"{text!r} is not a known resource.{hint} Or give a URI such as https://vault.azure.net, or an application id."
-    )
+    raise ValueError(f"{text!r} is not a known resource.{hint} Or give a URI, or an application ID.")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -15,10 +15,7 @@ DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 PATHS = ("/oauth2/token", "/metadata/identity/oauth2/token")
 """Where the endpoint is known to answer. A path that is none of these may be a broker's, with its secret in it."""
 
-_REQUIREMENT = (
-    f"must be a URL like {DEFAULT_ENDPOINT}, whose host is localhost, 127.x.x.x or [::1], so that no token request "
-    "leaves this machine."
-)
+_REQUIREMENT = f"must be a loopback URL like {DEFAULT_ENDPOINT}, so that no token request leaves this machine."
 # Numbers without leading zeros, which some resolvers take for octal ones.
 _NUMBER = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _URL = re.compile(

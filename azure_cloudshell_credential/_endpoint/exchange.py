@@ -22,13 +22,13 @@ from .protocol import NoReply, Reply
 MAX_HEAD = 64 * 1024
 MAX_BODY = 1024 * 1024
 """Bytes. Real replies are below 10 kB."""
+_MAX_CHUNKED = 2 * MAX_BODY
+"""Bytes of a reply with the sizes of its chunks."""
 
 TOO_LARGE = NoReply("the response exceeds 1 MiB")
 _NOT_HTTP = NoReply("the server there is not an HTTP/1.x server")
 _CUT_SHORT = NoReply("the connection was closed before the response was complete")
-_TOO_LATE = NoReply("it did not answer in time", timed_out=True)
-
-_ADDED_HEADERS = ("host", "content-length", "connection")
+TOO_LATE = NoReply("it did not answer in time", "no_answer")
 
 # The bytes that RFC 9110 allows in a text and in a name (5.5 and 5.6.2): no control bytes.
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
@@ -60,9 +60,7 @@ def post(
             connection.sendall(_request(endpoint, headers, body))
             return _receive(connection, deadline)
     except TimeoutError:
-        return _TOO_LATE
-    except ConnectionRefusedError:
-        return NoReply(f"connection refused by {endpoint.authority}")
+        return TOO_LATE
     except OSError as error:
         return NoReply(f"the connection to {endpoint.authority} failed ({error.strerror or type(error).__name__})")
 
@@ -70,7 +68,7 @@ def post(
 def _request(endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = [f"POST {endpoint.target} HTTP/1.1", f"Host: {endpoint.authority}"]
     for name, value in headers.items():
-        if name.lower() not in _ADDED_HEADERS:
+        if name.lower() not in ("host", "content-length", "connection"):
             # One line each: a User-Agent from the environment must not be able to add headers or end them.
             lines.append(" ".join(f"{name}: {value}".split()))
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
@@ -89,10 +87,9 @@ def _connect(endpoint: Endpoint, deadline: float) -> socket.socket:
     addresses = ("127.0.0.1", "::1") if endpoint.host.lower() == "localhost" else (endpoint.host,)
     errors: list[OSError] = []
     for address in addresses:
-        seconds = _remaining(deadline)
         connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            connection.settimeout(seconds)
+            connection.settimeout(_remaining(deadline))
             connection.connect((address, endpoint.port))
             return connection
         except OSError as error:
@@ -124,16 +121,15 @@ def parse_response(data: bytes, *, is_complete: bool) -> Reply | NoReply | None:
     # 1xx is followed by the final response, except where it ends HTTP.
     while (head := _HEAD.match(data, start, MAX_HEAD)) and head[2].startswith(b"1") and head[2] != b"101":
         start = head.end()
-    outcome: Reply | NoReply | bytes | None
+    outcome: Reply | NoReply | None
     if head is None:
         outcome = _unfinished_head(data, start)
     elif head[2] == b"101":
         outcome = _NOT_HTTP
     else:
         fields = _read_fields(head[3])
-        outcome = b"" if head[2] in (b"204", b"304") else _read_body(data, head, fields, is_complete=is_complete)
-        if isinstance(outcome, bytes):
-            return Reply(int(head[2]), fields, outcome)
+        body = b"" if head[2] in (b"204", b"304") else _read_body(data, head, fields, is_complete=is_complete)
+        outcome = Reply(int(head[2]), fields, body) if isinstance(body, bytes) else body
     return _CUT_SHORT if outcome is None and is_complete else outcome
 
 
@@ -163,36 +159,30 @@ def _read_body(
         return _read_chunks(data, start) if is_clear else _NOT_HTTP
     if stated is None:
         # It ends with the connection.
-        if len(data) > start + MAX_BODY:
-            return TOO_LARGE
-        return data[start:] if is_complete else None
-    length = _LENGTH.fullmatch(stated)
-    if length is None:
+        end = len(data) if is_complete else len(data) + 1
+    elif length := _LENGTH.fullmatch(stated):
+        end = start + int(length[1])
+    else:
         return _NOT_HTTP
-    if int(length[1]) > MAX_BODY:
+    if end > start + MAX_BODY:
         return TOO_LARGE
-    end = start + int(length[1])
     return data[start:end] if len(data) >= end else None
 
 
 def _read_chunks(data: bytes, start: int) -> bytes | NoReply | None:
     body = bytearray()
-    limit = start + 2 * MAX_BODY
-    while start < limit:
-        line = _CHUNK_SIZE.match(data, start, start + MAX_HEAD)
-        if line is None:
-            if b"\r\n" in data[start : start + MAX_HEAD]:
-                return _NOT_HTTP
-            return TOO_LARGE if len(data) >= start + MAX_HEAD else None
+    while line := _CHUNK_SIZE.match(data, start, start + MAX_HEAD):
         size = int(line[1], 16)
-        if len(body) + size > MAX_BODY:
+        end = line.end() + size
+        if len(body) + size > MAX_BODY or end > _MAX_CHUNKED:
             return TOO_LARGE
         if size == 0:
             # What may follow are trailer fields, which nobody reads.
             return bytes(body)
-        start = line.end() + size
-        if not b"\r\n".startswith(data[start : start + 2]):
+        if not b"\r\n".startswith(data[end : end + 2]):
             return _NOT_HTTP
-        body += data[line.end() : start]
-        start += 2
-    return TOO_LARGE
+        body += data[line.end() : end]
+        start = end + 2
+    if b"\r\n" in data[start : start + MAX_HEAD]:
+        return _NOT_HTTP
+    return TOO_LARGE if len(data) >= start + MAX_HEAD else None

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 from collections.abc import Mapping
-from time import time
 from urllib.parse import quote
 
 from . import audiences, failures
-from .failures import Failure
+from .failures import Failure, failure
 from .untrusted_json import read_json
 
 HEADERS: Mapping[str, str] = {
@@ -59,11 +58,15 @@ class Reply:
 
 
 class NoReply:
-    """Why there was no reply: it took too long, or ``reason``, the end of a sentence."""
+    """Why there was no reply.
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    :param reason: the end of a sentence.
+    :param failure: the failure that it means, by its name in ``failures.json``.
+    """
+
+    def __init__(self, reason: str, failure: str = "unreachable") -> None:
         self.reason = reason
-        self.timed_out = timed_out
+        self.failure = failure
 
 
 class Token:
@@ -76,33 +79,28 @@ class Token:
     """
 
     # Thousands may be held.
-    __slots__ = ("expires_on", "refresh_on", "tenant_id", "token_type", "value", "warning")
+    __slots__ = ("claims", "expires_on", "refresh_on", "tenant_id", "token_type", "value", "warning")
 
     def __init__(self, value: str, expires_on: int, refresh_on: int | None = None, kind: str = "Bearer") -> None:
         self.value = value
         self.expires_on = expires_on
         self.refresh_on = refresh_on
         self.token_type = kind
-        self.tenant_id = _text_in(self.claims, "tid")
+        self.claims = claims_of(value)
+        self.tenant_id = shown_claim(self.claims, "tid")
         self.warning = ""
-
-    @property
-    def claims(self) -> dict[str, object]:
-        """What it says about itself, not verified; empty for an opaque token."""
-        return claims_of(self.value)
 
     @property
     def identity(self) -> tuple[str, str] | None:
         """Whose it is: its ``tid`` and ``oid``; None where it does not say."""
-        object_id = _text_in(self.claims, "oid")
+        object_id = shown_claim(self.claims, "oid")
         return (self.tenant_id.casefold(), object_id.casefold()) if self.tenant_id and object_id else None
 
     @property
     def who(self) -> str:
         """Whose it is, for a message."""
-        claims = self.claims
-        who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
-        return f"{who} in tenant {shown_claim(claims, 'tid')}" if self.tenant_id else who
+        who = user_in(self.claims) or shown_claim(self.claims, "oid") or "an unnamed user"
+        return f"{who} in tenant {self.tenant_id}" if self.tenant_id else who
 
 
 def scope_to_resource(scopes: tuple[str, ...]) -> str:
@@ -141,14 +139,9 @@ def _no_scope(scope: str, name: str) -> str:
     """What to say of a name where a scope belongs: a short name, or a resource without its scheme."""
     uri = f"https://{name}"
     meant = audiences.resource_for(name) or (uri if audiences.lookup(uri) is not None else None)
+    use = f"use {meant.rstrip('/')}/.default" if meant else "use a resource's URI or application ID with /.default"
     # Somebody may have passed a token.
-    shown = f"'{failures.quoted(scope, 100)}' is not a scope"
-    if meant is not None:
-        return f"{shown}: use {meant.rstrip('/')}/.default"
-    return (
-        f"{shown}. A scope is a resource's URI or application ID followed by /.default, such as "
-        "https://vault.azure.net/.default"
-    )
+    return f"'{failures.quoted(scope, 100)}' is not a scope: {use}"
 
 
 def is_bare_permission(scope: str) -> bool:
@@ -168,15 +161,15 @@ def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
     :param now: when the reply came, in Unix time.
     """
     if 300 <= reply.status < 400:
-        return failures.redirected(resource, reply.status)
+        return failure("redirected", resource, status=str(reply.status))
     content, problem = _parse(reply)
     is_success = 200 <= reply.status < 300
     if content is not None:
         is_token = is_success and not content.get("error")
         return _read_token(resource, content, now) if is_token else _classify_error(resource, reply, content)
     if is_success:
-        return failures.unusable_reply(resource, problem)
-    return failures.endpoint_error(resource, reply.status, f"no reason given ({problem}).", "", _retry_after(reply))
+        return failure("unusable_reply", resource, reason=problem)
+    return _classify_error(resource, reply, {"error_description": f"no reason given ({problem})."})
 
 
 def _parse(reply: Reply) -> tuple[dict[str, object] | None, str]:
@@ -197,8 +190,11 @@ def _classify_error(resource: str, reply: Reply, content: Mapping[str, object]) 
     fields, names = content, ("error", "error_description")
     if isinstance(error, dict):
         fields, names = {**content, **error}, ("code", "message")
+    code, message = (value if isinstance(value := fields.get(name), str) else "" for name in names)
     tokens = [value for name, value in fields.items() if name.endswith("_token") and isinstance(value, str) and value]
-    code, message = (_without(tokens, fields.get(name)) for name in names)
+    # A token that came beside the error may be quoted in it. Many tokens are not looked for.
+    if len(tokens) > 8 or any(token in f"{code} {message}" for token in tokens):
+        code = message = "[redacted]"
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
         supported = [failures.quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]
@@ -207,17 +203,10 @@ def _classify_error(resource: str, reply: Reply, content: Mapping[str, object]) 
     said = failures.sentence(failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
     code = failures.quoted(code, 100)
     if _ENTRA.search(f"{code} {message}"):
-        return failures.entra_refused(resource, code, said)
+        return failure("entra_refused", resource, code, said=said)
     if message.startswith("Timeout waiting for token from portal"):
-        return failures.portal_timeout(resource, code, said, _retry_after(reply) or 0.0)
-    return failures.endpoint_error(resource, reply.status, said, code, _retry_after(reply))
-
-
-def _without(tokens: list[str], text: object) -> str:
-    """A text of the endpoint's, unless it quotes a token that came beside it. Many tokens are not looked for."""
-    if not isinstance(text, str):
-        return ""
-    return "[redacted]" if len(tokens) > 8 or any(token in text for token in tokens) else text
+        return failure("portal_timeout", resource, code, _retry_after(reply) or 0.0, said=said)
+    return failure("endpoint_error", resource, code, _retry_after(reply), status=str(reply.status), said=said)
 
 
 def _retry_after(reply: Reply) -> float | None:
@@ -233,43 +222,41 @@ def _read_token(resource: str, content: Mapping[str, object], now: float) -> Tok
     expires_on, expires_in = _seconds(times.get("expires_on")), _seconds(times.get("expires_in"))
     # A reply in which either is malformed is not believed at all.
     if not times or len(times) > (expires_on is not None) + (expires_in is not None):
-        return failures.unusable_reply(resource, "it does not say when the token expires")
+        return failure("unusable_reply", resource, reason="it does not say when the token expires")
     moment = int(now)
     stated = moment + (expires_in or 0) if expires_on is None else expires_on
     if stated > now + _MAX_LIFETIME:
-        return failures.unusable_reply(resource, "its token expires more than a year ahead")
+        return failure("unusable_reply", resource, reason="its token expires more than a year ahead")
     life, warning = stated - moment, ""
     # An expires_in of 0 beside an expires_on says nothing. One that is larger than what is left is either the whole
     # life of a token that the endpoint had in its cache, or the clock of this machine is ahead: they cannot be told
     # apart, and the clock is named only if the token is of no use.
     if expires_in:
         if life <= 0 and expires_in - life > CLOCK_TOLERANCE:
-            return failures.expired_by_our_clock(resource, -life, expires_in)
+            return failure("expired_by_our_clock", resource, ago=-life, life=expires_in, ahead=expires_in - life)
         if life - expires_in > CLOCK_TOLERANCE:
-            warning = failures.clock_is_behind(resource, life, expires_in)
+            warning = failure("clock_is_behind", resource, ours=life, life=expires_in, behind=life - expires_in).what
             stated = moment + expires_in
     if str(content.get("token_type", "Bearer")).lower() != "bearer":
-        return failures.unusable_reply(resource, "its token is not a bearer token")
-    token = checked_token(content.get("access_token"), stated, _refresh_time(content, stated, moment), now=now)
+        return failure("unusable_reply", resource, reason="its token is not a bearer token")
+    token = checked_token(content.get("access_token"), stated, _refresh_time(content, stated, moment), "Bearer", now)
     if isinstance(token, str):
-        return failures.unusable_reply(resource, f"it holds {token}")
+        return failure("unusable_reply", resource, reason=f"it holds {token}")
     audience = token.claims.get("aud")
     if isinstance(audience, str) and audiences.are_different(resource, audience):
-        return failures.wrong_resource(resource, audience)
+        return failure("wrong_resource", resource, retry_after=0.0, received=failures.quoted(audience, 200))
     token.warning = warning
     return token
 
 
-def checked_token(
-    value: object, expires_on: object, refresh_on: object = None, kind: object = "Bearer", *, now: float | None = None
-) -> Token | str:
+def checked_token(value: object, expires_on: object, refresh_on: object, kind: object, now: float) -> Token | str:
     """What a credential has returned, checked: its token in one line, its expiry in whole seconds.
 
     :param value: the token.
     :param expires_on: when it expires, in Unix time. A fraction of a second is dropped.
     :param refresh_on: when to ask for a new one, in Unix time; anything else than a time is dropped.
     :param kind: how it is presented to a service.
-    :param now: in Unix time; the present by default.
+    :param now: in Unix time.
     :return: the token; or what was returned instead, as a noun: "it returned no access token".
     """
     if not isinstance(value, str) or not value:
@@ -279,7 +266,7 @@ def checked_token(
     expiry = _whole_seconds(expires_on)
     if expiry is None or expiry >= _YEAR_10000:
         return "a token whose expiry is not a time in seconds"
-    if expiry <= int(time() if now is None else now):
+    if expiry <= int(now):
         return "a token that has already expired"
     token_type = kind if isinstance(kind, str) and kind.isalnum() else "Bearer"
     return Token(value, expiry, _whole_seconds(refresh_on), token_type)
@@ -316,26 +303,18 @@ def claims_of(token: str) -> dict[str, object]:
     The endpoint's tokens are opaque to their bearer by contract; this serves to name the user and to notice a
     token for another resource, tenant or user, never to decide whether it is valid.
     """
-    parts = token.split(".")
-    if len(parts) < 2:
-        return {}
+    payload = token.partition(".")[2].partition(".")[0]
     try:
-        claims = read_json(a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "=="))
+        claims = read_json(a2b_base64(payload.replace("-", "+").replace("_", "/") + "=="))
     except ValueError:
         return {}
     return claims if isinstance(claims, dict) else {}
 
 
-def _text_in(claims: Mapping[str, object], *names: str) -> str | None:
-    """The first of some claims that the token has."""
-    values = (claims.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value), None)
-
-
 def shown_claim(claims: Mapping[str, object], *names: str) -> str | None:
     """The first of some claims that the token has, fit to be shown: nobody has verified what it holds."""
-    value = _text_in(claims, *names)
-    return None if value is None else failures.quoted(value, 200)
+    values = (claims.get(name) for name in names)
+    return next((failures.quoted(value, 200) for value in values if isinstance(value, str) and value), None)
 
 
 def user_in(claims: Mapping[str, object]) -> str | None:
@@ -351,4 +330,5 @@ def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_t
     actual = token.tenant_id or signed_in_to
     if not requested or (actual is not None and actual.casefold() == requested.casefold()):
         return None
-    return failures.other_tenant(resource, requested, actual)
+    name = "other_tenant" if actual else "unknown_tenant"
+    return failure(name, resource, requested=requested, actual=failures.quoted(actual or "", 100))

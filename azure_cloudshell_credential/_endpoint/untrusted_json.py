@@ -10,7 +10,7 @@ import json
 import os
 
 MAX_FILE = 16 * 1024 * 1024
-"""Bytes. A profile of the Azure CLI has less than 1 kB for each subscription."""
+"""Bytes that are read. A profile of the Azure CLI has less than 1 kB for each subscription."""
 
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -36,7 +36,6 @@ def read_json_file(path: str) -> object:
         if not os.path.isfile(path):
             return None
         with open(path, "rb") as file:
-            content = file.read(MAX_FILE + 1)
+            return read_json(file.read(MAX_FILE))
     except (OSError, ValueError):
         return None
-    return read_json(content) if len(content) <= MAX_FILE else None

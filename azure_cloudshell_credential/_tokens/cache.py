@@ -30,12 +30,14 @@ from typing import Any
 
 from azure.core.credentials import AccessToken
 
-from .._endpoint import acquisition, failures
-from .._endpoint.failures import Failure
+from .._endpoint import acquisition
+from .._endpoint.failures import Failure, claims_advice, failure
 from .._endpoint.protocol import Token
 from .in_flight import InFlight
 
 _LOGGER = logging.getLogger(__name__)
+
+_END_LOOPS = (StopIteration, StopAsyncIteration)
 
 REFRESH_OFFSET = 300
 """Seconds before expiry at which a token without a refresh time becomes stale, as in azure-identity."""
@@ -56,11 +58,6 @@ class CachedToken:
         self.fresh_until = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
         self.fresh_until_monotonic = clock.monotonic() + self.fresh_until - clock.time()
         self.attempt_from = clock.monotonic() + REFRESH_RETRY_DELAY
-
-    def is_fresh(self) -> bool:
-        """Whether it is too early to ask for another."""
-        clock = acquisition.clock
-        return clock.time() < self.fresh_until and clock.monotonic() < self.fresh_until_monotonic
 
     def is_valid(self) -> bool:
         """Whether the token has not expired."""
@@ -101,7 +98,6 @@ class TokenCache:
         except (KeyError, TypeError):
             return None
         clock = acquisition.clock
-        # is_fresh(), without the time that the call takes.
         is_fresh = clock.time() < cached.fresh_until and clock.monotonic() < cached.fresh_until_monotonic
         return cached if is_fresh else None
 
@@ -125,11 +121,11 @@ class TokenCache:
         may_wait = not acquisition.is_asking()
         if usable is not None:
             now = acquisition.clock.monotonic()
-            if not may_wait or usable.is_fresh() or now < usable.attempt_from:
+            if not may_wait or self.fresh(key) is usable or now < usable.attempt_from:
                 return usable
             usable.attempt_from = now + REFRESH_RETRY_DELAY
         elif not may_wait:
-            return failures.nested(resource)
+            return failure("nested", resource)
         mine = self._new(key, acquire, resource, claims)
         in_flight = self._in_flight.setdefault((key, claims), mine)
         if in_flight is mine or sys.is_finalizing():
@@ -142,7 +138,7 @@ class TokenCache:
             return usable or mine
         if usable is None and in_flight.runner == threading.get_ident():
             # A thread cannot wait for itself: this is a hook or a finalizer on the one that acquires.
-            return failures.nested(resource)
+            return failure("nested", resource)
         return usable or in_flight
 
     def _valid(self, key: Hashable) -> CachedToken | None:
@@ -158,11 +154,9 @@ class TokenCache:
             is_known = self._in_flight.get((key, claims)) is in_flight
             if isinstance(outcome, Token):
                 outcome = self._keep(key, outcome, claims, before, resource) if is_known else CachedToken(outcome)
-            elif isinstance(outcome, (StopIteration, StopAsyncIteration)) or not isinstance(
-                outcome, (CachedToken, Failure, Exception)
-            ):
-                # Raised at a caller, these would end its thread, its process or its loop over a result.
-                outcome = failures.broken_off(resource, type(outcome).__name__)
+            elif isinstance(outcome, _END_LOOPS) or not isinstance(outcome, (CachedToken, Failure, Exception)):
+                # Raised at a caller, it would end its thread, its process or its loop over a result.
+                outcome = failure("broken_off", resource, error=type(outcome).__name__)
             # First the token, then the place: a caller that finds the place free finds the token. A thread that is
             # overdue keeps its place until it comes back, so that no further one is lost to what it waits for.
             if is_known and in_flight.runner is None:
@@ -174,7 +168,7 @@ class TokenCache:
             return outcome
 
         def overdue(was_run: bool) -> Failure:
-            return failures.no_answer(resource, self._budget) if was_run else failures.not_run(resource)
+            return failure("no_answer" if was_run else "not_run", resource, budget=self._budget)
 
         return InFlight(acquire, finish, self._budget, overdue)
 
@@ -186,7 +180,7 @@ class TokenCache:
         :param before: the token that there was when the acquisition was started: with ``claims``, the refused one.
         """
         if claims is not None and before is not None and before.token.value == token.value:
-            return failures.refused_token_again(resource, claims)
+            return failure("refused_token_again", resource, command=claims_advice(claims))
         current = self._valid(key)
         if claims is None and current is not None and current is not before:
             # It satisfies a challenge; this one was asked for before that.

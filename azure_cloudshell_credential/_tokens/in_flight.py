@@ -48,11 +48,7 @@ class InFlight:
     _now = staticmethod(monotonic)
 
     def __init__(
-        self,
-        acquire: Callable[[], Any],
-        finish: Callable[[InFlight, Any], Any],
-        budget: float,
-        overdue: Callable[[bool], Any],
+        self, acquire: Callable[[], Any], finish: Callable[..., Any], budget: float, overdue: Callable[..., Any]
     ) -> None:
         self._acquire = acquire
         self._finish = finish

@@ -8,8 +8,8 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .._azure.cloud_shell import FromCloudShell
-from .._azure.default_chain import FromDefaultChain
-from .._azure.sources import Credential, TokenRequest, as_info
+from .._azure.credential import Credential, TokenRequest, as_info
+from .._azure.default_chain import Chain
 from .._tokens.cache import CachedToken
 from .._tokens.in_flight import InFlight
 from ._waiting import wait
@@ -54,20 +54,20 @@ class AsyncCredential(Credential):
 
     async def close(self) -> None:
         """Close the transport of each credential, as the synchronous credential's ``close``."""
-        self._source.close()
+        self._close()
 
     async def __aenter__(self) -> Self:
-        self._source.open()
+        self._open()
         return self
 
     async def __aexit__(self, exc_type: Any = None, exc_value: Any = None, traceback: Any = None) -> None:
-        self._source.close()
+        self._close()
 
     async def _token(self, request: TokenRequest) -> CachedToken:
-        if not request.claims and (cached := self._source.cache.fresh(request.key)) is not None:
+        if not request.claims and (cached := self._cache.fresh(request.key)) is not None:
             return cached
-        outcome = self._source.claim(request)
-        return self._source.granted(request, await wait(outcome) if isinstance(outcome, InFlight) else outcome)
+        outcome = self._claim(request)
+        return self._granted(request, await wait(outcome) if isinstance(outcome, InFlight) else outcome)
 
 
 class CloudShellCredential(FromCloudShell, AsyncCredential):
@@ -84,7 +84,7 @@ class CloudShellCredential(FromCloudShell, AsyncCredential):
     __module__ = "azure_cloudshell_credential.aio"
 
 
-class DefaultCloudShellCredential(FromDefaultChain, AsyncCredential):
+class DefaultCloudShellCredential(Chain, AsyncCredential):
     """A ``DefaultAzureCredential`` that works in Cloud Shell, for asyncio and trio.
 
     Takes the keyword arguments of the synchronous ``DefaultCloudShellCredential`` and does the same. Its steps are

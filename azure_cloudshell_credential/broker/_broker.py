@@ -33,7 +33,7 @@ from ._allowed import Allowed
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-    from .._azure.sources import TokenSource
+    from .._azure.credential import SyncCredential
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class CloudShellBroker(Served):
         host_names: Sequence[str] = (),
     ) -> None:
         if credential is not None:
-            from .._azure.sources import check_is_synchronous
+            from .._azure.credential import check_is_synchronous
 
             check_is_synchronous(credential)
         address = _address(listen)
@@ -124,7 +124,7 @@ class CloudShellBroker(Served):
         addresses = (str(address),) if path_secret else ("127.0.0.1", "::1")
         self._server = Server(self._respond, port, addresses=addresses, refused=_log_refused)
         self._mutex = Lock()
-        self._tokens: TokenSource | None = None
+        self._asked: SyncCredential | None = None
         self._has_told_of_identities = False
 
     def _keep(self, secrets: _Secrets) -> None:
@@ -207,22 +207,19 @@ class CloudShellBroker(Served):
         :rtype: tuple[str, int]
         :raises azure.core.exceptions.ClientAuthenticationError: if the credential has none.
         """
-        from .._azure.sources import TokenRequest
-
-        request = TokenRequest((scope,), {"tenant_id": tenant_id})
-        token = self._tokens_of_credential().token(request).token
-        return token.value, token.expires_on
+        token = self._cached_credential().get_token(scope, tenant_id=tenant_id)
+        return token.token, token.expires_on
 
     def _outcome(self, scope: str, tenant_id: str | None) -> Any:
-        from .._azure.sources import TokenRequest
+        from .._azure.credential import TokenRequest
 
-        return self._tokens_of_credential().outcome(TokenRequest((scope,), {"tenant_id": tenant_id}))
+        return self._cached_credential()._outcome(TokenRequest((scope,), {"tenant_id": tenant_id}))
 
-    def _tokens_of_credential(self) -> TokenSource:
-        """The credential's tokens. Made with the first request: a command that asks for none starts without waiting."""
+    def _cached_credential(self) -> SyncCredential:
+        """The credential to ask. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
-            if self._tokens is None:
-                from .._azure.default_chain import DefaultCloudShellCredential, source_of
+            if self._asked is None:
+                from .._azure.default_chain import DefaultCloudShellCredential, cached
 
                 # AZURE_TOKEN_CREDENTIALS is the program's, and narrows nothing here.
                 options = {f"exclude_{step}_credential": False for step in _STEPS}
@@ -230,8 +227,8 @@ class CloudShellBroker(Served):
                 if any(os.environ.get(name) == value for name, value in self.environment.items()):
                     options |= {"exclude_cloud_shell_credential": True, "exclude_managed_identity_credential": True}
                 credential = self._credential or DefaultCloudShellCredential(**options)
-                self._tokens = source_of(credential)
-            return self._tokens
+                self._asked = cached(credential)
+            return self._asked
 
     def _respond(self, request: Request) -> Response:
         nothing = error_response(404, "NotFound", "There is nothing here.")

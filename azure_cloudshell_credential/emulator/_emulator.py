@@ -18,7 +18,7 @@ from threading import Lock
 from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
-from .._azure.sources import forget_all_tokens, reset_all
+from .._azure.credential import forget_all_tokens, reset_all
 from .._endpoint import audiences, failures
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
