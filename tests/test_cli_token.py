@@ -288,6 +288,7 @@ HOSTILE = "a'b\\c $(touch x) `y` \" ;\nexit 7\r\n'\\''\\"
     ("name", "script"),
     [
         ("bash", 'eval "$LINES_TO_EVALUATE"; printf %s "$V"'),
+        ("zsh", 'eval "$LINES_TO_EVALUATE"; printf %s "$V"'),
         ("fish", "echo $LINES_TO_EVALUATE | source; printf %s $V"),
         ("pwsh", "$env:LINES_TO_EVALUATE -split '\n' | Invoke-Expression; [Console]::Write($env:V)"),
     ],

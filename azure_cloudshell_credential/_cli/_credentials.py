@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from . import CommandError
-from ._parser import Parser, names
+from ._parser import Parser, resources
 
 
 def add_broker_arguments(parser: Parser) -> None:
@@ -19,7 +19,7 @@ def add_broker_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--allow",
-        type=names,
+        type=resources,
         metavar="NAME[,NAME...]",
         help="serve tokens for these resources and no other: short names (arm, vault, ...), URIs or application ids",
     )

@@ -7,6 +7,7 @@ imports at its top no more than its options need. Standard library only: this is
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -28,6 +29,9 @@ COMMANDS = {
     "completion": "print the completions for a shell",
 }
 """Every command, and what it does."""
+
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/.*)?")
+_READS_THE_LINES_FOR = {"zsh": "bash", "powershell": "pwsh"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,6 +112,14 @@ class Parser(argparse.ArgumentParser):
         self.description = fill(self.description or "", width)
         return super().format_help()
 
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        other = _READS_THE_LINES_FOR.get(value.casefold())
+        hint = f" For {value}, use {other}." if other in action.choices else did_you_mean(value, action.choices)
+        listed = ", ".join(action.choices)
+        raise argparse.ArgumentError(action, f"{quoted(value, 80)!r} is not one of {listed}.{hint}")
+
     # NoReturn would take the import of typing, and that a twentieth of the time of `token`.
     def error(self, message: str) -> None:  # type: ignore[override]
         """End the command.
@@ -185,7 +197,9 @@ def _add_debug(parser: Parser) -> None:
 def _refuse_unknown(parser: Parser, words: list[str]) -> None:
     if words:
         word, is_option = quoted(words[0], 80), words[0].startswith("-")
-        suggestion = did_you_mean(words[0].partition("=")[0], parser.takes_value) if is_option else ""
+        # The line below names --help.
+        known = parser.takes_value.keys() - {"--help"}
+        suggestion = did_you_mean(words[0].partition("=")[0], known) if is_option else ""
         parser.error(f"unknown {'option' if is_option else 'argument'} {word}.{suggestion}")
 
 
@@ -195,9 +209,16 @@ def _text(text: str) -> str:
     return text
 
 
-def names(text: str) -> list[str]:
+def resource(text: str) -> str:
+    """The type of a resource. A host is none."""
+    if _HOST.fullmatch(_text(text)):
+        raise argparse.ArgumentTypeError(f"{quoted(text, 200)!r} is a host. The URI is https://{quoted(text, 200)}")
+    return text
+
+
+def resources(text: str) -> list[str]:
     """The type of a list with commas."""
-    return [_text(name).strip() for name in text.split(",")]
+    return [resource(name.strip()) for name in text.split(",")]
 
 
 def port(text: str) -> int:

@@ -15,7 +15,7 @@ from .._version import __version__
 from . import CommandError
 from . import _git as git
 from ._formats import FORMS, formatted
-from ._parser import Parser, timeout
+from ._parser import Parser, resource, timeout
 from ._progress import Progress
 from ._shells import SHELLS
 
@@ -42,12 +42,15 @@ def add_arguments(parser: Parser) -> None:
     which.add_argument(
         "resource",
         nargs="?",
+        type=resource,
         metavar="RESOURCE",
         help="a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...); default: arm",
     )
     which.add_argument("--resource-type", dest="resource_type", metavar="NAME", help="a short name, as az has it")
-    which.add_argument("--resource", dest="resource_uri", metavar="URI", help="the resource, sent unchanged")
-    which.add_argument("--scope", help="a scope, such as https://vault.azure.net/.default")
+    which.add_argument(
+        "--resource", dest="resource_uri", type=resource, metavar="URI", help="the resource, sent unchanged"
+    )
+    which.add_argument("--scope", type=resource, help="a scope, such as https://vault.azure.net/.default")
     parser.add_argument(
         "--output",
         "-o",
