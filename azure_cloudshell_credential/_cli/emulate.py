@@ -73,7 +73,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; or start serving beside this process, and become the command."""
-    settings = {name: value for name, value in vars(arguments).items() if name != "command"}
+    settings = vars(arguments)
     if arguments.words:
         with served_apart("emulate", settings, waits=True) as variables:
             removed = _removed(settings)
