@@ -344,6 +344,13 @@ def test_elsewhere_than_on_a_terminal_waiting_is_not_said(in_cloud_shell: CloudS
     assert run("token", "--wait").stderr == ""
 
 
+def test_waiting_ends_after_the_timeout_where_one_is_given(in_cloud_shell: CloudShellEmulator) -> None:
+    with in_cloud_shell.failing(faults.portal_timeout()):
+        done = run("token", "--wait", "--timeout", "1")
+    assert done.returncode == 1
+    assert "did not get a token" in done.stderr
+
+
 def test_a_word_of_waiting_fits_the_terminal_and_a_dumb_one_sees_none(in_cloud_shell: CloudShellEmulator) -> None:
     issued, _ = in_cloud_shell.issue("https://management.azure.com/")
     assert on_a_terminal("token", "--wait", TERM="dumb") == f"{issued}\n"

@@ -38,15 +38,11 @@ class Parser(argparse.ArgumentParser):
     """argparse's, with errors of two lines and a suggestion, without empty values, and with env's grammar."""
 
     runs_a_command = False
-    _last_words: tuple[str, ...] = ()
+    last_words: tuple[str, ...] = ()
+    """Words that another program puts at the end of the line: ``arguments.last_word``."""
 
     def __init__(
-        self,
-        prog: str | None = None,
-        usage: str | None = None,
-        description: str | None = None,
-        epilog: str | None = None,
-        **_: object,
+        self, prog: str, usage: str | None = None, description: str = "", epilog: str = "", **_: object
     ) -> None:
         # Given a width, argparse imports nothing to find one.
         narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
@@ -67,14 +63,6 @@ class Parser(argparse.ArgumentParser):
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
-
-    def add_last_word(self, words: tuple[str, ...]) -> None:
-        """Take one of these at the end of the line, where another program puts it: ``arguments.last_word``."""
-        self._last_words = words
-
-    def take_last_word(self, words: list[str]) -> str | None:
-        """Remove such a word from the end of the line."""
-        return words.pop() if words and words[-1] in self._last_words else None
 
     def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Our own words, and those of the program to run."""
@@ -156,13 +144,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def _parse_command(name: str, words: list[str]) -> argparse.Namespace:
     parser = Parser(prog=f"azure-cloudshell {name}")
     add_command_arguments(parser, name)
-    program: list[str] = []
-    if parser.runs_a_command:
-        words, program = parser.split(words)
-    last_word = parser.take_last_word(words)
+    words, program = parser.split(words) if parser.runs_a_command else (words, None)
+    last_word = words.pop() if words and words[-1] in parser.last_words else None
     arguments, unknown = parser.parse_known_args(words, argparse.Namespace(command=name, last_word=last_word))
     _refuse_unknown(parser, unknown)
-    if parser.runs_a_command:
+    if program is not None:
         arguments.words = program
     return arguments
 
