@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from azure_cloudshell_credential._cli._known_words import allowed
+from azure_cloudshell_credential._cli._progress import Progress
 from azure_cloudshell_credential._cli._report import make_report
 from azure_cloudshell_credential._endpoint.environment import Environment
 from azure_cloudshell_credential._serving.messages import Request, Response
@@ -47,7 +48,7 @@ IMPLIED = {
 
 
 def report_on(endpoint: str, seconds: float = 5.0) -> dict[str, Any]:
-    report, _ = make_report(Environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds)
+    report, _ = make_report(Environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds, Progress())
     return report
 
 

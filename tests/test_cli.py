@@ -146,8 +146,16 @@ def test_an_unexpected_error_is_one_line_unless_debugging(mocker: Any, capsys: A
     mocker.patch("azure_cloudshell_credential._cli.demo.run", side_effect=RuntimeError())
     assert _cli.main(["demo"]) == 1
     assert capsys.readouterr().err == "azure-cloudshell: RuntimeError; run again with --debug for details\n"
-    with pytest.raises(RuntimeError):
-        _cli.main(["demo", "--debug"])
+    assert _cli.main(["demo", "--debug"]) == 1
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert (first, last) == ("Traceback (most recent call last):", "RuntimeError")
+
+
+@pytest.mark.parametrize(("words", "status"), [("nosuch", 2), ("token --timeout x", 2), ("run no-such-command", 127)])
+def test_debugging_changes_no_status(words: str, status: int) -> None:
+    done = run("--debug", *words.split())
+    assert done.returncode == status
+    assert done.stderr.startswith("Traceback")
 
 
 @pytest.mark.parametrize(

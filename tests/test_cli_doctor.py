@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import jwt
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
@@ -21,7 +25,7 @@ from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
-from .command import interrupted_after, on_a_terminal, run
+from .command import COMMAND, interrupted_after, on_a_terminal, run
 from .conftest import ARM, Everything
 from .misbehaving import Behaviour, MisbehavingServer
 
@@ -111,7 +115,7 @@ def test_hanging(misbehaving: Callable[[Behaviour], MisbehavingServer]) -> None:
     assert page["Endpoint"] == [f"no  {server.endpoint}: no answer in time"]
     assert [line[:4].strip() for line in page["Resources"]] == ["no", "no", "-"]
     assert page["Resources"][2].endswith(
-        f"{len(audiences.KNOWN) - 2} more were not asked for: the endpoint is not answering"
+        f"{len(audiences.KNOWN) - 2} more were not asked for after 2 failures in a row"
     )
     assert "Keep the browser tab with Cloud Shell open and active" in page["What to do"][0]
     assert len(server.requests) == 2
@@ -257,6 +261,27 @@ def test_under_a_broker_that_serves_one_resource_that_one_counts(shell: CloudShe
     )
 
 
+class NotSignedIn:
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        raise ClientAuthenticationError("Please run 'az login'.")
+
+
+def test_under_a_broker_without_a_sign_in_not_everything_is_asked_for() -> None:
+    with CloudShellBroker(NotSignedIn()) as broker:
+        done = run("doctor", **broker.child_environment({**os.environ, **NO_AZ}))
+    assert done.returncode == 1
+    page = sections(done.stdout)
+    assert [line[:4].strip() for line in page["Resources"]] == ["no", "no", "-"]
+    assert "Please run 'az login'." in page["What to do"][0]
+
+
+def test_under_a_broker_token_leaves_it_to_the_broker_to_ask_again() -> None:
+    with CloudShellBroker(NotSignedIn()) as broker:
+        said = run("token", **broker.child_environment(os.environ)).stderr
+    assert "Please run 'az login'." in said
+    assert "Asked" not in said
+
+
 def test_under_a_broker_token_asks_it(under_a_broker: dict[str, str], shell: CloudShellEmulator) -> None:
     assert run("token", "vault", **under_a_broker).stdout.strip() == shell.issue("https://vault.azure.net")[0]
 
@@ -350,6 +375,19 @@ def test_a_report_can_go_to_stdout(shell: CloudShellEmulator) -> None:
     report = json.loads(done.stdout)
     assert len(report["variables"]) == len(set(report["variables"]))
     assert {"ACC_TERM_ID", "AZUREPS_HOST_ENVIRONMENT"} <= set(report["variables"])
+
+
+def test_a_report_is_written_without_a_stderr(shell: CloudShellEmulator) -> None:
+    command = shlex.join([*COMMAND, "doctor", "--report", "-"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} 2>&-"],
+        env={**os.environ, **shell.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout)["answers"][0]["outcome"] == "token"
 
 
 def test_outside_cloud_shell_a_login_of_az_is_no_reason_to_sign_in(fake_az: str) -> None:

@@ -128,12 +128,57 @@ def test_no_option_may_be_abbreviated() -> None:
         ("--verson", "unknown option --verson. Did you mean '--version'?\nTry 'azure-cloudshell --help'."),
         ("token a b", "unknown argument b.\nTry 'azure-cloudshell token --help'."),
         ("run --verbos x", "unknown option --verbos. Did you mean '--verbose'?\nTry 'azure-cloudshell run --help'."),
+        # The help is named in the next line anyway.
+        ("run --shell zsh", "unknown option --shell.\nTry 'azure-cloudshell run --help'."),
     ],
 )
 def test_a_typo_gets_a_suggestion(words: str, said: str) -> None:
     with pytest.raises(CommandError) as raised:
         parse(words.split())
     assert (str(raised.value), raised.value.status) == (said, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("token -o jsn", "Did you mean 'json'?"),
+        ("token --output=TOKEN", "Did you mean 'token'?"),
+        ("token -o yaml", "git-credential."),
+        ("token --shell zsh", "'zsh' is not one of bash, pwsh, fish. For zsh, use bash."),
+        ("serve --shell zsh", "'zsh' is not one of bash, pwsh, fish. For zsh, use bash."),
+        ("emulate --shell PowerShell", "'PowerShell' is not one of bash, pwsh, fish. For PowerShell, use pwsh."),
+        ("serve -o envfile", "argument --output/-o: 'envfile' is not one of shell, env-file. Did you mean 'env-file'?"),
+        ("completion zhs", "argument SHELL: 'zhs' is not one of bash, zsh, fish. Did you mean 'zsh'?"),
+        ("completion powershell", "'powershell' is not one of bash, zsh, fish."),
+    ],
+)
+def test_a_mistyped_choice_gets_the_choices_and_a_suggestion(words: str, said: str) -> None:
+    with pytest.raises(CommandError) as raised:
+        parse(words.split())
+    assert str(raised.value).partition("\n")[0].endswith(said)
+    assert raised.value.status == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "token",
+        "token --resource",
+        "token --scope",
+        "run --allow",
+        "serve --allow vault,",
+        "emulate --audience",
+        "emulate --only-audience",
+        "emulate --deny",
+    ],
+)
+@pytest.mark.parametrize("host", ["management.azure.com", "vault.azure.net/.default"])
+def test_a_host_is_told_apart_from_its_uri(words: str, host: str) -> None:
+    separator = "" if words.endswith(",") else " "
+    with pytest.raises(CommandError) as raised:
+        parse(f"{words}{separator}{host}".split())
+    assert f"'{host}' is a host. The URI is https://{host}\n" in str(raised.value)
+    assert raised.value.status == 2
 
 
 def test_a_mistyped_resource_gets_a_suggestion() -> None:

@@ -419,6 +419,10 @@ def interrupted(): raise KeyboardInterrupt
 def hanging(): open("hangs", "w").write(str(os.getpid())); time.sleep(60)
 def lingering(): threading.Thread(target=time.sleep, args=[60]).start(); return Credential()
 def asking(): print("To sign in, use a browser.", flush=False); return Credential()
+class Prompting(Credential):
+    def get_token(self, *scopes, **options):
+        print("Enter the code ABC.")
+        return super().get_token(*scopes, **options)
 """
 
 # Without any package, so that no module of the current directory is in its way.
@@ -477,6 +481,12 @@ def test_a_credential_that_interrupts_is_told(factory: Path) -> None:
 def test_a_credential_that_asks_its_user_is_heard(factory: Path) -> None:
     done = run("run", "--credential", "mine:asking", "--", "echo", "hi")
     assert (done.stdout, done.stderr) == ("hi\n", "To sign in, use a browser.\n")
+
+
+def test_what_a_credential_asks_its_user_does_not_stand_between_the_lines_of_serve(factory: Path) -> None:
+    serve = Serve("--credential", "mine:Prompting")
+    assert [line for line in serve.lines if not line.startswith(("unset ", "export "))] == []
+    assert serve.stop().startswith("Enter the code ABC.\nServing tokens of an unnamed user")
 
 
 def test_stderr_is_not_held_after_the_command_whatever_the_credential_still_does(factory: Path) -> None:

@@ -288,6 +288,7 @@ HOSTILE = "a'b\\c $(touch x) `y` \" ;\nexit 7\r\n'\\''\\"
     ("name", "script"),
     [
         ("bash", 'eval "$LINES_TO_EVALUATE"; printf %s "$V"'),
+        ("zsh", 'eval "$LINES_TO_EVALUATE"; printf %s "$V"'),
         ("fish", "echo $LINES_TO_EVALUATE | source; printf %s $V"),
         ("pwsh", "$env:LINES_TO_EVALUATE -split '\n' | Invoke-Expression; [Console]::Write($env:V)"),
     ],
@@ -341,6 +342,13 @@ def test_waiting_is_said_on_a_terminal_at_once_and_goes_away(in_cloud_shell: Clo
 def test_elsewhere_than_on_a_terminal_waiting_is_not_said(in_cloud_shell: CloudShellEmulator) -> None:
     in_cloud_shell.script(faults.portal_timeout())
     assert run("token", "--wait").stderr == ""
+
+
+def test_waiting_ends_after_the_timeout_where_one_is_given(in_cloud_shell: CloudShellEmulator) -> None:
+    with in_cloud_shell.failing(faults.portal_timeout()):
+        done = run("token", "--wait", "--timeout", "1")
+    assert done.returncode == 1
+    assert "did not get a token" in done.stderr
 
 
 def test_a_word_of_waiting_fits_the_terminal_and_a_dumb_one_sees_none(in_cloud_shell: CloudShellEmulator) -> None:

@@ -52,11 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        if arguments.debug if arguments is not None else "--debug" in words:
-            error.__suppress_context__ = False
-            raise
         status = error.status if isinstance(error, CommandError) else 1
-        if sys.stderr is not None:
+        if sys.stderr is None:
+            return status
+        if arguments.debug if arguments is not None else "--debug" in words:
+            from traceback import print_exception
+
+            error.__suppress_context__ = False
+            print_exception(error)
+        else:
             print(f"azure-cloudshell: {message_of(error, words[0])}", file=sys.stderr)
     return status
 
@@ -69,8 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    status: int = import_module(f".{arguments.command}", __name__).run(arguments)
-    return status
+    return int(import_module(f".{arguments.command}", __name__).run(arguments))
 
 
 def message_of(error: Exception, command: str) -> str:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from . import CommandError
@@ -39,7 +40,12 @@ def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
         # Python ignores these two, and a command inherits what is ignored: `run -- sh -c 'yes | head'` would not end.
         for name in ("SIGPIPE", "SIGXFSZ"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-        _exec(command, environment)
+        variables = dict(environment)
+        with suppress(OSError), open("/proc/self/environ", "rb") as file:
+            if b"\0LC_CTYPE=" not in b"\0" + file.read():
+                # The locale that Python gives itself where its caller has none (PEP 538).
+                variables.pop("LC_CTYPE", None)
+        _exec(command, variables)
     except FileNotFoundError as error:
         said = error.strerror if "/" in command[0] else "command not found"
         raise CommandError(f"{command[0]}: {said}", 127) from None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
 from . import CommandError
-from ._parser import Parser, names
+from ._parser import Parser, resources
 
 
 def add_broker_arguments(parser: Parser) -> None:
@@ -19,7 +20,7 @@ def add_broker_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--allow",
-        type=names,
+        type=resources,
         metavar="NAME[,NAME...]",
         help="serve tokens for these resources and no other: short names (arm, vault, ...), URIs or application ids",
     )
@@ -35,10 +36,8 @@ def check_credential(name: str | None) -> None:
 
         if which("az") is None:
             raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
-    if name not in (None, "default", "az"):
-        module, _, factory = name.partition(":")
-        if not module or not factory:
-            raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
+    if name not in (None, "default", "az") and not all(name.partition(":")):
+        raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
 
 
 def credential_named(name: str | None) -> Any:
@@ -47,6 +46,8 @@ def credential_named(name: str | None) -> Any:
     :raises CommandError: if it cannot be made.
     """
     check_credential(name)
+    # It is the programs', for their own chains; the broker's is not to be narrowed by it.
+    os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
     # They also log, as warnings that Python prints, what the errors say.
     for library in ("azure", "msal", "urllib3"):
         logging.getLogger(library).addHandler(logging.NullHandler())

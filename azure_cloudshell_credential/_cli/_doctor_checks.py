@@ -29,8 +29,8 @@ VARIABLES = ("MSI_ENDPOINT", *MARKERS, "ACC_TID")
 
 PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
-MAX_CONSECUTIVE_TIMEOUTS = 2
-"""After so many timeouts in a row the other audiences are skipped: a hanging portal answers for none of them."""
+MAX_FAILURES = 2
+"""After so many in a row the other audiences are skipped: a hanging portal, or a broker without a sign-in, has none."""
 
 _MAX_OUTPUT = 1_000_000
 """Bytes of another program's output."""
@@ -117,12 +117,12 @@ def probe_audiences(environment: Environment, seconds: float, progress: Progress
         return []
     cloud = audiences.cloud_named(environment.cloud)
     probes: list[Probe] = []
-    timeouts = 0
+    failed = 0
     for audience in audiences.KNOWN:
         resource = audiences.resource_for(audience.name, cloud) or audience.resource
         outcome: Token | Failure | None = None
         start = monotonic()
-        if timeouts < MAX_CONSECUTIVE_TIMEOUTS:
+        if failed < MAX_FAILURES:
             progress.show(f"asking for {audience.name} ...")
             outcome = ask(environment.endpoint, resource, RetryPolicy(seconds, retry_total=0))
         probes.append(Probe(audience, resource, outcome, monotonic() - start))
@@ -130,7 +130,7 @@ def probe_audiences(environment: Environment, seconds: float, progress: Progress
         if kind == "refused":
             break
         if outcome is not None:
-            timeouts = timeouts + 1 if kind == "timeout" else 0
+            failed = failed + 1 if kind in ("timeout", "endpoint") else 0
     return probes
 
 

@@ -11,7 +11,7 @@ from time import time
 from .._endpoint import failures, protocol
 from .._endpoint.protocol import Token
 from .._version import __version__
-from ._doctor_checks import VARIABLES, Findings, advise
+from ._doctor_checks import MAX_FAILURES, VARIABLES, Findings, advise
 
 _COLOURS = {"ok": "32", "no": "31", "!": "33"}
 
@@ -112,7 +112,7 @@ class Text:
                 if is_refused and probe.workaround:
                     self._finding("", f"{probe.workaround}.")
         if unasked := sum(probe.outcome is None for probe in found.probes):
-            self._finding("-", f"{unasked} more were not asked for: the endpoint is not answering")
+            self._finding("-", f"{unasked} more were not asked for after {MAX_FAILURES} failures in a row")
 
     def _heading(self, text: str) -> None:
         print(f"\n{self._painted('1', text)}")

@@ -7,6 +7,7 @@ imports at its top no more than its options need. Standard library only: this is
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,20 +30,19 @@ COMMANDS = {
 }
 """Every command, and what it does."""
 
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/.*)?")
+_READS_THE_LINES_FOR = {"zsh": "bash", "powershell": "pwsh"}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, with errors of two lines and a suggestion, without empty values, and with env's grammar."""
 
     runs_a_command = False
-    _last_words: tuple[str, ...] = ()
+    last_words: tuple[str, ...] = ()
+    """Words that another program puts at the end of the line: ``arguments.last_word``."""
 
     def __init__(
-        self,
-        prog: str | None = None,
-        usage: str | None = None,
-        description: str | None = None,
-        epilog: str | None = None,
-        **_: object,
+        self, prog: str, usage: str | None = None, description: str = "", epilog: str = "", **_: object
     ) -> None:
         # Given a width, argparse imports nothing to find one.
         narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
@@ -63,14 +63,6 @@ class Parser(argparse.ArgumentParser):
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
-
-    def add_last_word(self, words: tuple[str, ...]) -> None:
-        """Take one of these at the end of the line, where another program puts it: ``arguments.last_word``."""
-        self._last_words = words
-
-    def take_last_word(self, words: list[str]) -> str | None:
-        """Remove such a word from the end of the line."""
-        return words.pop() if words and words[-1] in self._last_words else None
 
     def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Our own words, and those of the program to run."""
@@ -108,6 +100,14 @@ class Parser(argparse.ArgumentParser):
         self.description = fill(self.description or "", width)
         return super().format_help()
 
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        other = _READS_THE_LINES_FOR.get(value.casefold())
+        hint = f" For {value}, use {other}." if other in action.choices else did_you_mean(value, action.choices)
+        listed = ", ".join(action.choices)
+        raise argparse.ArgumentError(action, f"{quoted(value, 80)!r} is not one of {listed}.{hint}")
+
     # NoReturn would take the import of typing, and that a twentieth of the time of `token`.
     def error(self, message: str) -> None:  # type: ignore[override]
         """End the command.
@@ -144,13 +144,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def _parse_command(name: str, words: list[str]) -> argparse.Namespace:
     parser = Parser(prog=f"azure-cloudshell {name}")
     add_command_arguments(parser, name)
-    program: list[str] = []
-    if parser.runs_a_command:
-        words, program = parser.split(words)
-    last_word = parser.take_last_word(words)
+    words, program = parser.split(words) if parser.runs_a_command else (words, None)
+    last_word = words.pop() if words and words[-1] in parser.last_words else None
     arguments, unknown = parser.parse_known_args(words, argparse.Namespace(command=name, last_word=last_word))
     _refuse_unknown(parser, unknown)
-    if parser.runs_a_command:
+    if program is not None:
         arguments.words = program
     return arguments
 
@@ -185,7 +183,9 @@ def _add_debug(parser: Parser) -> None:
 def _refuse_unknown(parser: Parser, words: list[str]) -> None:
     if words:
         word, is_option = quoted(words[0], 80), words[0].startswith("-")
-        suggestion = did_you_mean(words[0].partition("=")[0], parser.takes_value) if is_option else ""
+        # The line below names --help.
+        known = parser.takes_value.keys() - {"--help"}
+        suggestion = did_you_mean(words[0].partition("=")[0], known) if is_option else ""
         parser.error(f"unknown {'option' if is_option else 'argument'} {word}.{suggestion}")
 
 
@@ -195,9 +195,16 @@ def _text(text: str) -> str:
     return text
 
 
-def names(text: str) -> list[str]:
+def resource(text: str) -> str:
+    """The type of a resource. A host is none."""
+    if _HOST.fullmatch(_text(text)):
+        raise argparse.ArgumentTypeError(f"{quoted(text, 200)!r} is a host. The URI is https://{quoted(text, 200)}")
+    return text
+
+
+def resources(text: str) -> list[str]:
     """The type of a list with commas."""
-    return [_text(name).strip() for name in text.split(",")]
+    return [resource(name.strip()) for name in text.split(",")]
 
 
 def port(text: str) -> int:

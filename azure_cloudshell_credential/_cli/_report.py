@@ -7,7 +7,6 @@ Of what the endpoint says, only known words and numbers are written.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from time import monotonic, strftime, time
@@ -21,6 +20,7 @@ from ..emulator import assumptions
 from ..emulator._services import observations
 from ..emulator.assumptions import TABLE, Answer, Assumption, Question
 from ._known_words import HEADERS, VARIABLES, allowed
+from ._progress import Progress
 
 _MAX_FAILURES = 2
 """Requests in a row without an answer before the rest is not asked."""
@@ -32,7 +32,7 @@ _CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
 _PREFIXES = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
 
 
-def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any], bool]:
+def make_report(environment: Environment, seconds: float, progress: Progress) -> tuple[dict[str, Any], bool]:
     """Ask, and describe what came of it.
 
     :param seconds: per request.
@@ -42,18 +42,15 @@ def make_report(environment: Environment, seconds: float) -> tuple[dict[str, Any
     took: dict[Question, float] = {}
     questions = list(_questions()) if environment.endpoint is not None else []
     failures = 0
-    for index, question in enumerate(questions):
+    for index, question in enumerate(questions, 1):
         if environment.endpoint is None or failures >= _MAX_FAILURES:
             break
-        if sys.stderr.isatty():
-            print(f"\r{index + 1} of {len(questions)}", end="", file=sys.stderr, flush=True)
+        progress.show(f"{index} of {len(questions)}")
         start = monotonic()
         before = answers.get(question._replace(repeats=False))
         answer = _ask(environment.endpoint, question, seconds, before if isinstance(before, Answer) else None)
         answers[question], took[question] = answer, round(monotonic() - start, 3)
         failures = failures + 1 if isinstance(answer, str) else 0
-    if answers and sys.stderr.isatty():
-        print("\r" + " " * 20, end="\r", file=sys.stderr, flush=True)
     cloud = environment.cloud
     described = [
         {**_described(question, answer), "seconds": took[question]}
@@ -86,11 +83,7 @@ def _questions() -> Iterator[Question]:
     of_the_table = [row.question for row in TABLE if row.question is not None]
     asked_again = [question for question in of_the_table if question.repeats]
     others = [question for question in of_the_table if not question.repeats]
-    yield from dict.fromkeys([*others, *map(_for_resource, resources), *asked_again])
-
-
-def _for_resource(resource: str) -> Question:
-    return Question(resource=resource)
+    yield from dict.fromkeys([*others, *(Question(resource=resource) for resource in resources), *asked_again])
 
 
 def _ask(endpoint: Endpoint, question: Question, seconds: float, before: Answer | None) -> Answer | str:

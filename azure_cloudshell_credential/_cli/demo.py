@@ -68,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _in_cloud_shell(), CloudShellCredential() as credential:
         cloud = audiences.cloud_named(os.environ.get("ACC_CLOUD"))
         scope = f"{cloud.resource_manager}/.default"
-        claims = claims_of(credential.get_token(scope).token)
-        is_made_up = MARK in claims
+        is_made_up = MARK in claims_of(credential.get_token(scope).token)
         if is_made_up:
             _check_for_a_stand_in()
             _say(console, _MADE_UP)

@@ -18,6 +18,7 @@ from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
 from ._parser import Parser, timeout
 from ._progress import Progress
+from ._serving import say
 
 EXAMPLES = (
     "azure-cloudshell doctor",
@@ -77,12 +78,7 @@ def _as_json(found: Findings) -> dict[str, Any]:
 
 def _probe_as_json(probe: Probe) -> dict[str, Any]:
     status = "not asked" if probe.outcome is None else "failed" if probe.failure else "ok"
-    return {
-        "name": probe.name,
-        "resource": probe.resource,
-        "status": status,
-        "reason": probe.reason or None,
-    }
+    return {"name": probe.name, "resource": probe.resource, "status": status, "reason": probe.reason or None}
 
 
 def _write_report(environment: Environment, arguments: argparse.Namespace) -> int:
@@ -90,8 +86,9 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
 
     if environment.endpoint is None:
         reason = not_in_cloud_shell(environment.refusal, environment.other_host).what
-        print(f"azure-cloudshell: {reason} There is nothing to ask.", file=sys.stderr)
-    report, works = make_report(environment, arguments.timeout)
+        say(f"azure-cloudshell: {reason} There is nothing to ask.")
+    with Progress() as progress:
+        report, works = make_report(environment, arguments.timeout, progress)
     text = json.dumps(report, indent=2) + "\n"
     if arguments.report == "-":
         sys.stdout.write(text)

@@ -18,12 +18,17 @@ from . import CommandError
 from ._apart import served_apart
 from ._become import become
 from ._log import log_to_stderr
-from ._parser import Parser, latency, port, positive
+from ._parser import Parser, latency, port, positive, resource
 from ._serving import cannot_listen, say, stop_signal
 from ._shells import SHELLS, detect, set_variable, unset_variable
 
 _HARD_CODED_PORT = 50342
 _POWERSHELL = ("pwsh", "powershell")
+_AUDIENCES = {
+    "--audience": "support this audience too, such as vault",
+    "--only-audience": "support this audience and no other",
+    "--deny": "do not support this audience",
+}
 
 EXAMPLES = (
     "azure-cloudshell emulate",
@@ -45,13 +50,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
     parser.add_argument("--user", metavar="NAME", help="user to emulate")
     parser.add_argument("--lifetime", type=positive, metavar="SECONDS", help="token lifetime (3900)")
-    parser.add_argument(
-        "--audience", action="append", metavar="NAME", help="support this audience too, such as vault; may be repeated"
-    )
-    parser.add_argument(
-        "--only-audience", action="append", metavar="NAME", help="support this audience and no other; may be repeated"
-    )
-    parser.add_argument("--deny", action="append", metavar="NAME", help="do not support this audience; may be repeated")
+    for option, meaning in _AUDIENCES.items():
+        parser.add_argument(option, action="append", type=resource, metavar="NAME", help=f"{meaning}; may be repeated")
     parser.add_argument("--all-audiences", action="store_true", help="support every audience")
     parser.add_argument("--latency", type=latency, default=0.0, metavar="SECONDS", help="wait before each reply")
     parser.add_argument(
@@ -73,7 +73,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; or start serving beside this process, and become the command."""
-    settings = {name: value for name, value in vars(arguments).items() if name != "command"}
+    settings = vars(arguments)
     if arguments.words:
         with served_apart("emulate", settings, waits=True) as variables:
             removed = _removed(settings)

@@ -47,13 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         listeners, secrets = broker._hand_over()
     except OSError as error:
         raise CommandError(f"Cannot listen on this machine: {error.strerror or error}.") from None
-    settings = {
-        "allow": arguments.allow,
-        "credential": arguments.credential,
-        "debug": arguments.debug,
-        "secrets": secrets,
-        "verbose": arguments.verbose,
-    }
+    settings = {**vars(arguments), "secrets": secrets}
     command = arguments.words or [os.environ.get("SHELL") or os.environ.get("COMSPEC") or "/bin/sh"]
     # The code of a credential of the user's own is run there, and its errors are told before the command starts.
     waits = ":" in (arguments.credential or "")
@@ -68,8 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
 @contextmanager
 def serve(settings: Mapping[str, Any], listeners: Sequence[socket.socket]) -> Iterator[dict[str, str]]:
     """Serve, in the process beside the command."""
-    # It is the program's, for its own chain; the broker's is not to be narrowed by it.
-    os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
     log_to_stderr("azure_cloudshell_credential.broker", "INFO" if settings["verbose"] else "WARNING")
     broker = CloudShellBroker(credential_named(settings["credential"]), allow=settings["allow"])
     broker._take_over(listeners, settings["secrets"])

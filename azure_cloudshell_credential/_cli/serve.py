@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+import sys
+from contextlib import redirect_stdout
 from ipaddress import ip_address
 
 from .._endpoint import audiences, protocol
@@ -55,8 +56,12 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    # It is the programs', for their own chains; the broker's is not to be narrowed by it.
-    os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
+    # A credential may ask its user to sign in, and stdout is for eval.
+    with redirect_stdout(sys.stderr):
+        return _listen(arguments)
+
+
+def _listen(arguments: argparse.Namespace) -> int:
     credential = credential_named(arguments.credential)
     address = arguments.listen or "127.0.0.1"
     has_secret = arguments.path_secret or arguments.listen is not None or arguments.host_name is not None
@@ -84,9 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         broker.stop()
 
 
-def _serve(
-    broker: CloudShellBroker, exempt: Mapping[str, str], arguments: argparse.Namespace, *, has_secret: bool
-) -> int:
+def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse.Namespace, *, has_secret: bool) -> int:
     from azure.core.exceptions import ClientAuthenticationError
 
     manager = audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
@@ -106,12 +109,13 @@ def _serve(
         say(f"They cross the network of {arguments.listen} without encryption.")
     variables = {**broker.environment, **exempt}
     if arguments.output == "env-file":
-        print(*(f"{name}={value}" for name, value in variables.items()), sep="\n", flush=True)
+        lines = [f"{name}={value}" for name, value in variables.items()]
     else:
         say("In another shell:")
         shell = arguments.shell or detect()
-        print(*(unset_variable(shell, name) for name in broker.removed), sep="\n")
-        print(*(set_variable(shell, name, value) for name, value in variables.items()), sep="\n", flush=True)
+        lines = [unset_variable(shell, name) for name in broker.removed]
+        lines += [set_variable(shell, name, value) for name, value in variables.items()]
+    print(*lines, sep="\n", file=sys.__stdout__, flush=True)
     log_to_stderr("azure_cloudshell_credential.broker")
     stop.wait()
     say("Stopped.")

@@ -15,12 +15,13 @@ from .._version import __version__
 from . import CommandError
 from . import _git as git
 from ._formats import FORMS, formatted
-from ._parser import Parser, timeout
+from ._parser import Parser, resource, timeout
 from ._progress import Progress
 from ._shells import SHELLS
 
 HEADERS = {**protocol.HEADERS, "User-Agent": f"azure-cloudshell/{__version__}"}
 DEFAULT_TIMEOUT = 30.0
+_SIGN_IN = f"S{failures.SIGN_IN[1:]}"
 EXAMPLES = (
     "azure-cloudshell token",
     "azure-cloudshell token vault --output json",
@@ -42,12 +43,15 @@ def add_arguments(parser: Parser) -> None:
     which.add_argument(
         "resource",
         nargs="?",
+        type=resource,
         metavar="RESOURCE",
         help="a URI, an application id, or a short name (arm, graph, vault, storage, sql, ...); default: arm",
     )
     which.add_argument("--resource-type", dest="resource_type", metavar="NAME", help="a short name, as az has it")
-    which.add_argument("--resource", dest="resource_uri", metavar="URI", help="the resource, sent unchanged")
-    which.add_argument("--scope", help="a scope, such as https://vault.azure.net/.default")
+    which.add_argument(
+        "--resource", dest="resource_uri", type=resource, metavar="URI", help="the resource, sent unchanged"
+    )
+    which.add_argument("--scope", type=resource, help="a scope, such as https://vault.azure.net/.default")
     parser.add_argument(
         "--output",
         "-o",
@@ -70,7 +74,7 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="if Cloud Shell has no token, try the default chain (az login and others)",
     )
-    parser.add_last_word(git.ACTIONS)
+    parser.last_words = git.ACTIONS
 
 
 def _form(text: str) -> str:
@@ -140,8 +144,10 @@ def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namesp
 
         if arguments.wait:
             progress.show("Waiting for the Azure portal in your browser; Ctrl-C stops.")
-        budget = acquisition.MAX_TIMEOUT if arguments.wait else arguments.timeout or DEFAULT_TIMEOUT
-        return ask(endpoint, resource, RetryPolicy(budget), say)
+        budget = arguments.timeout or (acquisition.MAX_TIMEOUT if arguments.wait else DEFAULT_TIMEOUT)
+        # A broker has asked often enough itself.
+        retries = 0 if is_led_to_a_broker(os.environ) and not arguments.wait else None
+        return ask(endpoint, resource, RetryPolicy(budget, retries), say)
 
 
 def _advice(failure: Failure, environment: Environment, tenant: str | None) -> str:
@@ -150,7 +156,7 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
         # A broker's own words say what to do.
         return ""
     if failure.kind == "audience":
-        return f"{_capital(failures.SIGN_IN)} and add --fallback."
+        return f"{_SIGN_IN} and add --fallback."
     if failure.kind == "tenant":
         return (
             "Either switch the directory in the portal and restart Cloud Shell, or add --fallback and run "
@@ -163,10 +169,6 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
         return f"Either {first}, or sign in with 'az login' and add --fallback."
     first = _TRY_AGAIN.get(failure.kind, "try again")
     return f"Either {first}, or {failures.SIGN_IN} and add --fallback."
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
 
 
 def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespace) -> Token:
@@ -206,7 +208,7 @@ def _sign_in(failure: Failure, tenant: str | None) -> str:
         return f"{left_out}; unset it to use 'az login'."
     if tenant:
         return f"Run 'az login --tenant {tenant}'."
-    return "Sign in with 'az login'." if failure.kind == "not_cloud_shell" else f"{_capital(failures.SIGN_IN)}."
+    return "Sign in with 'az login'." if failure.kind == "not_cloud_shell" else f"{_SIGN_IN}."
 
 
 def azure_cli_left_out() -> str | None:
