@@ -737,6 +737,15 @@ class TestOurOwnCredentials:
         )
         assert len(given.scopes) == 1
 
+    def test_they_leave_it_to_the_broker_to_ask_again(self, led: CloudShellBroker, given: Given) -> None:
+        given.outcome = ClientAuthenticationError("nobody is signed in")
+        with pytest.raises(ClientAuthenticationError, match="nobody is signed in"):
+            CloudShellCredential().get_token(f"{ARM}/.default")
+        assert len(given.scopes) == 1
+        with pytest.raises(ClientAuthenticationError, match="nobody is signed in"):
+            CloudShellCredential(retry_total=1, retry_backoff_factor=0).get_token(f"{ARM}/.default")
+        assert len(given.scopes) == 3
+
     def test_they_log_no_secret_of_it(self, led: CloudShellBroker, log: Everything) -> None:
         CloudShellCredential(logging_enable=True).get_token(f"{ARM}/.default")
         DefaultCloudShellCredential(logging_enable=True).get_token(f"{ARM}/.default")

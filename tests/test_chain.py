@@ -222,8 +222,8 @@ def test_when_nothing_works_it_says_why_once_in_one_paragraph(
         token(exclude_managed_identity_credential=True)
     message = raised.value.message
     assert message == (
-        f"No credential has a token for {ARM}. AzureCliCredential: Azure CLI not found on path. Install the Azure CLI "
-        "and sign in with 'az login'."
+        "No credential has a token for https://management.azure.com. AzureCliCredential: Azure CLI not found on path. "
+        "Install the Azure CLI and sign in with 'az login'."
     )
 
 

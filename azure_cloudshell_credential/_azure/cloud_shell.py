@@ -9,7 +9,7 @@ from typing import Any
 
 from .._endpoint import acquisition, failures, protocol
 from .._endpoint.acquisition import RetryPolicy
-from .._endpoint.environment import Environment
+from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure, failure
 from .._endpoint.protocol import Token
 from .._tokens.cache import CachedToken, TokenCache
@@ -42,7 +42,9 @@ class FromCloudShell(Credential):
         self._environment = Environment(os.environ, options["endpoint"])
         _check(options)
         names = ("timeout", "retry_total", "retry_backoff_factor")
-        self._policy = RetryPolicy(**{name: options[name] for name in names if name in options})
+        # A broker has asked again itself.
+        preset = {"retry_total": 0} if is_led_to_a_broker(os.environ) else {}
+        self._policy = RetryPolicy(**{**preset, **{name: options[name] for name in names if name in options}})
         # The default transport keeps nothing open.
         self._transports = [] if options.get("transport") is None else [options["transport"]]
         endpoint = self._environment.endpoint

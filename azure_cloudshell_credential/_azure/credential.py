@@ -27,17 +27,18 @@ _LOGGER = logging.getLogger(__name__)
 class TokenRequest:
     """A request for a token, as ``get_token`` and ``get_token_info`` get it.
 
-    :param scopes: the scopes.
+    :param scopes: the scopes. Their ``resource`` is for messages.
     :param options: the keyword arguments or options; None and False count as absent: Key Vault sends ``claims: None``.
     :raises ValueError: if there is no scope.
     """
 
-    __slots__ = ("claims", "key", "options", "scopes", "tenant_id")
+    __slots__ = ("claims", "key", "options", "resource", "scopes", "tenant_id")
 
     def __init__(self, scopes: tuple[str, ...], options: Mapping[str, Any]) -> None:
         if not scopes:
             raise ValueError("get_token requires a scope.")
         self.scopes = scopes
+        self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
         self.options = {name: value for name, value in options.items() if value}
         self.claims: str | None = self.options.get("claims")
         self.tenant_id: str | None = self.options.get("tenant_id")

@@ -46,12 +46,10 @@ class Chain(Credential):
         """The token, the failure, or an acquisition to wait for."""
         if len(request.scopes) == 1:
             protocol.scope_to_resource(request.scopes)
-        resource = " ".join(request.scopes)
-        return self._cache.claim(request.key, lambda: self._acquire(request), resource, request.claims)
+        return self._cache.claim(request.key, lambda: self._acquire(request), request.resource, request.claims)
 
     def _acquire(self, request: TokenRequest) -> Token | Failure:
         """Ask one credential after the other. Runs in the thread of an acquisition."""
-        resource = " ".join(request.scopes)
         cloud_shells: Failure | None = None
         reasons: list[tuple[str, str]] = []
         for credential in self.credentials:
@@ -64,9 +62,8 @@ class Chain(Credential):
             else:
                 answer, is_final = _ask(credential, request)
                 if isinstance(answer, Token):
-                    if cloud_shells is None:
-                        return answer
-                    return self._identities.judge(resource, cloud_shells, answer, request.tenant_id) or answer
+                    judge = self._identities.judge
+                    return (cloud_shells and judge(request.resource, cloud_shells, answer, request.tenant_id)) or answer
                 reasons += answer
                 if is_final:
                     break

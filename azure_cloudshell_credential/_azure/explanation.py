@@ -64,12 +64,12 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
         advice = failures.claims_advice(request.claims, request.tenant_id)
     else:
         advice = _advice(cloud_shells, az, knows_others=bool(others))
-    code = ""
     if cloud_shells is not None:
-        said, code = [("Cloud Shell", cloud_shells.what), *said], cloud_shells.code
-    resource = " ".join(request.scopes)
-    told = " ".join(f"{name}: {failures.sentence(text)}" for name, text in said)
-    return Failure("chain", f"No credential has a token for {resource}. {told}".rstrip(), advice, resource, code)
+        said = [("Cloud Shell", cloud_shells.what), *said]
+    code = cloud_shells.code if cloud_shells else ""
+    told = [f"{name}: {failures.sentence(text)}" for name, text in said]
+    what = " ".join([f"No credential has a token for {request.resource}.", *told])
+    return Failure("chain", what, advice, request.resource, code)
 
 
 def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from threading import Event
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
 
 from .._serving.server import PortInUseError
 from . import CommandError
@@ -17,12 +19,28 @@ def cannot_listen(port: int, error: OSError, address: str = "127.0.0.1") -> Comm
     return CommandError(f"Cannot listen on {address}, port {port}: {error.strerror or error}.")
 
 
-def stop_signal() -> Event:
-    """What is set by Ctrl-C or SIGTERM, from now on."""
-    stop = Event()
+def stop_signal() -> Callable[[], None]:
+    """Take Ctrl-C and SIGTERM from now on.
+
+    :return: waits until one of them has come.
+    """
+    # Not an Event: a handler that sets it while its own thread is about to wait for it never returns.
+    running = Lock()
+    running.acquire()
+
+    def stop(*_: object) -> None:
+        with suppress(RuntimeError):
+            running.release()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+        signal.signal(number, stop)
+
+    def wait() -> None:
+        # On Windows, only a wait with a timeout lets the handler run.
+        while not running.acquire(timeout=1):
+            pass
+
+    return wait
 
 
 def say(text: str) -> None:

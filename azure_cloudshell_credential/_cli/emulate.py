@@ -168,7 +168,7 @@ def _identity(settings: Mapping[str, Any]) -> emulator.Identity:
 
 def _show(variables: Mapping[str, str], removed: Sequence[str], name_of_shell: str) -> None:
     """Print the variables, and wait until interrupted."""
-    stop = stop_signal()
+    wait = stop_signal()
     endpoint = variables["MSI_ENDPOINT"]
     say(f"Emulating Cloud Shell's token endpoint at {endpoint}.")
     say("Its tokens are made up: no Azure service accepts them. Ctrl-C stops it.")
@@ -180,4 +180,4 @@ def _show(variables: Mapping[str, str], removed: Sequence[str], name_of_shell: s
             print(unset_variable(name_of_shell, name))
     for name, value in variables.items():
         print(set_variable(name_of_shell, name, value), flush=True)
-    stop.wait()
+    wait()

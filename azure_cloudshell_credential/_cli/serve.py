@@ -97,7 +97,7 @@ def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse
         token, _ = broker.get_token(f"{manager}/.default")
     except ClientAuthenticationError as error:
         raise CommandError(f"Not signed in. {error.message}") from error
-    stop = stop_signal()
+    wait = stop_signal()
     claims = protocol.claims_of(token)
     who = protocol.user_in(claims) or protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
     say(f"Serving tokens of {who} in tenant {protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
@@ -117,6 +117,6 @@ def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse
         lines += [set_variable(shell, name, value) for name, value in variables.items()]
     print(*lines, sep="\n", file=sys.__stdout__, flush=True)
     log_to_stderr("azure_cloudshell_credential.broker")
-    stop.wait()
+    wait()
     say("Stopped.")
     return 0
