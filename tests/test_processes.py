@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import pickle
@@ -46,6 +47,21 @@ def test_errors_can_be_pickled(kind: Any, shell: CloudShellEmulator) -> None:
     twin = pickle.loads(pickle.dumps(raised.value))
     assert (type(twin), str(twin)) == (type(raised.value), str(raised.value))
     assert (twin.resource, twin.supported_audiences) == ("https://management.azure.com", ("https://vault.azure.net",))
+
+
+@pytest.mark.parametrize("audiences", [["https://vault.azure.net"], None], ids=["AudienceNotSupported", "tenant"])
+def test_errors_raised_while_another_is_handled_can_be_pickled(
+    kind: Any, shell: CloudShellEmulator, audiences: list[str] | None
+) -> None:
+    """A traceback has no pickle, and azure-core's errors keep the one that is being handled."""
+    shell.audiences = audiences or shell.audiences
+    with pytest.raises(CredentialUnavailableError) as raised:
+        try:
+            raise KeyError("cached")
+        except KeyError:
+            kind(endpoint=shell.endpoint).get_token(ARM, tenant_id="another")
+    for twin in (pickle.loads(pickle.dumps(raised.value)), copy.deepcopy(raised.value)):
+        assert (type(twin), str(twin)) == (type(raised.value), str(raised.value))
 
 
 def _token_in_a_child(credential: Any, queue: Any) -> None:

@@ -40,10 +40,10 @@ def as_exception(failure: Failure) -> ClientAuthenticationError:
     A chain's failure is a plain ``ClientAuthenticationError``, as with azure-identity's own chains: one of its
     credentials may have been refused, and a chain around it must not hide that.
     """
-    if failure.kind == "chain":
-        return ClientAuthenticationError(message=failure.message)
-    if failure.kind == "audience":
-        return AudienceNotSupportedError(
-            failure.message, resource=failure.resource, supported_audiences=failure.supported_audiences
-        )
-    return CredentialUnavailableError(message=failure.message)
+    kinds = {"chain": ClientAuthenticationError, "audience": AudienceNotSupportedError}
+    error = kinds.get(failure.kind, CredentialUnavailableError)(message=failure.message)
+    if isinstance(error, AudienceNotSupportedError):
+        error.resource, error.supported_audiences = failure.resource, failure.supported_audiences
+    # azure-core keeps what the caller is handling, and a traceback has no pickle.
+    error.exc_value = error.exc_traceback = None
+    return error

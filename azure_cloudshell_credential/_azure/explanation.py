@@ -78,9 +78,8 @@ def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool)
     if az is None and chosen and not knows_others:
         return f"AZURE_TOKEN_CREDENTIALS={chosen} leaves out 'az login': unset it to use that."
     if cloud_shells is not None:
-        return (
-            f"S{failures.SIGN_IN[1:]}." if az is not None and cloud_shells.kind == "audience" else cloud_shells.advice
-        )
+        is_refused_to_az = az is not None and cloud_shells.kind == "audience"
+        return f"S{failures.SIGN_IN[1:]}." if is_refused_to_az else cloud_shells.advice
     if az is None:
         return ""
     return f"{'Install the Azure CLI and sign' if 'not found on path' in az else 'Sign'} in with 'az login'."
