@@ -64,6 +64,19 @@ def test_a_token_that_has_expired_for_the_service_is_replaced_once(azure: Emulat
     assert len(azure.shell.requests) == 3
 
 
+def test_a_credential_that_takes_scopes_and_nothing_else(azure: EmulatedAzure) -> None:
+    class Plain:
+        def get_token(self, *scopes: str) -> AccessToken:
+            return AccessToken(*azure.shell.issue("https://management.azure.com/"))
+
+    with requests.Session() as session:
+        auth: Any = Plain()
+        session.auth = CloudShellAuth(credential=auth)
+        assert session.get(SUBSCRIPTIONS, timeout=5).status_code == 200
+        azure.shell.revoke_tokens()
+        assert session.get(SUBSCRIPTIONS, timeout=5).status_code == 200
+
+
 def test_where_there_is_no_other_token_the_401_is_the_answer(azure: EmulatedAzure) -> None:
     class Fixed:
         asked = 0

@@ -74,7 +74,8 @@ class CloudShellAuth(AuthBase):
             return response
         if claims is None and isinstance(self._credential, SyncCredential):
             self._credential._cache.drop(token)
-        new = self._credential.get_token(self._scope, claims=claims).token
+        ask = self._credential.get_token
+        new = (ask(self._scope) if claims is None else ask(self._scope, claims=claims)).token
         if new == token:
             return response
         # Frees the connection for the next request.
