@@ -218,6 +218,21 @@ def test_numbers_are_whole_seconds() -> None:
             assert content["expires_in"].isdigit()
 
 
+@pytest.mark.parametrize("kind", [CloudShellCredential, DefaultCloudShellCredential])
+def test_a_token_of_another_tenant_than_asked_for_is_not_served(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    here = in_cloud_shell.identity.tenant_id
+    with CloudShellBroker(kind()) as broker:
+        asked = {"scopes": [f"{ARM}/.default"]}
+        for own in ({}, {"tenantId": here}):
+            assert ask_azd(broker, {**asked, **own}).json()["status"] == "success"
+        refused = ask_azd(broker, {**asked, "tenantId": "another"}).json()
+        assert refused["status"] == "error"
+        assert f"signed in to tenant {here} only" in refused["message"]
+
+
 def test_azds_own_protocol_is_served_too(broker: CloudShellBroker, given: Given) -> None:
     content = ask_azd(broker, {"scopes": [f"{ARM}//.default"], "tenantId": "t-1"}).json()
     assert (content["status"], content["token"]) == ("success", CANARY)

@@ -72,6 +72,25 @@ def test_a_copy_works_after_a_fork(credential: Any, in_cloud_shell: CloudShellEm
         os.close(end)
 
 
+@pytest.mark.parametrize("kind", [CloudShellCredential, DefaultCloudShellCredential])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_protocol_of_pickle(in_cloud_shell: CloudShellEmulator, kind: Any, protocol: int) -> None:
+    assert pickle.loads(pickle.dumps(kind(), protocol)).get_token(ARM).token
+
+
+def test_a_pickle_holds_no_secret_of_a_broker(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CloudShellBroker(CloudShellCredential()) as broker:
+        for name, value in broker.environment.items():
+            monkeypatch.setenv(name, value)
+        credential = CloudShellCredential()
+        pickled = pickle.dumps(credential)
+        assert broker._secrets.path.encode() not in pickled
+        assert pickle.loads(pickled).endpoint == credential.endpoint
+        assert pickle.loads(pickled).get_token(ARM).token
+
+
 @pytest.mark.parametrize("kind", [CloudShellCredential, lambda: DefaultCloudShellCredential(**QUIET)])
 def test_a_copy_can_be_made_while_a_token_is_acquired(in_cloud_shell: CloudShellEmulator, kind: Any) -> None:
     from threading import Thread

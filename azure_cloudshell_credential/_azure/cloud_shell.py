@@ -34,8 +34,8 @@ class FromCloudShell(Credential):
         super().__init__(endpoint=endpoint, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What the environment says here travels too.
-        return {**self._options, "endpoint": self.endpoint}
+        # What the environment says here travels too, but for a broker's secret.
+        return self._options if is_led_to_a_broker(os.environ) else {**self._options, "endpoint": self.endpoint}
 
     def _reset(self) -> None:
         options = self._options
@@ -64,13 +64,12 @@ class FromCloudShell(Credential):
             return resource
         return self._cache.claim(resource, lambda: self._acquire(resource), resource)
 
-    def _granted(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
-        """The token, if it is for the tenant asked for; raises the exception for a failure."""
-        cached = super()._granted(request, outcome)
-        if (wrong := self._wrong_tenant(request, cached.token)) is not None:
-            return super()._granted(request, wrong)
-        self._cache.remember(request.key, protocol.scope_to_resource(request.scopes), cached)
-        return cached
+    def _judged(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken | Failure:
+        """The token, if it is for the tenant asked for."""
+        wrong = None if isinstance(outcome, Failure) else self._wrong_tenant(request, outcome.token)
+        if isinstance(outcome, CachedToken) and wrong is None:
+            self._cache.remember(request.key, protocol.scope_to_resource(request.scopes), outcome)
+        return wrong or outcome
 
     def _ask(self, request: TokenRequest) -> Token | Failure:
         """Acquire a token on this thread, which is that of another acquisition."""

@@ -61,7 +61,8 @@ class Credential:
         _credentials[id(self)] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        return self._options
+        # Never empty: pickle's first protocols leave out such a state.
+        return {"endpoint": None, **self._options}
 
     def __setstate__(self, options: dict[str, Any]) -> None:
         Credential.__init__(self, **options)
@@ -77,7 +78,11 @@ class Credential:
         """
         raise NotImplementedError
 
-    def _granted(self, _request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken:
+    def _judged(self, _request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken | Failure:
+        """What an acquisition that others may have waited for too means for this request."""
+        return outcome
+
+    def _granted(self, outcome: CachedToken | Failure) -> CachedToken:
         """The token; raises the exception for a failure.
 
         At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
@@ -218,8 +223,7 @@ class SyncCredential(Credential):
 
     def _outcome(self, request: TokenRequest) -> CachedToken | Failure:
         outcome = self._claim(request)
-        result: CachedToken | Failure = outcome.wait() if isinstance(outcome, InFlight) else outcome
-        return result
+        return self._judged(request, outcome.wait() if isinstance(outcome, InFlight) else outcome)
 
     def _token(self, request: TokenRequest) -> CachedToken:
-        return self._granted(request, self._outcome(request))
+        return self._granted(self._outcome(request))

@@ -67,7 +67,7 @@ class AsyncCredential(Credential):
         if not request.claims and (cached := self._cache.fresh(request.key)) is not None:
             return cached
         outcome = self._claim(request)
-        return self._granted(request, await wait(outcome) if isinstance(outcome, InFlight) else outcome)
+        return self._granted(self._judged(request, await wait(outcome) if isinstance(outcome, InFlight) else outcome))
 
 
 class CloudShellCredential(FromCloudShell, AsyncCredential):
