@@ -26,7 +26,7 @@ from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellC
 from azure_cloudshell_credential._azure import default_chain
 from azure_cloudshell_credential._endpoint import audiences
 from azure_cloudshell_credential.broker import CloudShellBroker
-from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
 from .conftest import CANARY, Everything, in_threads
 
@@ -666,6 +666,15 @@ def test_one_inside_another_asks_the_outer_one(
         with CloudShellBroker() as inner:
             assert ask(inner).json()["access_token"] == in_cloud_shell.issue(ARM)[0]
     assert len(in_cloud_shell.requests) == 1
+
+
+def test_an_endpoint_of_ones_own_is_asked_again_beside_a_broker(
+    broker: CloudShellBroker, shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in broker.environment.items():
+        monkeypatch.setenv(name, value)
+    shell.script(faults.portal_timeout())
+    assert CloudShellCredential(endpoint=shell.endpoint, retry_backoff_factor=0.01).get_token(f"{ARM}/.default").token
 
 
 def test_it_serves_asynchronous_code(given: Given) -> None:

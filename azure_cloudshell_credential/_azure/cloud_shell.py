@@ -43,7 +43,7 @@ class FromCloudShell(Credential):
         _check(options)
         names = ("timeout", "retry_total", "retry_backoff_factor")
         # A broker has asked again itself.
-        preset = {"retry_total": 0} if is_led_to_a_broker(os.environ) else {}
+        preset = {"retry_total": 0} if options["endpoint"] is None and is_led_to_a_broker(os.environ) else {}
         self._policy = RetryPolicy(**{**preset, **{name: options[name] for name in names if name in options}})
         # The default transport keeps nothing open.
         self._transports = [] if options.get("transport") is None else [options["transport"]]

@@ -41,7 +41,7 @@ def as_exception(failure: Failure) -> ClientAuthenticationError:
     credentials may have been refused, and a chain around it must not hide that.
     """
     kinds = {"chain": ClientAuthenticationError, "audience": AudienceNotSupportedError}
-    error = kinds.get(failure.kind, CredentialUnavailableError)(message=failure.message)
+    error: ClientAuthenticationError = kinds.get(failure.kind, CredentialUnavailableError)(message=failure.message)
     if isinstance(error, AudienceNotSupportedError):
         error.resource, error.supported_audiences = failure.resource, failure.supported_audiences
     # azure-core keeps what the caller is handling, and a traceback has no pickle.
