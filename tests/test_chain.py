@@ -24,6 +24,7 @@ from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellC
 from azure_cloudshell_credential._azure import explanation
 from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.aio import DefaultCloudShellCredential as AsyncDefaultCloudShellCredential
+from azure_cloudshell_credential.broker import _broker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 
 from . import misbehaving as peer
@@ -98,6 +99,10 @@ class TestSteps:
     def test_an_emptied_rest_is_left_out(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
         assert names(make()) == ["EnvironmentCredential"]
+
+    def test_a_service_principal_alone_may_have_no_variables_here(self, make: Any) -> None:
+        others = set(_broker._STEPS) - {"environment"}
+        assert names(make(**{f"exclude_{step}_credential": True for step in others})) == ["EnvironmentCredential"]
 
     @FOLLOWS_THE_CHOICE
     def test_nothing_left_is_a_value_error(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

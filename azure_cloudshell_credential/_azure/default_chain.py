@@ -114,7 +114,8 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
     steps: list[Any] = []
     # Without all of its variables it logs a warning at each request. Whoever has chosen it gets to see that.
     is_set = "AZURE_CLIENT_ID" in os.environ and any(name in os.environ for name in _SECRETS)
-    if is_in("environment", "", "prod", "environmentcredential") and (is_set or chosen == "environmentcredential"):
+    may_be_set = is_in("environment", "", "prod", "environmentcredential")
+    if may_be_set and (is_set or chosen == "environmentcredential"):
         steps.append(EnvironmentCredential(**others))
     if is_in("cloud_shell", "", "prod", "dev", "managedidentitycredential"):
         # azure-identity would log tokens and secrets.
@@ -129,9 +130,9 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
         steps.append(DefaultAzureCredential(**rest))
     except ValueError as error:
         # Exclusions may have emptied the rest, which is a fault only if nothing else is left either.
-        if not steps or "at least one credential" not in str(error):
+        if not (steps or may_be_set) or "at least one credential" not in str(error):
             raise
-    return steps
+    return steps or [EnvironmentCredential(**others)]
 
 
 class _OfOne(Chain, SyncCredential):
