@@ -14,7 +14,7 @@ import jwt
 import pytest
 import requests
 
-from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 
 from .conftest import ARM, claims_of
@@ -272,6 +272,20 @@ def test_the_process_can_be_put_into_it(shell: CloudShellEmulator, monkeypatch: 
     assert os.environ["MSI_SECRET"] == "app service"
     assert os.environ["ACC_CLOUD"] == "Fairfax"
     assert "MSI_ENDPOINT" not in os.environ
+
+
+def test_leaving_it_for_an_environment_with_a_certificate_that_is_gone(
+    shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ID": "x", "CERTIFICATE_PATH": "/not-there.pem"}.items():
+        monkeypatch.setenv(f"AZURE_CLIENT_{name}", value)
+    monkeypatch.setenv("AZURE_TENANT_ID", "x")
+    with shell.as_environment():
+        credential = DefaultCloudShellCredential(exclude_powershell_credential=True)
+        assert credential.get_token("https://vault.azure.net/.default").token
+        chained = credential.credentials[0]
+        assert chained.endpoint == shell.endpoint
+    assert chained.endpoint is None
 
 
 def test_scripted_replies_come_in_order(shell: CloudShellEmulator) -> None:

@@ -107,21 +107,16 @@ class Credential:
 _credentials: WeakValueDictionary[int, Credential] = WeakValueDictionary()
 
 
-def _living() -> list[Credential]:
+def living() -> list[Credential]:
+    """The credentials of this process."""
     # A copy made in one operation: credentials come and go in other threads meanwhile.
     return [credential for reference in _credentials.valuerefs() if (credential := reference()) is not None]
 
 
 def forget_all_tokens() -> None:
     """Make every credential of this process ask anew."""
-    for credential in _living():
+    for credential in living():
         credential._cache.forget()
-
-
-def reset_all() -> None:
-    """Let every credential of this process begin anew, in the environment as it is now: for the emulator."""
-    for credential in _living():
-        credential._reset()
 
 
 # azure-identity takes 190 ms to import, and is needed only for its exceptions. A process that forks meanwhile would
@@ -131,7 +126,7 @@ importing = threading.RLock()
 
 def _after_fork() -> None:
     importing.release()
-    for credential in _living():
+    for credential in living():
         credential._cache.forget_acquisitions()
 
 

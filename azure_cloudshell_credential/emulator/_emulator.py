@@ -10,7 +10,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from threading import Lock
 from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
-from .._azure.credential import forget_all_tokens, reset_all
+from .._azure.credential import forget_all_tokens, living
 from .._endpoint import audiences, failures
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
@@ -166,7 +166,7 @@ class CloudShellEmulator(Served):
             self._failing: ScriptedReply | None = None
             self._cache: dict[str, _Issued] = {}
             self._revoked_before = 0
-        reset_all()
+        _reset_all()
 
     def _drain(self) -> None:
         """Wait until nobody waits for an answer of before: an acquisition that goes on would be the next test's."""
@@ -224,13 +224,13 @@ class CloudShellEmulator(Served):
             variables = {**dict.fromkeys(_variables.SIGN_IN_VARIABLES), **self.environment, **(more or {})}
             with _variables.changed(variables):
                 self._times_entered += 1
-                reset_all()
+                _reset_all()
                 try:
                     yield
                 finally:
                     self._times_entered -= 1
         finally:
-            reset_all()
+            _reset_all()
 
     @property
     def openid_configuration_url(self) -> str:
@@ -467,6 +467,15 @@ class CloudShellEmulator(Served):
             return True
         slash_matters = self.assumed["audience with a slash added"] != assumptions.TOKEN
         return not slash_matters and _plain(resource) in map(_plain, self.audiences)
+
+
+def _reset_all() -> None:
+    """Let every credential of this process begin anew, in the environment as it is now."""
+    forget_all_tokens()
+    for credential in living():
+        # One that could not be made in this environment stays as it is, without its tokens.
+        with suppress(OSError, ValueError):
+            credential._reset()
 
 
 def _plain(audience: str) -> str:
