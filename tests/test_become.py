@@ -29,7 +29,8 @@ from azure_cloudshell_credential._cli import run as run_command
 from .command import COMMAND, eventually, run, without_coverage
 
 RUN = [*COMMAND, "run", "--"]
-ENV = ["env", "--"]
+# With its path, as RUN has: Python then starts it with posix_spawn, which ignores signals of the C library's own.
+ENV = [shutil.which("env") or "env", "--"]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no exec")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
