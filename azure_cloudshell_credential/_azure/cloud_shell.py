@@ -35,7 +35,7 @@ class FromCloudShell(Credential):
 
     def __getstate__(self) -> dict[str, Any]:
         # What the environment says here travels too.
-        return {**self._options, "endpoint": self.endpoint}
+        return {"options": {**self._options, "endpoint": self.endpoint}}
 
     def _reset(self) -> None:
         options = self._options
