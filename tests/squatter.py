@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -10,8 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+# Another user may not be able to load the interpreter, which can lie in a home folder: the program starts as this user.
 _PROGRAM = """
-import select, socket, sys
+import os, select, socket, sys
+if os.geteuid() == 0:
+    os.setuid(65534)
 listener = socket.socket(socket.AF_INET6)
 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,8 +27,7 @@ while listener in select.select([listener, sys.stdin], [], [])[0]:
 print("asked:", asked)
 """
 
-_AS_NOBODY = ["setpriv", "--reuid=65534"] if os.geteuid() == 0 else []
-SQUAT = [*_AS_NOBODY, sys.executable, "-IS", "-c", _PROGRAM]
+SQUAT = [sys.executable, "-IS", "-c", _PROGRAM]
 """The command, to which a port is added. It prints the port, and how often it was asked once its stdin has ended."""
 
 
@@ -43,7 +44,7 @@ def has_ipv6() -> bool:
 @pytest.fixture
 def squatter() -> Iterator[int]:
     """The port on which another user listens."""
-    process = subprocess.Popen([*SQUAT, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield int(process.stdout.readline())
-    process.communicate()
+    with subprocess.Popen([*SQUAT, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        process.communicate()

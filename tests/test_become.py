@@ -29,7 +29,8 @@ from azure_cloudshell_credential._cli import run as run_command
 from .command import COMMAND, eventually, run, without_coverage
 
 RUN = [*COMMAND, "run", "--"]
-ENV = ["env", "--"]
+# With its path, as RUN has: Python then starts it with posix_spawn, which ignores signals of the C library's own.
+ENV = [shutil.which("env") or "env", "--"]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no exec")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
@@ -348,9 +349,14 @@ print(len(seen), flush=True)
             assert found.line() == "1"
 
     def test_timeout_sends_one_signal(self) -> None:
-        script = "n=0; trap 'n=$((n+1))' TERM; for i in {1..30}; do sleep 0.1; done; echo $n"
-        done = execute("timeout", "1", *RUN, "bash", "-c", script)
-        assert done.stdout == "1\n"
+        script = "n=0; trap 'n=$((n+1))' TERM; echo up; for i in {1..10}; do sleep 0.1; done; echo $n"
+        # It passes on what it is sent, as it sends its own. Without the option, that goes to its process group besides.
+        command = ["timeout", "--foreground", "60", *RUN, "bash", "-c", script]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=without_coverage()) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.read() == "1\n"
 
     def test_nohup_holds(self) -> None:
         done = execute("nohup", *RUN, "bash", "-c", "kill -HUP $$; echo alive")
@@ -511,7 +517,14 @@ class TestServingProcess:
         out, into = os.pipe()
         with running("sys.stdin.read()", pass_fds=[into], stderr=subprocess.DEVNULL) as found:
             os.close(into)
-            held = {str(link.readlink()) for link in Path(f"/proc/{found.server}/fd").iterdir()}
+            # The command does not wait for the process that serves it: until that has answered it may be starting.
+            with socket.create_connection(("127.0.0.1", found.port), 20) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert connection.recv(1)
+            held = set()
+            for link in Path(f"/proc/{found.server}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    held.add(str(link.readlink()))
             own = os.fstat(out)
             assert f"pipe:[{own.st_ino}]" not in held
             assert found.process.stdout is not None

@@ -483,6 +483,8 @@ class TestClaims:
         assert isinstance(failure, Failure)
         assert failure.kind == "claims"
         assert failure.advice == "Run az login --claims-challenge eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="
+        assert failure.what.startswith("The service refused the token for r with a claims challenge")
+        assert failure.resource == "r"
 
     def test_one_acquisition_for_all_who_bring_the_same_challenge(self, acquired: Acquired) -> None:
         in_flight = acquired.begin(claims="{}")

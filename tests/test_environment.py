@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
+from azure_cloudshell_credential._endpoint.environment import (
+    DEFAULT_ENDPOINT,
+    Endpoint,
+    Environment,
+    is_led_to_a_broker,
+)
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 
 OTHER = "http://127.0.0.1:4242/oauth2/token"
@@ -178,6 +183,38 @@ def test_in_the_environment_it_is_refused_without_asking(url: str, monkeypatch: 
         CloudShellCredential().get_token("https://management.azure.com/.default")
     assert "evil" not in raised.value.message
     assert "user:" not in raised.value.message
+
+
+LED = dict.fromkeys(("MSI_ENDPOINT", "ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), "http://127.0.0.1:1/s/oauth2/token")
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_led"),
+    [
+        ({}, False),
+        (LED, True),
+        ({**LED, "IDENTITY_ENDPOINT": "http://127.0.0.1:1/"}, True),
+        *(({**LED, name: "http://127.0.0.1:2/"}, False) for name in LED),
+        *(({other: LED[other] for other in LED if other != name}, False) for name in LED),
+        (dict.fromkeys(LED, ""), False),
+    ],
+)
+def test_only_three_alike_variables_lead_to_a_broker(environ: dict[str, str], is_led: bool) -> None:
+    assert is_led_to_a_broker(environ) == is_led
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"AZUREPS_HOST_ENVIRONMENT": "my-cloud-shell/1"},
+        {"AZD_IN_CLOUDSHELL": "0"},
+        {"POWERSHELL_DISTRIBUTION_CHANNEL": "PSDocker CloudShell"},
+        {"ACC_CLOUD": ""},
+    ],
+)
+def test_other_values_mark_no_cloud_shell(environ: dict[str, str]) -> None:
+    environment = Environment(environ)
+    assert (environment.endpoint, environment.refusal, environment.other_host) == (None, None, None)
 
 
 def test_neither_construction_nor_a_request_outside_cloud_shell_opens_a_socket(mocker: Any) -> None:

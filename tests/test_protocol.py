@@ -683,6 +683,38 @@ def test_a_long_list_of_audiences_is_cut() -> None:
     assert failure.supported_audiences[:3] == ("[redacted]", "https://a.example.", "https://0.example")
 
 
+def error(code: str, message: str) -> Failure:
+    content = {"error": {"code": code, "message": message}}
+    failure = read(Reply(400, {}, json.dumps(content).encode()))
+    assert isinstance(failure, Failure)
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("", ""),
+        ("Audience https://x.example is not a supported MSI token audience.", ""),
+        ("This broker was told not to serve it", " This broker was told not to serve it."),
+    ],
+)
+def test_the_endpoints_own_sentence_for_an_audience_is_not_repeated(message: str, said: str) -> None:
+    failure = error("AudienceNotSupported", message)
+    assert failure.what == f"Cloud Shell does not issue tokens for {ARM} (AudienceNotSupported).{said}"
+
+
+def test_what_others_say_is_bounded() -> None:
+    words = "a b " * 200
+    assert len(error("AudienceNotSupported", f"Supported audiences: {words}").supported_audiences[0]) == 200
+    assert len(error(words, "").code) == 100
+    assert len(str(shown_claim({"a": words}, "a"))) == 200
+    other = wrong_tenant(ARM, Token("opaque", 1), "t", words)
+    assert other is not None
+    assert f"signed in to tenant {words[:99]}… only." in other.what
+    with pytest.raises(ValueError, match=r"^'(a\.){49}a…' is not a scope"):
+        scope_to_resource(("a." * 200,))
+
+
 def test_a_byte_order_mark_is_no_obstacle() -> None:
     assert isinstance(read(Reply(200, {}, b"\xef\xbb\xbf" + ok().body)), Token)
 

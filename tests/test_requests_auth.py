@@ -116,6 +116,22 @@ def test_a_claims_challenge_that_nobody_can_satisfy_says_what_to_run(azure: Emul
         requests.get(SUBSCRIPTIONS, auth=CloudShellAuth(), timeout=5)
 
 
+def test_where_no_token_answers_a_claims_challenge_the_connection_is_free_again(azure: EmulatedAzure) -> None:
+    replies: list[requests.Response] = []
+
+    class Keeping(requests.adapters.HTTPAdapter):
+        def send(self, *arguments: Any, **options: Any) -> requests.Response:
+            replies.append(super().send(*arguments, **options))
+            return replies[-1]
+
+    azure.resource_manager.challenge_claims(CHALLENGE)
+    with requests.Session() as session:
+        session.mount("https://", Keeping())
+        with pytest.raises(ClientAuthenticationError):
+            session.get(SUBSCRIPTIONS, auth=CloudShellAuth(), timeout=5)
+        assert [reply.raw.closed for reply in replies] == [True]
+
+
 def test_another_401_is_the_answer(azure: EmulatedAzure) -> None:
     auth = CloudShellAuth("https://vault.azure.net/.default")
     assert requests.get(SUBSCRIPTIONS, auth=auth, timeout=5).status_code == 401

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from azure_cloudshell_credential import CloudShellCredential, default_subscription_id
+from azure_cloudshell_credential import CloudShellCredential, aio, default_subscription_id
 from azure_cloudshell_credential._azure.subscription import first_enabled_subscription_id, known_subscription_id
 from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
 
@@ -94,3 +98,56 @@ def test_without_any_the_error_says_how_to_choose(
     with pytest.raises(LookupError, match=r"set AZURE_SUBSCRIPTION_ID.*az account set"):
         default_subscription_id()
     assert [call.args[0] for call in get.call_args_list][1] == "https://x/2"
+
+
+def test_an_asynchronous_credential_is_a_type_error_wherever_the_id_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", "of-env")
+    with pytest.raises(TypeError, match="CloudShellCredential is asynchronous: a synchronous credential is needed"):
+        default_subscription_id(aio.CloudShellCredential())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "loop", [lambda function, *given: asyncio.run(function(*given)), trio.run], ids=["asyncio", "trio"]
+)
+class TestOnAnEventLoop:
+    def test_what_is_known_is_returned_without_asking(
+        self, loop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", "of-env")
+        assert loop(aio.default_subscription_id) == "of-env"
+
+    @pytest.mark.parametrize("given", [(), (aio.CloudShellCredential,)], ids=["default", "given"])
+    def test_resource_manager_is_asked_last(
+        self, loop: Callable[..., Any], shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, given: Any
+    ) -> None:
+        with EmulatedAzure(shell) as azure, azure.as_environment():
+            monkeypatch.setenv("AZURE_CONFIG_DIR", os.devnull)
+            assert loop(aio.default_subscription_id, *(make() for make in given)) == azure.subscription_id
+
+    def test_without_any_the_error_says_how_to_choose(
+        self, loop: Callable[..., Any], in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, mocker: Any
+    ) -> None:
+        monkeypatch.setenv("AZURE_CONFIG_DIR", os.devnull)
+        mocker.patch("requests.get", return_value=mocker.Mock(json=lambda: {"value": []}))
+        with pytest.raises(LookupError, match="set AZURE_SUBSCRIPTION_ID"):
+            loop(aio.default_subscription_id)
+
+    def test_a_listing_that_hangs_is_given_up(
+        self, loop: Callable[..., Any], in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, mocker: Any
+    ) -> None:
+        monkeypatch.setenv("AZURE_CONFIG_DIR", os.devnull)
+        over = threading.Event()
+        mocker.patch("requests.get", side_effect=lambda *_, **__: over.wait(20))
+        mocker.patch("azure_cloudshell_credential.aio._subscription.LISTING_SECONDS", 0.2)
+        with pytest.raises(TimeoutError, match="did not list the subscriptions in time"):
+            loop(aio.default_subscription_id)
+        over.set()
+
+    def test_a_synchronous_credential_is_a_type_error_wherever_the_id_comes_from(
+        self, loop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", "of-env")
+        with pytest.raises(
+            TypeError, match="CloudShellCredential is synchronous: an asynchronous credential is needed"
+        ):
+            loop(aio.default_subscription_id, CloudShellCredential())

@@ -35,7 +35,8 @@ class FromCloudShell(Credential):
 
     def __getstate__(self) -> dict[str, Any]:
         # What the environment says here travels too, but for a broker's secret.
-        return self._options if is_led_to_a_broker(os.environ) else {**self._options, "endpoint": self.endpoint}
+        travels = {} if is_led_to_a_broker(os.environ) else {"endpoint": self.endpoint}
+        return {"options": {**self._options, **travels}}
 
     def _reset(self) -> None:
         options = self._options

@@ -61,11 +61,10 @@ class Credential:
         _credentials[id(self)] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        # Never empty: pickle's first protocols leave out such a state.
-        return {"endpoint": None, **self._options}
+        return {"options": self._options}
 
-    def __setstate__(self, options: dict[str, Any]) -> None:
-        Credential.__init__(self, **options)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Credential.__init__(self, **state["options"])
 
     def _reset(self) -> None:
         """Begin anew, in the environment as it is now."""

@@ -70,7 +70,9 @@ class CloudShellAuth(AuthBase):
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
         claims = _claims_in(challenge)
-        if claims is None and not _EXPIRED.search(f"{challenge} {response.text[:4000]}"):
+        # Read in any case, which frees the connection although there may be no new token.
+        said = response.text
+        if claims is None and not _EXPIRED.search(f"{challenge} {said[:4000]}"):
             return response
         if claims is None and isinstance(self._credential, SyncCredential):
             self._credential._cache.drop(token)

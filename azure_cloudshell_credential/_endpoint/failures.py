@@ -60,6 +60,7 @@ def failure(name: str, resource: str = "", code: str = "", retry_after: float | 
     """A failure in the words of ``failures.json``.
 
     :param name: its name there.
+    :param resource, code, retry_after: as ``Failure`` has them.
     :param said: what its sentences leave open. A number is one of seconds.
     """
     entry = _TABLE["failures"][name]

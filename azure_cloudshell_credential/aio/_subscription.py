@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import iscoroutinefunction
 
 from azure.core.credentials_async import AsyncTokenCredential
 
@@ -10,6 +11,9 @@ from .._azure.subscription import first_enabled_subscription_id, known_subscript
 from .._tokens.in_flight import InFlight
 from ._credential import DefaultCloudShellCredential
 from ._waiting import wait
+
+LISTING_SECONDS = 120.0
+"""Seconds for all pages together."""
 
 
 async def default_subscription_id(credential: AsyncTokenCredential | None = None) -> str:
@@ -21,16 +25,15 @@ async def default_subscription_id(credential: AsyncTokenCredential | None = None
     :raises LookupError: if there is none; the message says how to choose one.
     :raises TypeError: for a synchronous credential.
     """
+    if credential is not None and not iscoroutinefunction(getattr(credential, "get_token", None)):
+        raise TypeError(f"{type(credential).__name__} is synchronous: an asynchronous credential is needed here.")
     if (known := known_subscription_id(os.environ)) is not None:
         return known
-    pending = (credential or DefaultCloudShellCredential()).get_token(resource_manager_scope())
-    if not hasattr(pending, "__await__"):
-        raise TypeError("default_subscription_id of azure_cloudshell_credential.aio needs an asynchronous credential.")
-    token = (await pending).token
+    token = (await (credential or DefaultCloudShellCredential()).get_token(resource_manager_scope())).token
     listing = InFlight(
         lambda: first_enabled_subscription_id(token),
         lambda _, outcome: outcome,
-        120.0,
+        LISTING_SECONDS,
         lambda _: TimeoutError("Azure Resource Manager did not list the subscriptions in time."),
     )
     listing.start()
