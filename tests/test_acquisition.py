@@ -219,7 +219,7 @@ def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> No
     outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), PORT)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
-    assert f"when asked for a token for {ARM}." in outcome.what
+    assert f"within {timeout:.3g} seconds when asked for a token for {ARM}." in outcome.what
 
 
 def test_a_budget_is_a_day_at_most() -> None:
@@ -365,7 +365,15 @@ def while_another_has_its_turn(work: Any) -> None:
 def test_while_the_interpreter_shuts_down_nobody_is_waited_for(mocker: Any) -> None:
     def work() -> None:
         mocker.patch("sys.is_finalizing", lambda: True)
-        assert isinstance(send_within(0.5, give), Token)
+        asked: list[tuple[str, float]] = []
+
+        def send(resource: str, seconds: float) -> Reply:
+            asked.append((resource, seconds))
+            return give(resource, seconds)
+
+        assert isinstance(send_within(0.5, send), Token)
+        assert asked[0][0] == ARM
+        assert 0.4 < asked[0][1] <= 0.5
 
     while_another_has_its_turn(work)
 

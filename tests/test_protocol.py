@@ -683,6 +683,31 @@ def test_a_long_list_of_audiences_is_cut() -> None:
     assert failure.supported_audiences[:3] == ("[redacted]", "https://a.example.", "https://0.example")
 
 
+@pytest.mark.parametrize(
+    ("life", "stated", "names_the_clock"), [(0, 3600, True), (-3400, 3600, True), (0, 300, False), (0, 301, True)]
+)
+def test_when_an_expired_token_is_put_down_to_the_clock(life: int, stated: int, names_the_clock: bool) -> None:
+    failure = read(ok(expires_on=int(NOW) + life, expires_in=stated))
+    assert isinstance(failure, Failure)
+    assert ("clock of this machine" in failure.what) == names_the_clock
+    assert isinstance(read(ok(expires_on=int(NOW) + 1, expires_in=stated)), Token)
+
+
+def test_the_rest_of_a_plain_token() -> None:
+    token = Token("x", 1)
+    assert (token.token_type, token.warning, token.refresh_on) == ("Bearer", "", None)
+    half = read(ok(expires_on=int(NOW) + 7201, expires_in=...))
+    assert isinstance(half, Token)
+    assert (half.refresh_on, type(half.refresh_on)) == (int(NOW) + 3600, int)
+    assert checked_token("x", 253_402_300_800, None, None, NOW) == "a token whose expiry is not a time in seconds"
+
+
+def test_a_token_for_another_resource_is_asked_for_again_at_once() -> None:
+    failure = read(ok(access_token=jwt(aud="https://graph.windows.net/")))
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retry_after) == ("wrong_resource", 0.0)
+
+
 def error(code: str, message: str) -> Failure:
     content = {"error": {"code": code, "message": message}}
     failure = read(Reply(400, {}, json.dumps(content).encode()))
