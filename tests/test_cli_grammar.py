@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azure_cloudshell_credential._cli import CommandError
+from azure_cloudshell_credential._cli._errors import CommandError
 from azure_cloudshell_credential._cli._parser import COMMANDS, Parser, add_command_arguments, make_parser, parse
 
 from .command import run, without_coverage

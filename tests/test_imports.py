@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,17 @@ def test_a_wing_imports_from_itself_and_those_below_only(path: Path) -> None:
         if module.endswith(".__version__") or module.split(".")[1:2] == ["_version"]:
             continue
         assert wing == own or WINGS.index(wing) > WINGS.index(own), f"{path.name} imports {module}"
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    names = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): set(imports(path)) for path, name in names.items()}
+
+    def module_of(name: str) -> str:
+        return name if name in modules else name.rpartition(".")[0]
+
+    sorter = TopologicalSorter({name: {*map(module_of, used)} - {name} for name, used in modules.items()})
+    assert len(list(sorter.static_order())) > 50
 
 
 def test_the_public_names_are_there() -> None:

@@ -24,7 +24,7 @@ from threading import Event, Thread
 from time import sleep
 from typing import Any
 
-from . import CommandError, message_of
+from ._errors import CommandError, message_of
 from ._serving import say
 
 _PROGRAM = (

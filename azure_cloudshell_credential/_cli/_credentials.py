@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from . import CommandError
+from ._errors import CommandError
 from ._parser import Parser, resources
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .._endpoint import protocol
 from .._endpoint.protocol import Token
-from . import CommandError
+from ._errors import CommandError
 
 
 def formatted(token: Token, form: str, shell: str | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from .._endpoint.failures import quoted
-from . import CommandError
+from ._errors import CommandError
 
 ACTIONS = ("get", "store", "erase")
 

@@ -17,7 +17,7 @@ from .._endpoint.acquisition import MAX_TIMEOUT
 from .._endpoint.audiences import did_you_mean
 from .._endpoint.failures import quoted
 from .._version import __version__
-from . import CommandError
+from ._errors import CommandError
 
 COMMANDS = {
     "token": "print an access token",

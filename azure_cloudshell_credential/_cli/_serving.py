@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Lock
 
 from .._serving.server import PortInUseError
-from . import CommandError
+from ._errors import CommandError
 
 
 def cannot_listen(port: int, error: OSError, address: str = "127.0.0.1") -> CommandError:

@@ -20,7 +20,7 @@ from .._endpoint.environment import Environment
 from .._endpoint.protocol import claims_of, shown_claim, user_in
 from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
-from . import CommandError
+from ._errors import CommandError
 from ._parser import Parser
 from ._urls import shown_url
 

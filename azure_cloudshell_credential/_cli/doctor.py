@@ -13,9 +13,9 @@ from .._endpoint import protocol
 from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment
 from .._endpoint.failures import not_in_cloud_shell
 from .._version import __version__
-from . import CommandError
 from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
+from ._errors import CommandError
 from ._parser import Parser, timeout
 from ._progress import Progress
 from ._serving import say

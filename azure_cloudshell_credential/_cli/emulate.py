@@ -14,9 +14,9 @@ from .. import emulator
 from .._serving.proxies import without_proxy
 from ..emulator import faults
 from ..emulator._variables import HIDDEN_VARIABLES, SIGN_IN_VARIABLES
-from . import CommandError
 from ._apart import served_apart
 from ._become import become
+from ._errors import CommandError
 from ._log import log_to_stderr
 from ._parser import Parser, latency, port, positive, resource
 from ._serving import cannot_listen, say, stop_signal

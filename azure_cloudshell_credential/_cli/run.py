@@ -11,10 +11,10 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 from ..broker import CloudShellBroker
-from . import CommandError
 from ._apart import module_path, served_apart
 from ._become import become
 from ._credentials import add_broker_arguments, check_credential, credential_named
+from ._errors import CommandError
 from ._log import log_to_stderr
 from ._parser import Parser
 from ._serving import say

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 from .._endpoint import audiences, protocol
 from ..broker import CloudShellBroker
-from . import CommandError
 from ._credentials import add_broker_arguments, credential_named
+from ._errors import CommandError
 from ._log import log_to_stderr
 from ._parser import Parser, port
 from ._serving import cannot_listen, say, stop_signal

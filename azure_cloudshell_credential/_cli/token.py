@@ -12,8 +12,8 @@ from .._endpoint.environment import Endpoint, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import NoReply, Reply, Token
 from .._version import __version__
-from . import CommandError
 from . import _git as git
+from ._errors import CommandError
 from ._formats import FORMS, formatted
 from ._parser import Parser, resource, timeout
 from ._progress import Progress
