@@ -88,9 +88,11 @@ def test_what_is_said_is_not_read_as_a_form() -> None:
         (299, "299 seconds"),
         (300, "5 minutes"),
         (600, "10 minutes"),
+        (400, "6.7 minutes"),
         (3899, "65 minutes"),
         (7199, "120 minutes"),
         (7200, "2 hours"),
+        (11_100, "3.1 hours"),
         (360_000, "100 hours"),
     ],
 )

@@ -227,7 +227,7 @@ def test_a_clock_that_is_hours_behind_is_named_and_the_tokens_life_counted_from_
     assert token.expires_on == int(NOW) + 3900
     assert token.warning == (
         f"The clock of this machine seems to be 2 hours behind: by it, the token for {ARM} lives for another "
-        "3.08 hours; the endpoint says 65 minutes, which counts."
+        "3.1 hours; the endpoint says 65 minutes, which counts."
     )
 
 

@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
     """So many seconds, in words."""
     if seconds < 300:
         return count(seconds, "second")
-    return count(seconds / 60, "minute") if seconds < 7200 else count(seconds / 3600, "hour")
+    return count(round(seconds / 60, 1), "minute") if seconds < 7200 else count(round(seconds / 3600, 1), "hour")
 
 
 # What looks like a token: a JWT, base64 longer than any name in Azure, or a shorter piece of it that is a word of its
