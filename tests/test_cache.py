@@ -13,7 +13,6 @@ import pytest
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
-from azure_cloudshell_credential._azure.credential import forget_all_tokens
 from azure_cloudshell_credential._endpoint import acquisition
 from azure_cloudshell_credential._endpoint.failures import Failure, failure
 from azure_cloudshell_credential._endpoint.protocol import Token
@@ -566,10 +565,33 @@ def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudSh
     credentials = [CloudShellCredential(endpoint=shell.endpoint) for _ in range(3)]
     for credential in credentials:
         credential.get_token(ARM)
-    forget_all_tokens()
+    shell.expire_tokens()
     for credential in credentials:
         credential.get_token(ARM)
     assert len(shell.requests) == 6
+
+
+def test_a_start_that_is_interrupted_holds_nobody_up(stopped: StoppedClock) -> None:
+    started: list[InFlight] = []
+
+    def start(in_flight: InFlight) -> None:
+        started.append(in_flight)
+        if len(started) == 1:
+            raise KeyboardInterrupt
+
+    cache = TokenCache(30, start)
+    with pytest.raises(KeyboardInterrupt):
+        cache.claim("r", lambda: pytest.fail("acquired"), "r")
+    second = cache.claim("r", lambda: pytest.fail("acquired"), "r")
+    assert started == [started[0], second]
+    # The first had its thread after all: who waited for it has its token.
+    started[0].end(token("first"))
+    assert started[0].outcome().token.value == "first"
+    assert isinstance(second, InFlight)
+    second.end(token("second"))
+    found = cache.fresh("r")
+    assert found is not None
+    assert found.token.value == "second"
 
 
 def test_a_fork_keeps_tokens_and_drops_acquisitions(acquired: Acquired) -> None:

@@ -112,12 +112,6 @@ def living() -> list[Credential]:
     return [credential for reference in _credentials.valuerefs() if (credential := reference()) is not None]
 
 
-def forget_all_tokens() -> None:
-    """Make every credential of this process ask anew."""
-    for credential in living():
-        credential._cache.forget()
-
-
 # azure-identity takes 190 ms to import, and is needed only for its exceptions. A process that forks meanwhile would
 # leave the child with an import lock that no thread will release: so the fork waits.
 importing = threading.RLock()

@@ -80,6 +80,5 @@ def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool)
     if cloud_shells is not None:
         is_refused_to_az = az is not None and cloud_shells.kind == "audience"
         return f"S{failures.SIGN_IN[1:]}." if is_refused_to_az else cloud_shells.advice
-    if az is None:
-        return ""
-    return f"{'Install the Azure CLI and sign' if 'not found on path' in az else 'Sign'} in with 'az login'."
+    start = "Install the Azure CLI and sign" if az and "not found on path" in az else "Sign"
+    return "" if az is None else f"{start} in with 'az login'."

@@ -134,7 +134,12 @@ class TokenCache:
                 # Another one has ended since this caller looked.
                 mine.end(newer)
                 return newer
-            self._start(mine)
+            try:
+                self._start(mine)
+            except BaseException:
+                # A signal handler raised while the thread was started, or just before: who comes next starts another.
+                self._in_flight.pop((key, claims), None)
+                raise
             return usable or mine
         if usable is None and in_flight.runner == threading.get_ident():
             # A thread cannot wait for itself: this is a hook or a finalizer on the one that acquires.

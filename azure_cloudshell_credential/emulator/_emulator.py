@@ -18,7 +18,7 @@ from threading import Lock
 from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
-from .._azure.credential import forget_all_tokens, living
+from .._azure.credential import living
 from .._endpoint import audiences, failures
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
@@ -341,7 +341,7 @@ class CloudShellEmulator(Served):
     def expire_tokens(self) -> None:
         """As ``revoke_tokens``, and let the credentials of this process notice: they ask for new tokens."""
         self.revoke_tokens()
-        forget_all_tokens()
+        _forget_all_tokens()
 
     def has_expired(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token is past its life.
@@ -469,9 +469,14 @@ class CloudShellEmulator(Served):
         return not slash_matters and _plain(resource) in map(_plain, self.audiences)
 
 
+def _forget_all_tokens() -> None:
+    for credential in living():
+        credential._cache.forget()
+
+
 def _reset_all() -> None:
     """Let every credential of this process begin anew, in the environment as it is now."""
-    forget_all_tokens()
+    _forget_all_tokens()
     for credential in living():
         # One that could not be made in this environment stays as it is, without its tokens.
         with suppress(OSError, ValueError):
