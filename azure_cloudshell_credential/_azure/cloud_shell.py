@@ -152,7 +152,7 @@ class CloudShellCredential(FromCloudShell, SyncCredential):
         says.
     :keyword float timeout: overall deadline in seconds, retries included; more than a day counts as a day. Default 30.
     :keyword int retry_total: maximum retries after a transient failure. Default 3, and after a timeout of the portal as
-        many as ``timeout`` allows.
+        many as ``timeout`` allows. Under ``azure-cloudshell run`` 0: its broker retries.
     :keyword float retry_backoff_factor: seconds before the first retry, doubled for each one after it; 0 retries at
         once. Default 0.4.
     :keyword float connection_timeout: seconds for connecting, within ``timeout``. Default: ``timeout``.
