@@ -190,9 +190,8 @@ class SyncCredential(Credential):
         :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
         :raises ValueError: unless there is exactly one valid scope.
         """
-        if not options and (cached := self._cache.fresh(scopes)) is not None:
-            return as_info(cached)
-        return as_info(self._token(TokenRequest(scopes, options or {})))
+        cached = None if options else self._cache.fresh(scopes)
+        return as_info(cached or self._token(TokenRequest(scopes, options or {})))
 
     def close(self) -> None:
         """Close the transport of each credential.

@@ -79,16 +79,20 @@ class Token:
     """
 
     # Thousands may be held.
-    __slots__ = ("claims", "expires_on", "refresh_on", "tenant_id", "token_type", "value", "warning")
+    __slots__ = ("expires_on", "refresh_on", "tenant_id", "token_type", "value", "warning")
 
     def __init__(self, value: str, expires_on: int, refresh_on: int | None = None, kind: str = "Bearer") -> None:
         self.value = value
         self.expires_on = expires_on
         self.refresh_on = refresh_on
         self.token_type = kind
-        self.claims = claims_of(value)
         self.tenant_id = shown_claim(self.claims, "tid")
         self.warning = ""
+
+    @property
+    def claims(self) -> dict[str, object]:
+        """What it says about itself, not verified; empty for an opaque token. Not kept: it is larger than the token."""
+        return claims_of(self.value)
 
     @property
     def identity(self) -> tuple[str, str] | None:

@@ -98,8 +98,9 @@ class TokenCache:
         except (KeyError, TypeError):
             return None
         clock = acquisition.clock
-        is_fresh = clock.time() < cached.fresh_until and clock.monotonic() < cached.fresh_until_monotonic
-        return cached if is_fresh else None
+        if clock.time() < cached.fresh_until and clock.monotonic() < cached.fresh_until_monotonic:
+            return cached
+        return None
 
     def remember(self, request: Hashable, key: Hashable, cached: CachedToken) -> None:
         """Cache under a further key, for ``fresh``, what is cached under a key."""
