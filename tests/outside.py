@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -67,6 +68,8 @@ def main(record: str, *command: str) -> int:
         Thread(target=_listen, args=(port, seen), daemon=True).start()
     Thread(target=_listen_for_lookups, args=(seen,), daemon=True).start()
     status = subprocess.run(command, check=False).returncode
+    # What came last is still being written down.
+    time.sleep(0.2)
     Path(record).write_text(json.dumps(seen))
     return status
 

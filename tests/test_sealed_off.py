@@ -87,7 +87,8 @@ def test_the_recorder_sees_what_leaves(tmp_path: Path) -> None:
         outside.inside(tmp_path / "record", sys.executable, "-c", program), capture_output=True, timeout=60, check=False
     )
     assert done.returncode != 0
-    assert json.loads((tmp_path / "record").read_text())[:2] == ["93.184.215.14:443", "look-up of example.com"]
+    # A thread each writes them down, in no order.
+    assert {"93.184.215.14:443", "look-up of example.com"} <= set(json.loads((tmp_path / "record").read_text()))
 
 
 @pytest.mark.parametrize("name", PYTHON)
