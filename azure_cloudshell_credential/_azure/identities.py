@@ -54,4 +54,4 @@ class Identities:
 
 
 def _differ(first: Token, second: Token) -> bool:
-    return None not in (first.identity, second.identity) and first.identity != second.identity
+    return len({first.identity, second.identity} - {None}) == 2
