@@ -62,10 +62,10 @@ def _inside(shell: CloudShellEmulator, *programs: str) -> Iterator[CloudShellEmu
     """This process inside an emulated Cloud Shell, without real pauses between retries."""
     import threading
 
-    from ._endpoint import acquisition
+    from ._endpoint import clock
     from .emulator._isolation import isolated
 
-    clock = acquisition.clock
+    real = clock.current
 
     class SkippingClock(threading.local):
         """Each acquisition has a thread of its own, and so its own time."""
@@ -73,20 +73,20 @@ def _inside(shell: CloudShellEmulator, *programs: str) -> Iterator[CloudShellEmu
         skipped = 0.0
 
         def time(self) -> float:
-            return clock.time() + self.skipped
+            return real.time() + self.skipped
 
         def monotonic(self) -> float:
-            return clock.monotonic() + self.skipped
+            return real.monotonic() + self.skipped
 
         def sleep(self, seconds: float) -> None:
             self.skipped += seconds
 
-    acquisition.clock = SkippingClock()  # type: ignore[assignment]
+    clock.current = SkippingClock()  # type: ignore[assignment]
     try:
         with isolated(shell, *programs):
             yield shell
     finally:
-        acquisition.clock = clock
+        clock.current = real
 
 
 @pytest.fixture(scope="session")

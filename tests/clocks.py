@@ -1,4 +1,4 @@
-"""Clocks that a test moves, for ``acquisition.clock``."""
+"""Clocks that a test moves, for ``clock.current``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from azure_cloudshell_credential._endpoint import acquisition
+from azure_cloudshell_credential._endpoint import clock
 
 
 class StoppedClock:
@@ -15,7 +15,7 @@ class StoppedClock:
     def __init__(self, mocker: Any) -> None:
         self.wall = 1_800_000_000.0
         self.ticks = 500.0
-        mocker.patch.object(acquisition, "clock", self)
+        mocker.patch.object(clock, "current", self)
 
     def time(self) -> float:
         return self.wall

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from azure_cloudshell_credential._endpoint import acquisition
+from azure_cloudshell_credential._endpoint import acquisition, clock
 from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire, is_asking
 from azure_cloudshell_credential._endpoint.exchange import TOO_LATE
 from azure_cloudshell_credential._endpoint.failures import Failure
@@ -47,11 +47,11 @@ class Script:
     """Answers each question in turn; the last answer goes on for ever."""
 
     def __init__(self, mocker: Any, policy: RetryPolicy, *answers: Reply | NoReply, jitter: float = 0.5) -> None:
-        clock = StoppedClock()
-        mocker.patch.object(acquisition, "clock", clock)
+        stopped = StoppedClock()
+        mocker.patch.object(clock, "current", stopped)
         mocker.patch("random.uniform", lambda low, high: low + (high - low) * jitter)
         self.asks: list[float] = []
-        self.pauses = clock.pauses
+        self.pauses = stopped.pauses
         self.told: list[tuple[float, str]] = []
         self.answers = list(answers)
         self.outcome = acquire(ARM, self.send, policy, PORT, lambda *told: self.told.append((told[0], told[1].kind)))
@@ -215,7 +215,7 @@ def test_one_second_is_one_second(mocker: Any) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 1e-9, 0.0009])
 def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> None:
-    mocker.patch.object(acquisition, "clock", StoppedClock())
+    mocker.patch.object(clock, "current", StoppedClock())
     outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), PORT)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
@@ -275,7 +275,7 @@ def test_pauses_are_not_waited_for(mocker: Any) -> None:
         inside.set()
         over.wait(20)
 
-    mocker.patch.object(acquisition, "clock", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=pause))
+    mocker.patch.object(clock, "current", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=pause))
     thread = Thread(target=acquire, args=(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.01), PORT))
     thread.start()
     inside.wait(20)

@@ -12,7 +12,7 @@ def test_no_name_or_identifier_stands_twice() -> None:
     names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
     identifiers = [identifier for audience in audiences.KNOWN for identifier in audience.identifiers]
     assert len(names) == len(set(names))
-    assert len(identifiers) == len({audiences._normal(identifier) for identifier in identifiers})
+    assert len(identifiers) == len({audiences.plain(identifier) for identifier in identifiers})
 
 
 # As printed by the service in 2022-03: Azure/CloudShell#155.

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from threading import Event
 from typing import Any
 
@@ -14,8 +15,9 @@ from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
 from azure_cloudshell_credential._endpoint import acquisition
-from azure_cloudshell_credential._endpoint.failures import Failure, failure
+from azure_cloudshell_credential._endpoint.failures import Failure, broken_off, unreachable
 from azure_cloudshell_credential._endpoint.protocol import Token
+from azure_cloudshell_credential._endpoint.scopes import TokenRequest
 from azure_cloudshell_credential._tokens import in_flight as in_flight_module
 from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
 from azure_cloudshell_credential._tokens.in_flight import InFlight
@@ -244,7 +246,7 @@ def test_the_fast_path_claims_nothing_and_logs_nothing(
 ) -> None:
     credential = kind(endpoint=shell.endpoint)
     credential.get_token(ARM)
-    mocker.patch.object(credential.credential, "_claim", None)
+    mocker.patch.object(credential.credential, "_begin", None)
     before = [line for line in log.lines if "cloudshell" in line]
     credential.get_token(ARM)
     credential.get_token_info(ARM)
@@ -319,7 +321,7 @@ def test_the_wall_clock_ends_a_token_and_either_clock_its_freshness(
     stopped: StoppedClock, wall: int, monotonic: int, is_fresh: bool, is_valid: bool
 ) -> None:
     cache = TokenCache(30, lambda in_flight: in_flight.end(Token("x", 1_800_003_600)))
-    cache.claim("r", lambda: pytest.fail("acquired"), "r")
+    cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
     assert (cached := cache.fresh("r")) is not None
     stopped.wall += wall
     stopped.ticks += monotonic
@@ -338,8 +340,9 @@ class Acquired:
         self.started: list[InFlight] = []
         self.cache = TokenCache(30, self.started.append)
 
-    def claim(self, resource: str = "r", **options: Any) -> CachedToken | Failure | InFlight:
-        return self.cache.claim(resource, lambda: pytest.fail("acquired"), resource, **options)
+    def claim(self, resource: str = "r", scope: str = "", **options: Any) -> CachedToken | Failure | InFlight:
+        request = TokenRequest((scope or resource,), options)
+        return self.cache.claim(resource, request, lambda: pytest.fail("acquired"))
 
     def begin(self, resource: str = "r", **options: Any) -> InFlight:
         in_flight = self.claim(resource, **options)
@@ -365,14 +368,12 @@ def acquired(stopped: StoppedClock) -> Acquired:
 
 def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock, acquired: Acquired) -> None:
     cache = acquired.cache
-    acquired.begin().end(token())
-    cached = acquired.claim()
+    acquired.begin(scope=ARM).end(token())
+    cached = cache.fresh((ARM,))
     assert isinstance(cached, CachedToken)
-    assert cache.fresh((ARM,)) is None
-    cache.remember((ARM,), "r", cached)
-    cache.remember((VAULT,), "never asked for", cached)
-    assert cache.fresh((ARM,)) is cached
     assert cache.fresh((VAULT,)) is None
+    assert acquired.claim(scope=VAULT) is cached
+    assert cache.fresh((VAULT,)) is cached
     assert cache.fresh([ARM]) is None  # type: ignore[arg-type] # what cannot be a key is no error here
     stopped.wall += 3300
     assert cache.fresh((ARM,)) is None
@@ -409,7 +410,7 @@ def test_a_stale_token_is_replaced_in_the_background(stopped: StoppedClock, acqu
     assert acquired.claim() is refresh.outcome() is not cached
 
 
-@pytest.mark.parametrize("outcome", [KeyError("a hook's"), failure("unreachable", "r", reason="refused")], ids=type)
+@pytest.mark.parametrize("outcome", [KeyError("a hook's"), unreachable("r", "refused")], ids=type)
 def test_a_failed_refresh_is_tried_again_after_30_seconds(
     stopped: StoppedClock, acquired: Acquired, outcome: Any
 ) -> None:
@@ -430,15 +431,15 @@ def test_two_callers_who_see_a_stale_token_start_one_refresh(stopped: StoppedClo
     class Interrupted(TokenCache):
         def _new(self, *arguments: Any) -> InFlight:
             # Another caller comes before the first one has started it.
-            assert self._tokens == {} or isinstance(self.claim("r", token, "r"), CachedToken)
+            assert self._tokens == {} or isinstance(self.claim("r", TokenRequest(("r",), {}), token), CachedToken)
             return super()._new(*arguments)
 
     started: list[InFlight] = []
     cache = Interrupted(30, started.append)
-    cache.claim("r", token, "r")
+    cache.claim("r", TokenRequest(("r",), {}), token)
     started.pop().end(token())
     stopped.advance(3301)
-    assert isinstance(cache.claim("r", token, "r"), CachedToken)
+    assert isinstance(cache.claim("r", TokenRequest(("r",), {}), token), CachedToken)
     assert len(started) == 1
 
 
@@ -453,15 +454,15 @@ def test_a_token_that_came_between_two_looks_is_returned_to_all(stopped: Stopped
             return mine
 
     cache = Interrupted(30, started.append)
-    first = cache.claim("r", token, "r")
+    first = cache.claim("r", TokenRequest(("r",), {}), token)
     assert isinstance(first, InFlight)
     cache.forget_acquisitions()
     cache._in_flight["r", None] = first
     # It ends after this caller has seen that there is no token, and before it looks for an acquisition.
-    found = cache.claim("r", token, "r")
+    found = cache.claim("r", TokenRequest(("r",), {}), token)
     assert isinstance(found, CachedToken)
     assert found.token.value == "newer"
-    assert cache.claim("r", lambda: pytest.fail("asked"), "r") is found
+    assert cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("asked")) is found
 
 
 class TestClaims:
@@ -469,7 +470,7 @@ class TestClaims:
         acquired.begin().end(token())
         old = acquired.claim()
         in_flight = acquired.begin(claims="{}")
-        in_flight.end(failure("unreachable", "r", reason="refused"))
+        in_flight.end(unreachable("r", "refused"))
         assert isinstance(in_flight.outcome(), Failure)
         # For another service it may be good enough.
         assert acquired.claim() is old
@@ -492,10 +493,8 @@ class TestClaims:
         assert acquired.claim() is not in_flight
 
     def test_what_satisfies_it_replaces_the_token(self, acquired: Acquired) -> None:
-        acquired.begin().end(token())
-        old = acquired.claim()
-        assert isinstance(old, CachedToken)
-        acquired.cache.remember((ARM,), "r", old)
+        acquired.begin(scope=ARM).end(token())
+        assert acquired.cache.fresh((ARM,)) is not None
         acquired.begin(claims="{}").end(token("better"))
         cached = acquired.claim()
         assert isinstance(cached, CachedToken)
@@ -525,12 +524,11 @@ class TestClaims:
 
 
 def test_an_acquisition_ends_in_a_cache_that_was_emptied(stopped: StoppedClock, acquired: Acquired) -> None:
-    late = acquired.begin()
+    late = acquired.begin(scope=ARM)
     acquired.cache.forget()
     late.end(token("late"))
     # It goes to those who waited, and to nobody who comes later.
     assert isinstance(late.outcome(), CachedToken)
-    acquired.cache.remember((ARM,), "r", late.outcome())
     assert acquired.cache.fresh((ARM,)) is None
     assert isinstance(acquired.claim(), InFlight)
 
@@ -546,14 +544,12 @@ def test_a_token_that_a_service_no_longer_takes_is_dropped(acquired: Acquired) -
 def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClock, acquired: Acquired) -> None:
     cache = acquired.cache
     for number in range(100):
-        acquired.begin(f"r{number}").end(token())
-        cached = acquired.claim(f"r{number}")
-        assert isinstance(cached, CachedToken)
-        cache.remember((f"r{number}",), f"r{number}", cached)
-        acquired.begin(f"failed {number}").end(failure("unreachable", "r", reason="refused"))
+        acquired.begin(f"r{number}", scope=f"s{number}").end(token())
+        acquired.begin(f"failed {number}").end(unreachable("r", "refused"))
     stopped.advance(3601)
     acquired.begin().end(token(expires_on=1_900_000_000))
-    assert [len(held) for held in (cache._tokens, cache._in_flight)] == [1, 0]
+    # Under its key and its scope.
+    assert [len(held) for held in (cache._tokens, cache._in_flight)] == [2, 0]
 
 
 def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock, acquired: Acquired) -> None:
@@ -581,8 +577,8 @@ def test_a_start_that_is_interrupted_holds_nobody_up(stopped: StoppedClock) -> N
 
     cache = TokenCache(30, start)
     with pytest.raises(KeyboardInterrupt):
-        cache.claim("r", lambda: pytest.fail("acquired"), "r")
-    second = cache.claim("r", lambda: pytest.fail("acquired"), "r")
+        cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
+    second = cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
     assert started == [started[0], second]
     # The first had its thread after all: who waited for it has its token.
     started[0].end(token("first"))
@@ -612,27 +608,16 @@ def test_what_would_end_a_thread_becomes_a_failure(acquired: Acquired, error: ty
     assert failure.what == (f"The token request for r was broken off: a hook or the transport raised {error.__name__}.")
 
 
-def test_any_other_exception_is_passed_on_to_each_as_its_own(acquired: Acquired) -> None:
+def test_any_other_exception_is_passed_on_to_each_without_the_frames_of_the_others(acquired: Acquired) -> None:
     in_flight, error = acquired.begin(), KeyError("a hook's")
     in_flight.end(error)
-    raised = []
+    frames = []
     for _ in range(3):
         with pytest.raises(KeyError, match="a hook's") as caught:
             in_flight.outcome()
-        raised.append(caught.value)
-    assert len({id(each) for each in (*raised, error)}) == 4
+        frames.append(len(list(traceback.walk_tb(caught.value.__traceback__))))
+    assert len(set(frames)) == 1
     assert acquired.begin() is not in_flight
-
-
-def test_an_exception_that_cannot_be_copied_is_passed_on_too(acquired: Acquired) -> None:
-    class NeedsTwoError(Exception):
-        def __init__(self, one: str, two: str) -> None:
-            super().__init__(one)
-
-    in_flight = acquired.begin()
-    in_flight.end(NeedsTwoError("one", "two"))
-    with pytest.raises(NeedsTwoError, match="one"):
-        in_flight.outcome()
 
 
 def test_nonsense_in_place_of_an_outcome_is_a_failure(acquired: Acquired) -> None:
@@ -651,9 +636,9 @@ def test_an_error_in_the_bookkeeping_ends_the_acquisition(acquired: Acquired) ->
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (failure("unreachable", "r", reason="refused"), failure("unreachable", "r", reason="refused").message),
+        (unreachable("r", "refused"), unreachable("r", "refused").message),
         (KeyError("secret"), "KeyError"),
-        (SystemExit(), failure("broken_off", "r", error="SystemExit").message),
+        (SystemExit(), broken_off("r", "SystemExit").message),
     ],
 )
 def test_a_failed_refresh_is_logged_once_in_these_words(
@@ -689,7 +674,7 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
 
     try:
         for _ in range(5):
-            failure = run_to_its_end(cache.claim("r", acquire, "r"))
+            failure = run_to_its_end(cache.claim("r", TokenRequest(("r",), {}), acquire))
             assert isinstance(failure, Failure)
             assert failure.what == (
                 "The Cloud Shell token endpoint did not answer within 0.1 seconds when asked for a token for r."
@@ -698,13 +683,13 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
     finally:
         release.set()
     # What it brings after all is kept.
-    wait_until(lambda: isinstance(cache.claim("r", acquire, "r"), CachedToken))
+    wait_until(lambda: isinstance(cache.claim("r", TokenRequest(("r",), {}), acquire), CachedToken))
 
 
 def test_a_thread_that_does_not_run_is_not_the_fault_of_the_endpoint(mocker: Any) -> None:
     mocker.patch.object(in_flight_module, "_START_SECONDS", 0.1)
     cache = TokenCache(0.1, lambda in_flight: None)
-    failure = run_to_its_end(cache.claim("r", valid_token, "r"))
+    failure = run_to_its_end(cache.claim("r", TokenRequest(("r",), {}), valid_token))
     assert failure.what == "The token request for r was not sent: its thread has not been run."
 
 
@@ -713,10 +698,10 @@ def test_whoever_acquires_cannot_wait_for_it() -> None:
     nested: list[Any] = []
 
     def acquire() -> Token:
-        nested.append(cache.claim("r", acquire, "r"))
+        nested.append(cache.claim("r", TokenRequest(("r",), {}), acquire))
         return valid_token()
 
-    assert isinstance(run_to_its_end(cache.claim("r", acquire, "r")), CachedToken)
+    assert isinstance(run_to_its_end(cache.claim("r", TokenRequest(("r",), {}), acquire)), CachedToken)
     (failure,) = nested
     assert failure.kind == "nested"
     assert failure.what.startswith("A token for r was requested from inside another token request")
@@ -725,10 +710,10 @@ def test_whoever_acquires_cannot_wait_for_it() -> None:
 def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
     cache = TokenCache(10)
     release = Event()
-    lost = cache.claim("r", lambda: (release.wait(20) and valid_token()) or valid_token(), "r")
+    lost = cache.claim("r", TokenRequest(("r",), {}), lambda: (release.wait(20) and valid_token()) or valid_token())
     mocker.patch("sys.is_finalizing", lambda: True)
     try:
-        found = cache.claim("r", lambda: valid_token("mine"), "r")
+        found = cache.claim("r", TokenRequest(("r",), {}), lambda: valid_token("mine"))
         assert found is not lost
         assert isinstance(found, InFlight)
         assert found.is_done
@@ -740,7 +725,7 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
 def test_where_no_thread_can_be_started_the_caller_asks(mocker: Any) -> None:
     cache = TokenCache(10)
     mocker.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
-    found = cache.claim("r", lambda: valid_token("mine"), "r")
+    found = cache.claim("r", TokenRequest(("r",), {}), lambda: valid_token("mine"))
     assert isinstance(found, InFlight)
     assert found.is_done
     assert found.outcome().token.value == "mine"
@@ -748,13 +733,15 @@ def test_where_no_thread_can_be_started_the_caller_asks(mocker: Any) -> None:
 
 def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none(mocker: Any) -> None:
     cache = TokenCache(5)
-    stale = run_to_its_end(cache.claim("stale", lambda: token("stale", int(time.time()) + 60), "stale"))
+    stale = run_to_its_end(
+        cache.claim("stale", TokenRequest(("stale",), {}), lambda: token("stale", int(time.time()) + 60))
+    )
     mocker.patch.object(acquisition, "is_asking", lambda: True)
-    refused = cache.claim("r", lambda: pytest.fail("asked"), "r")
+    refused = cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("asked"))
     assert isinstance(refused, Failure)
     assert refused.kind == "nested"
     assert refused.what.startswith("A token for r was requested")
-    assert cache.claim("stale", lambda: pytest.fail("asked"), "stale") is stale
+    assert cache.claim("stale", TokenRequest(("stale",), {}), lambda: pytest.fail("asked")) is stale
 
 
 def test_waiters_that_go_away_are_forgotten(acquired: Acquired) -> None:

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from azure_cloudshell_credential._endpoint import acquisition, failures
-from azure_cloudshell_credential._endpoint.failures import Failure, failure
+from azure_cloudshell_credential._endpoint import clock, failures
+from azure_cloudshell_credential._endpoint.failures import Failure
 from azure_cloudshell_credential._endpoint.protocol import Token
+from azure_cloudshell_credential._endpoint.scopes import TokenRequest
 from azure_cloudshell_credential._tokens import cache
 from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
 from azure_cloudshell_credential._tokens.in_flight import InFlight
@@ -38,7 +39,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.wall = START
         self.ticks = 1000.0
-        self.patch = mock.patch.object(acquisition, "clock", self)
+        self.patch = mock.patch.object(clock, "current", self)
         self.patch.start()
         self.serial = 0
         self.started: list[InFlight] = []
@@ -66,7 +67,8 @@ class Model(RuleBasedStateMachine):
     def claim(self, resource: str) -> Claimed | None:
         held = self.held(resource)
         before = len(self.started)
-        outcome = self.cache.claim(resource, lambda: failure("unreachable", resource, reason="never run"), resource)
+        acquire = lambda: failures.unreachable(resource, "never run")  # noqa: E731
+        outcome = self.cache.claim(resource, TokenRequest((resource,), {}), acquire)
         started = self.started[before:]
         if isinstance(outcome, CachedToken):
             self.check(resource, outcome)
@@ -108,7 +110,6 @@ class Model(RuleBasedStateMachine):
         self.attempts[claimed.resource] = self.ticks
         outcome = claimed.in_flight.outcome()
         assert outcome.token.value == value
-        self.cache.remember((claimed.resource,), claimed.resource, outcome)
 
     @rule(claimed=consumes(claims), kind=st.sampled_from(["timeout", "refused", "audience", "raised", "exits"]))
     def end_without(self, claimed: Claimed | None, kind: str) -> None:
@@ -116,8 +117,8 @@ class Model(RuleBasedStateMachine):
             return
         held = self.held(claimed.resource)
         outcomes: dict[str, Any] = {
-            "timeout": failure("no_answer", "r", budget=30),
-            "refused": failure("unreachable", "r", reason="refused"),
+            "timeout": failures.no_answer("r", 30),
+            "refused": failures.unreachable("r", "refused"),
             "audience": failures.audience_not_supported("r", ()),
             "raised": KeyError("r"),
             "exits": SystemExit(),

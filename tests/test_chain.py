@@ -477,16 +477,14 @@ class TestWhatOthersReturn:
         expires = int(time.time()) + 3600
         assert answers_of(info("x", expires + 0.45)).get_token(ARM).expires_on == expires
 
-    def test_any_exception_reaches_everybody_who_waits_as_its_own(self) -> None:
+    def test_any_exception_reaches_everybody_who_waits(self) -> None:
         credential = answers_of(ZeroDivisionError("odd"))
 
-        def ask(_: int) -> Exception:
-            with pytest.raises(ZeroDivisionError, match="odd") as raised:
+        def ask(_: int) -> None:
+            with pytest.raises(ZeroDivisionError, match="odd"):
                 credential.get_token(ARM)
-            return raised.value
 
-        raised = in_threads(16, ask)
-        assert len({id(error) for error in raised}) == 16
+        in_threads(16, ask)
 
 
 class TestClaims:

@@ -144,7 +144,8 @@ def test_audiences_go_by_their_short_names_and_typing_errors_are_told(option: st
     wrong = run(*words, "vualt", "--exec", "true")
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "azure-cloudshell: 'vualt' is not an audience. Did you mean 'vault'?\n",
+        "azure-cloudshell: 'vualt' is not a known resource. Did you mean 'vault'? "
+        "Or give a URI, or an application ID.\n",
     )
 
 

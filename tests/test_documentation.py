@@ -16,12 +16,14 @@ import pytest
 from azure.mgmt import compute
 
 from azure_cloudshell_credential._azure import explanation
-from azure_cloudshell_credential._azure.credential import TokenRequest
 from azure_cloudshell_credential._cli._parser import COMMANDS as COMMAND_NAMES
 from azure_cloudshell_credential._cli._parser import parse
 from azure_cloudshell_credential._endpoint import audiences, failures
 from azure_cloudshell_credential._endpoint.environment import Environment
+from azure_cloudshell_credential._endpoint.scopes import TokenRequest
 from azure_cloudshell_credential.emulator import CloudShellEmulator, EmulatedAzure
+
+from .test_failures import MAKERS, sample
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -184,8 +186,7 @@ def test_every_environment_variable_is_in_the_table() -> None:
 
 def what_failures_say() -> dict[str, str]:
     """What each failure says, by its name."""
-    entries: dict[str, dict[str, str]] = failures._TABLE["failures"]
-    said = {name: entry["what"] for name, entry in entries.items() if entry["kind"] != "warning"}
+    said = {name: sample(maker).what for name, maker in MAKERS.items()}
     refused = Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
     said["unusable_endpoint"] = failures.not_in_cloud_shell(refused).what
     request = TokenRequest(("https://vault.azure.net/.default",), {})

@@ -131,7 +131,7 @@ def test_what_is_no_reply(misbehaving: Start, data: bytes, reason: str | None) -
         assert isinstance(outcome, Reply)
     else:
         assert isinstance(outcome, NoReply)
-        assert (outcome.reason, outcome.failure) == (reason, "unreachable")
+        assert (outcome.reason, outcome.meaning) == (reason, "unreachable")
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ from azure_cloudshell_credential._endpoint.protocol import (
     checked_token,
     claims_of,
     form,
-    is_bare_permission,
     read_reply,
-    scope_to_resource,
     shown_claim,
     user_in,
     wrong_tenant,
 )
+from azure_cloudshell_credential._endpoint.scopes import is_bare_permission, scope_to_resource
 
 from .conftest import CANARY, SECRET
 

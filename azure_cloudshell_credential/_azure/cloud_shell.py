@@ -7,14 +7,15 @@ import os
 from inspect import iscoroutinefunction
 from typing import Any
 
-from .._endpoint import acquisition, failures, protocol
+from .._endpoint import acquisition, clock, failures, protocol, scopes
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment, is_led_to_a_broker
-from .._endpoint.failures import Failure, failure
+from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
+from .._endpoint.scopes import TokenRequest
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
-from .credential import Credential, SyncCredential, TokenRequest
+from .credential import Credential, SyncCredential
 from .pipeline import make_send
 
 _LOGGER = logging.getLogger(__name__)
@@ -58,48 +59,39 @@ class FromCloudShell(Credential):
         """The URL that tokens are requested from; None outside Cloud Shell."""
         return self._environment.endpoint.url if self._environment.endpoint else None
 
-    def _claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
-        """The token, the failure, or an acquisition to wait for."""
-        resource = self._resource_for(request)
-        if isinstance(resource, Failure):
-            return resource
-        return self._cache.claim(resource, lambda: self._acquire(resource), resource)
-
-    def _judged(self, request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken | Failure:
-        """The token, if it is for the tenant asked for."""
-        wrong = None if isinstance(outcome, Failure) else self._wrong_tenant(request, outcome.token)
-        if isinstance(outcome, CachedToken) and wrong is None:
-            self._cache.remember(request.key, protocol.scope_to_resource(request.scopes), outcome)
-        return wrong or outcome
+    def _begin(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
+        """A token, a failure, or the acquisition to wait for."""
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
+        return self._cache.claim(request.resource, request, lambda: self._acquire(request.resource))
 
     def _ask(self, request: TokenRequest) -> Token | Failure:
         """Acquire a token on this thread, which is that of another acquisition."""
-        resource = self._resource_for(request)
-        outcome = self._acquire(resource) if isinstance(resource, str) else resource
+        outcome = self._refusal(request) or self._acquire(request.resource)
         return outcome if isinstance(outcome, Failure) else self._wrong_tenant(request, outcome) or outcome
 
-    def _resource_for(self, request: TokenRequest) -> str | Failure:
-        """The resource to ask for, or why the endpoint need not be asked."""
+    def _refusal(self, request: TokenRequest) -> Failure | None:
+        """Why the endpoint need not be asked."""
         if self._send is None:
-            # Before any look at the scopes: in a chain outside Cloud Shell they are another credential's business.
+            # Before any look at the scope: in a chain outside Cloud Shell they are another credential's business.
             return failures.not_in_cloud_shell(self._environment.refusal, self._environment.other_host)
-        resource = protocol.scope_to_resource(request.scopes)
-        if protocol.is_bare_permission(resource):
-            return failure("permission_without_resource", resource)
+        if request.mistake:
+            raise ValueError(request.mistake)
+        resource = request.resource
+        if scopes.is_bare_permission(resource):
+            return failures.permission_without_resource(resource)
         if request.claims:
-            command = failures.claims_advice(request.claims)
-            return failure("claims_not_supported", resource, command=command)
-        return failure("pop_not_supported", resource) if request.options.get("pop") else resource
+            return failures.claims_not_supported(resource, request.claims)
+        return failures.pop_not_supported(resource) if request.options.get("pop") else None
 
     def _wrong_tenant(self, request: TokenRequest, token: Token) -> Failure | None:
-        resource = protocol.scope_to_resource(request.scopes)
-        return protocol.wrong_tenant(resource, token, request.tenant_id, self._environment.tenant_id)
+        return protocol.wrong_tenant(request.resource, token, request.tenant_id, self._environment.tenant_id)
 
     def _acquire(self, resource: str) -> Token | Failure:
         """Ask the endpoint. Runs in the thread of an acquisition."""
-        ago = acquisition.clock.monotonic() - self._timed_out_at
+        ago = clock.current.monotonic() - self._timed_out_at
         if ago < CIRCUIT_BREAKER_SECONDS:
-            return failure("circuit_open", resource, ago=round(ago), rest=max(1, round(CIRCUIT_BREAKER_SECONDS - ago)))
+            return failures.circuit_open(resource, round(ago), max(1, round(CIRCUIT_BREAKER_SECONDS - ago)))
         assert self._send is not None
         assert self._environment.endpoint is not None
         outcome = acquisition.acquire(resource, self._send, self._policy, port=self._environment.endpoint.port)
@@ -108,7 +100,7 @@ class FromCloudShell(Credential):
             if outcome.warning:
                 _LOGGER.warning("%s", outcome.warning)
         elif outcome.kind == "timeout":
-            self._timed_out_at = acquisition.clock.monotonic()
+            self._timed_out_at = clock.current.monotonic()
         return outcome
 
 

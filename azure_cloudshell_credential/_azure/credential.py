@@ -1,4 +1,4 @@
-"""What the four credentials have in common: a request for a token, and what it gets.
+"""What the four credentials have in common: what a request for a token gets.
 
 A credential decides what a request gets at once and what has to be acquired. The synchronous and the asynchronous ones,
 the broker and the command line differ in how they wait for it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from inspect import iscoroutinefunction
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,32 +18,12 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .._endpoint.failures import Failure
+from .._endpoint.protocol import Token
+from .._endpoint.scopes import TokenRequest
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class TokenRequest:
-    """A request for a token, as ``get_token`` and ``get_token_info`` get it.
-
-    :param scopes: the scopes. Their ``resource`` is for messages.
-    :param options: the keyword arguments or options; None and False count as absent: Key Vault sends ``claims: None``.
-    :raises ValueError: if there is no scope.
-    """
-
-    __slots__ = ("claims", "key", "options", "resource", "scopes", "tenant_id")
-
-    def __init__(self, scopes: tuple[str, ...], options: Mapping[str, Any]) -> None:
-        if not scopes:
-            raise ValueError("get_token requires a scope.")
-        self.scopes = scopes
-        self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
-        self.options = {name: value for name, value in options.items() if value}
-        self.claims: str | None = self.options.get("claims")
-        self.tenant_id: str | None = self.options.get("tenant_id")
-        others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
-        self.key: Hashable = (scopes, *others) if others else scopes
 
 
 class Credential:
@@ -70,29 +50,16 @@ class Credential:
         """Begin anew, in the environment as it is now."""
         raise NotImplementedError
 
-    def _claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
-        """The token, the failure, or an acquisition to wait for.
+    def _begin(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
+        """The first step of every request: a token, a failure, or the acquisition to wait for.
 
         :raises ValueError: for a mistake of the caller's.
         """
         raise NotImplementedError
 
-    def _judged(self, _request: TokenRequest, outcome: CachedToken | Failure) -> CachedToken | Failure:
-        """What an acquisition that others may have waited for too means for this request."""
-        return outcome
-
-    def _granted(self, outcome: CachedToken | Failure) -> CachedToken:
-        """The token; raises the exception for a failure.
-
-        At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
-        """
-        if isinstance(outcome, Failure):
-            with importing:
-                from .errors import as_exception
-
-            _LOGGER.debug("No token: %s", outcome.message)
-            raise as_exception(outcome)
-        return outcome
+    def _wrong_tenant(self, _request: TokenRequest, _token: Token) -> Failure | None:
+        """Why a token that others may have waited for too is not of the tenant that this request names."""
+        return None
 
     def _open(self) -> None:
         for transport in self._transports:
@@ -125,6 +92,20 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
+
+
+def granted(outcome: CachedToken | Failure) -> CachedToken:
+    """The last step of every request: the token, or the exception for a failure.
+
+    At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
+    """
+    if isinstance(outcome, Failure):
+        with importing:
+            from .errors import as_exception
+
+        _LOGGER.debug("No token: %s", outcome.message)
+        raise as_exception(outcome)
+    return outcome
 
 
 def as_info(cached: CachedToken) -> AccessTokenInfo:
@@ -176,7 +157,7 @@ class SyncCredential(Credential):
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
             return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return self._token(TokenRequest(scopes, options)).access_token
+        return granted(self._outcome(TokenRequest(scopes, options))).access_token
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
@@ -191,7 +172,7 @@ class SyncCredential(Credential):
         :raises ValueError: unless there is exactly one valid scope.
         """
         cached = None if options else self._cache.fresh(scopes)
-        return as_info(cached or self._token(TokenRequest(scopes, options or {})))
+        return as_info(cached or granted(self._outcome(TokenRequest(scopes, options or {}))))
 
     def close(self) -> None:
         """Close the transport of each credential.
@@ -209,8 +190,10 @@ class SyncCredential(Credential):
         self._close()
 
     def _outcome(self, request: TokenRequest) -> CachedToken | Failure:
-        outcome = self._claim(request)
-        return self._judged(request, outcome.wait() if isinstance(outcome, InFlight) else outcome)
-
-    def _token(self, request: TokenRequest) -> CachedToken:
-        return self._granted(self._outcome(request))
+        """What a request gets, waited for on this thread."""
+        outcome = self._begin(request)
+        if isinstance(outcome, InFlight):
+            outcome = outcome.wait()
+        if request.tenant_id and isinstance(outcome, CachedToken):
+            return self._wrong_tenant(request, outcome.token) or outcome
+        return outcome

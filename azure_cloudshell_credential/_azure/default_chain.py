@@ -8,15 +8,16 @@ from typing import Any
 
 from azure.core.exceptions import AzureError
 
-from .._endpoint import acquisition, protocol
+from .._endpoint import clock, protocol
 from .._endpoint.environment import Environment, is_led_to_a_broker, managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
+from .._endpoint.scopes import TokenRequest
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 from . import explanation
 from .cloud_shell import CloudShellCredential
-from .credential import Credential, SyncCredential, TokenRequest, check_is_synchronous, importing
+from .credential import Credential, SyncCredential, check_is_synchronous, importing
 from .identities import Identities
 
 PROCESS_TIMEOUT = 30
@@ -42,11 +43,11 @@ class Chain(Credential):
         self._cache = TokenCache(_BUDGET)
         self._identities = Identities()
 
-    def _claim(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
-        """The token, the failure, or an acquisition to wait for."""
-        if len(request.scopes) == 1:
-            protocol.scope_to_resource(request.scopes)
-        return self._cache.claim(request.key, lambda: self._acquire(request), request.resource, request.claims)
+    def _begin(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
+        """A token, a failure, or the acquisition to wait for."""
+        if request.mistake and len(request.scopes) == 1:
+            raise ValueError(request.mistake)
+        return self._cache.claim(request.key, request, lambda: self._acquire(request))
 
     def _acquire(self, request: TokenRequest) -> Token | Failure:
         """Ask one credential after the other. Runs in the thread of an acquisition."""
@@ -88,7 +89,7 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str
     except AzureError as error:
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
-    checked = protocol.checked_token(token.token, token.expires_on, refresh_on, token_type, acquisition.clock.time())
+    checked = protocol.checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
     return [(name, f"it returned {checked}")] if isinstance(checked, str) else checked, True
 
 

@@ -13,7 +13,7 @@ from azure.core.exceptions import AzureError
 
 from .._endpoint import failures
 from .._endpoint.failures import Failure
-from .credential import TokenRequest
+from .._endpoint.scopes import TokenRequest
 
 _AZ = "AzureCliCredential"
 _TIMED_OUT = "the Azure CLI took too long to answer, or could not be run"

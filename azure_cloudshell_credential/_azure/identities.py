@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from .._endpoint import protocol
-from .._endpoint.failures import TRANSIENT, Failure, failure
+from .._endpoint import failures, protocol
+from .._endpoint.failures import TRANSIENT, Failure
 from .._endpoint.protocol import Token
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Identities:
             self._others[token.identity] = token
             self._tell()
         elif mine is not None and _differ(mine, token):
-            return failure("another_identity", resource, cause.code, said=cause.what, theirs=token.who, mine=mine.who)
+            return failures.another_identity(resource, cause, token.who, mine.who)
         return None
 
     def _tell(self) -> None:

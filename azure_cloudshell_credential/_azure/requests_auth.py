@@ -10,7 +10,7 @@ from azure.core.credentials import TokenCredential
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase
 
-from .._endpoint import protocol
+from .._endpoint.scopes import scope_to_resource
 from .credential import SyncCredential, check_is_synchronous
 from .default_chain import DefaultCloudShellCredential
 from .subscription import resource_manager_scope
@@ -43,7 +43,7 @@ class CloudShellAuth(AuthBase):
         self._scope = resource_manager_scope() if scope is None else scope
         if not isinstance(self._scope, str):
             raise TypeError("The first argument is a scope; pass a credential as credential=.")
-        protocol.scope_to_resource((self._scope,))
+        scope_to_resource((self._scope,))
         self._credential = credential or DefaultCloudShellCredential()
         check_is_synchronous(self._credential)
 

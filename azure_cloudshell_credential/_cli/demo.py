@@ -17,7 +17,7 @@ from .._azure.cloud_shell import CloudShellCredential
 from .._azure.subscription import default_subscription_id
 from .._endpoint import audiences, failures
 from .._endpoint.environment import Environment
-from .._endpoint.protocol import claims_of, shown_claim, user_in
+from .._endpoint.protocol import claims_of, named_in, shown_claim
 from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
 from ._errors import CommandError
@@ -156,7 +156,7 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
     """Who is signed in, in which tenant, through which endpoint, and for how long."""
     token = credential.get_token(scope)
     claims = claims_of(token.token)
-    who = user_in(claims) or shown_claim(claims, "oid") or "an unnamed user"
+    who = named_in(claims)
     minutes = max(0, round((token.expires_on - time()) / 60))
     where = shown_url(credential.endpoint or "")
     return (

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from .. import emulator
+from .._endpoint.audiences import identifiers_of
 from .._serving.proxies import without_proxy
 from ..emulator import faults
 from ..emulator._variables import HIDDEN_VARIABLES, SIGN_IN_VARIABLES
@@ -152,8 +153,6 @@ def _started(settings: Mapping[str, Any], stack: ExitStack) -> emulator.CloudShe
 
 
 def _audiences(settings: Mapping[str, Any]) -> list[str] | None:
-    from ..emulator._emulator import identifiers_of
-
     if settings["all_audiences"]:
         return None
     listed = [] if settings["only_audience"] else list(emulator.DEFAULT_AUDIENCES)

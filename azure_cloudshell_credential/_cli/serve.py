@@ -99,7 +99,7 @@ def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse
         raise CommandError(f"Not signed in. {error.message}") from error
     wait = stop_signal()
     claims = protocol.claims_of(token)
-    who = protocol.user_in(claims) or protocol.shown_claim(claims, "appid", "oid") or "an unnamed user"
+    who = protocol.named_in(claims)
     say(f"Serving tokens of {who} in tenant {protocol.shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
     if has_secret:
         say("They are REAL: anyone who knows the lines below can act as this user. Ctrl-C stops it.")

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-from .._endpoint import acquisition, audiences, exchange, failures, protocol
+from .._endpoint import acquisition, audiences, exchange, failures, protocol, scopes
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Endpoint, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
@@ -111,11 +111,11 @@ def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     """
     default = "devops" if arguments.output == "git-credential" else "arm"
     text: str = arguments.scope or arguments.resource_uri or arguments.resource_type or arguments.resource or default
-    if protocol.is_bare_permission(text):
-        raise CommandError(failures.failure("permission_without_resource", text).message, 2)
+    if scopes.is_bare_permission(text):
+        raise CommandError(failures.permission_without_resource(text).message, 2)
     try:
         resource = audiences.resource_named(text, audiences.cloud_named(cloud))
-        return resource if arguments.resource_uri else protocol.scope_to_resource((resource,))
+        return resource if arguments.resource_uri else scopes.scope_to_resource((resource,))
     except ValueError as error:
         raise CommandError(str(error), 2) from None
 

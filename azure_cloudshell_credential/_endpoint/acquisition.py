@@ -28,8 +28,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import failures, protocol
-from .failures import Failure, failure
+from . import clock, failures, protocol
+from .failures import Failure
 from .protocol import NoReply, Reply, Token
 
 Send = Callable[[str, float], "Reply | NoReply"]
@@ -48,10 +48,6 @@ _MIN_REQUEST_SECONDS = 0.001
 
 _GRACE = 1.0
 """Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
-
-
-clock = time
-"""The time, as acquisitions and caches see it. Tests replace it, so that nobody waits between retries."""
 
 
 class RetryPolicy:
@@ -98,20 +94,20 @@ def acquire(
     :param port: the endpoint's port, which on loopback tells endpoints apart.
     :param on_retry: told of each pause before it is taken: its seconds, and the failure.
     """
-    start = clock.monotonic()
+    start = clock.current.monotonic()
     deadline = start + policy.timeout
     retries = 0
-    outcome: Token | Failure = failure("no_answer", resource, budget=policy.timeout)
-    while (remaining := deadline - clock.monotonic()) >= _MIN_REQUEST_SECONDS:
+    outcome: Token | Failure | None = None
+    while (remaining := deadline - clock.current.monotonic()) >= _MIN_REQUEST_SECONDS:
         answer = _send_alone(resource, send, remaining, port)
         if isinstance(answer, Reply):
-            outcome = protocol.read_reply(resource, answer, clock.time())
+            outcome = protocol.read_reply(resource, answer, clock.current.time())
         else:
-            outcome = failure(answer.failure, resource, budget=policy.timeout, reason=answer.reason)
+            outcome = answer.as_failure(resource, policy.timeout)
         if isinstance(outcome, Token):
             return outcome
         pause = policy.pause_before_retry(retries, outcome)
-        now = clock.monotonic()
+        now = clock.current.monotonic()
         if pause is None or now + pause >= deadline:
             if retries:
                 took = failures.count(now - start, "second") if now - start >= 1 else "under a second"
@@ -121,8 +117,8 @@ def acquire(
         if pause:
             if on_retry is not None:
                 on_retry(pause, outcome)
-            clock.sleep(pause)
-    return outcome
+            clock.current.sleep(pause)
+    return outcome or failures.no_answer(resource, policy.timeout)
 
 
 _turns: dict[int, tuple[threading.Lock, float]] = {}

@@ -68,17 +68,18 @@ def is_guid(text: str) -> bool:
     return GUID.fullmatch(text) is not None
 
 
-def _normal(identifier: str) -> str:
+def plain(identifier: str) -> str:
+    """An identifier as it is compared: in any case, with or without a slash at its end."""
     return identifier.rstrip("/").casefold()
 
 
-_BY_IDENTIFIER = {_normal(identifier): audience for audience in KNOWN for identifier in audience.identifiers}
+_BY_IDENTIFIER = {plain(identifier): audience for audience in KNOWN for identifier in audience.identifiers}
 _BY_NAME = {name: audience for audience in KNOWN for name in (audience.name, *audience.aliases)}
 
 
 def lookup(identifier: str) -> Audience | None:
     """The entry that a URI or application id belongs to, in any case, with or without a trailing slash."""
-    return _BY_IDENTIFIER.get(_normal(identifier))
+    return _BY_IDENTIFIER.get(plain(identifier))
 
 
 def resource_for(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
@@ -98,6 +99,16 @@ def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
         return text
     hint = did_you_mean(text, _BY_NAME) or f" The short names are: {', '.join(audience.name for audience in KNOWN)}."
     raise ValueError(f"{text!r} is not a known resource.{hint} Or give a URI, or an application ID.")
+
+
+def identifiers_of(text: str, cloud: Cloud = PUBLIC_CLOUD) -> tuple[str, ...]:
+    """All identifiers of the resource that somebody means by a short name, a scope, a URI or an application id.
+
+    :raises ValueError: for anything else, with the name that was probably meant.
+    """
+    resource = resource_named(text, cloud).removesuffix("/.default")
+    audience = lookup(resource)
+    return (resource,) if audience is None else tuple(dict.fromkeys((resource, *audience.identifiers)))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

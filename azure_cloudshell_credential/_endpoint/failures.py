@@ -1,7 +1,7 @@
 """What can keep Cloud Shell from issuing a token, and the words for it.
 
-Each row of the table "what happens when" is one entry of ``failures.json``, so that its wording stands in one place for
-the credential, its asynchronous version and the command line. A failure is a plain value: it holds no reply, no token
+Each row of the table "what happens when" is one function here, so that its wording stands in one place for the
+credential, its asynchronous version and the command line. A failure is a plain value: it holds no reply, no token
 and no traceback. ``_azure/errors`` turns it into the exception a caller sees. Text from the endpoint is made one
 printable line here, on its way into a failure and not later: nothing that is shown can move a cursor or forge a second
 line.
@@ -9,18 +9,23 @@ line.
 
 from __future__ import annotations
 
-import json
 import re
 from binascii import b2a_base64
 
 TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
 """The kinds of failures that say nothing about the next request."""
 
-# By the loader: see audiences.
-_TABLE = json.loads(__loader__.get_data(__file__.rpartition(".")[0] + ".json"))  # type: ignore[name-defined]
-
-SIGN_IN: str = _TABLE["phrases"]["sign_in"]
+_OWN_SIGN_IN = "even if 'az account show' names a user: that sign-in is Cloud Shell's own"
+SIGN_IN = f"sign in with 'az login' ({_OWN_SIGN_IN})"
 """For the middle of a sentence. Cloud Shell's az starts signed in, by the same endpoint."""
+
+_RETRY = f"Try again, or {SIGN_IN}."
+_KEEP_THE_TAB = (
+    "Keep the browser tab with Cloud Shell open and active, check that the portal is in the right directory, "
+    f"and try again, or {SIGN_IN}."
+)
+_NOT_HERE = "This is not Azure Cloud Shell:"
+_SIGN_IN_OR_MOVE = "Sign in with 'az login', or run this in Cloud Shell."
 
 
 class Failure:
@@ -56,19 +61,6 @@ class Failure:
         return f"Failure({self.kind!r}, {self.message!r})"
 
 
-def failure(name: str, resource: str = "", code: str = "", retry_after: float | None = None, **said: object) -> Failure:
-    """A failure in the words of ``failures.json``.
-
-    :param name: its name there.
-    :param resource, code, retry_after: as ``Failure`` has them.
-    :param said: what its sentences leave open. A number is one of seconds.
-    """
-    entry = _TABLE["failures"][name]
-    words = {name: duration(word) if isinstance(word, (int, float)) else word for name, word in said.items()}
-    what, advice = (entry[part].format(resource=resource, **_TABLE["phrases"], **words) for part in ("what", "advice"))
-    return Failure(entry["kind"], what, advice, resource, code, retry_after)
-
-
 def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Failure:
     """No endpoint: the environment does not look like Cloud Shell, or names an endpoint that is not Cloud Shell's.
 
@@ -76,16 +68,183 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     :param other_host: the variable that makes the environment's endpoint another service's.
     """
     if refusal:
-        return failure("unusable_endpoint", reason=refusal)
-    return failure("another_service", variable=other_host) if other_host else failure("not_cloud_shell")
+        return Failure("not_cloud_shell", refusal, "Unset or correct it, or sign in with 'az login'.")
+    reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
+    if other_host:
+        reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
+    return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", _SIGN_IN_OR_MOVE)
+
+
+def permission_without_resource(resource: str) -> Failure:
+    """A bare permission such as ``User.Read``, as msgraph-sdk passes it through."""
+    what = f"The scope {resource} is a permission without its resource, and Cloud Shell issues tokens for resources."
+    return Failure("scope", what, "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.", resource)
+
+
+def unreachable(resource: str, reason: str) -> Failure:
+    """Nobody listens there, or the connection broke."""
+    what = f"The token request for {resource} failed: {reason}."
+    return Failure("refused", what, f"Restart Cloud Shell, or {SIGN_IN}.", resource)
+
+
+def busy(resource: str, budget: float) -> Failure:
+    """The budget went by while other requests of this process were at the endpoint."""
+    what = (
+        f"The token request for {resource} was not sent: its deadline of {duration(budget)} was exceeded while waiting "
+        "for this process's other token requests. They are sent one at a time."
+    )
+    return Failure("busy", what, _RETRY, resource)
+
+
+def not_run(resource: str) -> Failure:
+    """The thread of the acquisition did not get to run."""
+    what = f"The token request for {resource} was not sent: its thread has not been run."
+    advice = (
+        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start."
+    )
+    return Failure("busy", what, advice, resource)
+
+
+def nested(resource: str) -> Failure:
+    """What runs inside a token request has requested a token."""
+    what = (
+        f"A token for {resource} was requested from inside another token request on the same thread (by a hook, a "
+        "signal handler or a finalizer)."
+    )
+    return Failure("nested", what, "Request it after that one has ended.", resource)
+
+
+def no_answer(resource: str, budget: float) -> Failure:
+    """The endpoint did not answer in time."""
+    within = duration(budget)
+    what = f"The Cloud Shell token endpoint did not answer within {within} when asked for a token for {resource}."
+    return Failure("timeout", what, _KEEP_THE_TAB, resource)
+
+
+def circuit_open(resource: str, ago: float, rest: float) -> Failure:
+    """The endpoint timed out a moment ago, and is not asked again yet."""
+    what = (
+        f"The Cloud Shell token endpoint timed out {duration(ago)} ago; requests are suspended for another "
+        f"{duration(rest)}, this one for {resource} included."
+    )
+    return Failure("timeout", what, _KEEP_THE_TAB, resource)
+
+
+def portal_timeout(resource: str, code: str, retry_after: float, said: str) -> Failure:
+    """The endpoint answered, the browser behind it did not."""
+    what = f"Cloud Shell did not get a token for {resource} from the Azure portal in your browser: {said}"
+    return Failure("portal", what, _KEEP_THE_TAB, resource, code, retry_after)
+
+
+def entra_refused(resource: str, code: str, said: str) -> Failure:
+    """Microsoft Entra ID itself refused. Nobody has reported which of its errors come through the endpoint."""
+    what = f"Microsoft Entra ID did not issue a token for {resource}: {said}"
+    advice = (
+        "Sign in again: either reload the portal and restart Cloud Shell, or run 'az login'. If that is refused too, "
+        "ask your administrator."
+    )
+    return Failure("entra", what, advice, resource, code)
+
+
+def endpoint_error(resource: str, status: int, code: str, retry_after: float | None, said: str) -> Failure:
+    """Any other error status."""
+    what = f"The Cloud Shell token endpoint answered {status} when asked for a token for {resource}: {said}"
+    return Failure("endpoint", what, _RETRY, resource, code, retry_after)
+
+
+def redirected(resource: str, status: int) -> Failure:
+    """Following it could carry the request off this machine."""
+    what = (
+        f"The Cloud Shell token endpoint answered {status}, a redirect, when asked for a token for {resource}; "
+        "redirects are never followed."
+    )
+    return Failure("endpoint", what, f"Check that MSI_ENDPOINT is Cloud Shell's own, or {SIGN_IN}.", resource)
 
 
 def audience_not_supported(resource: str, supported: tuple[str, ...], said: str = "") -> Failure:
     """The resource is not on Cloud Shell's list, or a broker before Cloud Shell says why it has no token."""
     listing = f" It supports: {', '.join(supported)}." if supported else f" {sentence(said)}" if said else ""
-    refused = failure("audience_not_supported", resource, "AudienceNotSupported", said=listing)
+    what = f"Cloud Shell does not issue tokens for {resource} (AudienceNotSupported).{listing}"
+    advice = (
+        f"Sign in with 'az login' ({_OWN_SIGN_IN} and is refused the same resources). DefaultCloudShellCredential, or "
+        "a chain with AzureCliCredential behind this credential, then uses that sign-in. For a program you cannot "
+        "change, put 'azure-cloudshell run --' before it."
+    )
+    refused = Failure("audience", what, advice, resource, "AudienceNotSupported")
     refused.supported_audiences = supported
     return refused
+
+
+def wrong_resource(resource: str, received: str) -> Failure:
+    """A token for something else. Seen live: azure-cli#12297, go-azure-helpers#51."""
+    what = f"The Cloud Shell token endpoint answered a request for {resource} with a token for {received}."
+    return Failure("wrong_resource", what, _RETRY, resource, retry_after=0.0)
+
+
+def unusable_reply(resource: str, reason: str, advice: str = _RETRY) -> Failure:
+    """There is no usable token in it; the reason never quotes it."""
+    what = f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}."
+    return Failure("reply", what, advice, resource)
+
+
+def expired_by_our_clock(resource: str, ago: int, life: int) -> Failure:
+    """A token that has expired by this machine's clock, and has not by the endpoint's."""
+    reason = (
+        f"it holds a token that has already expired, {duration(ago)} ago by the clock of this machine, while the "
+        f"endpoint says that it lives for {duration(life)}"
+    )
+    ahead = f"Check the clock of this machine: it may be {duration(ago + life)} ahead."
+    return unusable_reply(resource, reason, f"{ahead} If it is right, try again, or {SIGN_IN}.")
+
+
+def clock_is_behind(resource: str, ours: int, life: int) -> str:
+    """A line for the log: the token lives longer by this machine's clock than the endpoint says."""
+    return (
+        f"The clock of this machine seems to be {duration(ours - life)} behind: by it, the token for {resource} lives "
+        f"for another {duration(ours)}; the endpoint says {duration(life)}, which counts."
+    )
+
+
+def claims_not_supported(resource: str, claims: str) -> Failure:
+    """The endpoint has no parameter for a claims challenge."""
+    what = f"Cloud Shell cannot satisfy the claims challenge for {resource}: the endpoint does not accept claims."
+    return Failure("claims", what, claims_advice(claims), resource)
+
+
+def refused_token_again(resource: str, claims: str) -> Failure:
+    """The answer to a claims challenge was the token that the service had refused."""
+    what = f"The service refused the token for {resource} with a claims challenge, and there is no other token for it."
+    return Failure("claims", what, claims_advice(claims), resource)
+
+
+def other_tenant(resource: str, requested: str, actual: str | None) -> Failure:
+    """A tenant other than the one the user is signed in to."""
+    signed_in = f"tenant {quoted(actual, 100)} only" if actual else "an unknown tenant (the token has no tid claim)"
+    what = f"A token for {resource} in tenant {requested} was requested, but Cloud Shell is signed in to {signed_in}."
+    advice = f"Either switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}"
+    return Failure("tenant", what, advice, resource)
+
+
+def pop_not_supported(resource: str) -> Failure:
+    """Proof of possession."""
+    what = f"Cloud Shell cannot issue a proof-of-possession token for {resource}: its endpoint has bearer tokens only."
+    return Failure("pop", what, "Use a credential that supports proof of possession.", resource)
+
+
+def another_identity(resource: str, cause: Failure, theirs: str, mine: str) -> Failure:
+    """Cloud Shell has answered before and fails now, and another credential's token is another user's."""
+    what = (
+        f"{cause.what} Another credential has a token for {resource}, but as {theirs}, and so far this program has run "
+        f"as {mine}."
+    )
+    advice = f"Either try again, or use that credential alone to run as {theirs}."
+    return Failure("identity", what, advice, resource, cause.code)
+
+
+def broken_off(resource: str, error: str) -> Failure:
+    """A hook or the transport raised what ends threads or loops, and must not end the caller's."""
+    what = f"The token request for {resource} was broken off: a hook or the transport raised {error}."
+    return Failure("error", what, "Correct the hook or the transport.", resource)
 
 
 def claims_advice(claims: str, tenant_id: str | None = None) -> str:

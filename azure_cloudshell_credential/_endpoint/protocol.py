@@ -1,6 +1,6 @@
 """The protocol of the token endpoint, without I/O.
 
-Two things are known here and nowhere else: which resource a scope means and how to ask for it, and what a reply means.
+Two things are known here and nowhere else: how to ask for a resource, and what a reply means.
 Pure functions over plain values: the code that sends the request passes a ``Reply`` in and gets a ``Token``
 or a ``Failure`` out.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from . import audiences, failures
-from .failures import Failure, failure
+from .failures import Failure
 from .untrusted_json import read_json
 
 HEADERS: Mapping[str, str] = {
@@ -37,10 +37,8 @@ _MAX_LIFETIME = 366 * 24 * 3600
 _YEAR_10000 = 253_402_300_800
 """Unix time that no calendar has a date for."""
 
-_SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-# Graph's permissions: Resource.Operation, Resource.Operation.Constraint.
-_PERMISSION = re.compile(r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3}")
-_URI = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE)
+_KEPT_CLAIMS = ("aud", "tid", "oid", "upn", "unique_name", "preferred_username", "appid")
+
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _ENTRA = re.compile(r"AADSTS[0-9]|interaction_required")
 
@@ -61,12 +59,18 @@ class NoReply:
     """Why there was no reply.
 
     :param reason: the end of a sentence.
-    :param failure: the failure that it means, by its name in ``failures.json``.
+    :param meaning: what it means for a token: ``unreachable``, ``no_answer`` or ``busy``.
     """
 
-    def __init__(self, reason: str, failure: str = "unreachable") -> None:
+    def __init__(self, reason: str, meaning: str = "unreachable") -> None:
         self.reason = reason
-        self.failure = failure
+        self.meaning = meaning
+
+    def as_failure(self, resource: str, budget: float) -> Failure:
+        """Why there is no token, where all that there is to say is that there was no reply."""
+        if self.meaning == "unreachable":
+            return failures.unreachable(resource, self.reason)
+        return (failures.no_answer if self.meaning == "no_answer" else failures.busy)(resource, budget)
 
 
 class Token:
@@ -79,78 +83,34 @@ class Token:
     """
 
     # Thousands may be held.
-    __slots__ = ("expires_on", "refresh_on", "tenant_id", "token_type", "value", "warning")
+    __slots__ = ("claims", "expires_on", "refresh_on", "token_type", "value", "warning")
 
     def __init__(self, value: str, expires_on: int, refresh_on: int | None = None, kind: str = "Bearer") -> None:
         self.value = value
         self.expires_on = expires_on
         self.refresh_on = refresh_on
         self.token_type = kind
-        self.tenant_id = shown_claim(self.claims, "tid")
         self.warning = ""
+        said = claims_of(value)
+        self.claims = {name: said[name] for name in _KEPT_CLAIMS if name in said}
+        """Whom and what it is for, not verified; empty for an opaque token. All that it says is larger than itself."""
 
     @property
-    def claims(self) -> dict[str, object]:
-        """What it says about itself, not verified; empty for an opaque token. Not kept: it is larger than the token."""
-        return claims_of(self.value)
+    def tenant_id(self) -> str | None:
+        """The tenant that it is of; None where it does not say."""
+        return shown_claim(self.claims, "tid")
 
     @property
     def identity(self) -> tuple[str, str] | None:
         """Whose it is: its ``tid`` and ``oid``; None where it does not say."""
-        object_id = shown_claim(self.claims, "oid")
-        return (self.tenant_id.casefold(), object_id.casefold()) if self.tenant_id and object_id else None
+        tenant_id, object_id = self.tenant_id, shown_claim(self.claims, "oid")
+        return (tenant_id.casefold(), object_id.casefold()) if tenant_id and object_id else None
 
     @property
     def who(self) -> str:
         """Whose it is, for a message."""
-        who = user_in(self.claims) or shown_claim(self.claims, "oid") or "an unnamed user"
-        return f"{who} in tenant {self.tenant_id}" if self.tenant_id else who
-
-
-def scope_to_resource(scopes: tuple[str, ...]) -> str:
-    """The resource that a scope is for.
-
-    ``/.default`` is stripped and nothing else of the URI touched, so that ``https://management.azure.com//.default``
-    asks for ``https://management.azure.com/``. A delegated scope (``https://graph.microsoft.com/User.Read``) asks
-    for its resource. A bare resource, a URI or an application id, passes through, and so does a bare permission.
-
-    :raises ValueError: unless there is exactly one scope, and it is one.
-    """
-    if len(scopes) != 1:
-        raise ValueError("Cloud Shell issues a token for exactly one scope per request.")
-    scope = scopes[0]
-    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
-        raise ValueError("A scope must be a non-empty string without white space or control characters.")
-    resource = _resource_of(scope)
-    if not (_URI.fullmatch(resource) or audiences.is_guid(resource) or is_bare_permission(resource)):
-        raise ValueError(_no_scope(scope, resource))
-    return resource
-
-
-def _resource_of(scope: str) -> str:
-    if scope.endswith("/.default"):
-        return scope.removesuffix("/.default")
-    if audiences.lookup(scope) is not None:
-        return scope
-    # The slashes of "https://" separate nothing: only one after them separates a permission from its resource.
-    path_start = scope.find("://") + 3 if "://" in scope else 0
-    slash = scope.rfind("/", path_start)
-    has_permission = path_start < slash < len(scope) - 1
-    return scope[:slash] if has_permission else scope
-
-
-def _no_scope(scope: str, name: str) -> str:
-    """What to say of a name where a scope belongs: a short name, or a resource without its scheme."""
-    uri = f"https://{name}"
-    meant = audiences.resource_for(name) or (uri if audiences.lookup(uri) is not None else None)
-    use = f"use {meant.rstrip('/')}/.default" if meant else "use a resource's URI or application ID with /.default"
-    # Somebody may have passed a token.
-    return f"'{failures.quoted(scope, 100)}' is not a scope: {use}"
-
-
-def is_bare_permission(scope: str) -> bool:
-    """Whether a scope is a permission without a resource, such as ``User.Read``."""
-    return _PERMISSION.fullmatch(scope) is not None
+        tenant_id = self.tenant_id
+        return f"{named_in(self.claims)} in tenant {tenant_id}" if tenant_id else named_in(self.claims)
 
 
 def form(resource: str) -> bytes:
@@ -165,14 +125,14 @@ def read_reply(resource: str, reply: Reply, now: float) -> Token | Failure:
     :param now: when the reply came, in Unix time.
     """
     if 300 <= reply.status < 400:
-        return failure("redirected", resource, status=str(reply.status))
+        return failures.redirected(resource, reply.status)
     content, problem = _parse(reply)
     is_success = 200 <= reply.status < 300
     if content is not None:
         is_token = is_success and not content.get("error")
         return _read_token(resource, content, now) if is_token else _classify_error(resource, reply, content)
     if is_success:
-        return failure("unusable_reply", resource, reason=problem)
+        return failures.unusable_reply(resource, problem)
     return _classify_error(resource, reply, {"error_description": f"no reason given ({problem})."})
 
 
@@ -207,10 +167,10 @@ def _classify_error(resource: str, reply: Reply, content: Mapping[str, object]) 
     said = failures.sentence(failures.quoted(f"({code}) {message}" if code else message or "no reason given"))
     code = failures.quoted(code, 100)
     if _ENTRA.search(f"{code} {message}"):
-        return failure("entra_refused", resource, code, said=said)
+        return failures.entra_refused(resource, code, said)
     if message.startswith("Timeout waiting for token from portal"):
-        return failure("portal_timeout", resource, code, _retry_after(reply) or 0.0, said=said)
-    return failure("endpoint_error", resource, code, _retry_after(reply), status=str(reply.status), said=said)
+        return failures.portal_timeout(resource, code, _retry_after(reply) or 0.0, said)
+    return failures.endpoint_error(resource, reply.status, code, _retry_after(reply), said)
 
 
 def _retry_after(reply: Reply) -> float | None:
@@ -226,29 +186,29 @@ def _read_token(resource: str, content: Mapping[str, object], now: float) -> Tok
     expires_on, expires_in = _seconds(times.get("expires_on")), _seconds(times.get("expires_in"))
     # A reply in which either is malformed is not believed at all.
     if not times or len(times) > (expires_on is not None) + (expires_in is not None):
-        return failure("unusable_reply", resource, reason="it does not say when the token expires")
+        return failures.unusable_reply(resource, "it does not say when the token expires")
     moment = int(now)
     stated = moment + (expires_in or 0) if expires_on is None else expires_on
     if stated > now + _MAX_LIFETIME:
-        return failure("unusable_reply", resource, reason="its token expires more than a year ahead")
+        return failures.unusable_reply(resource, "its token expires more than a year ahead")
     life, warning = stated - moment, ""
     # An expires_in of 0 beside an expires_on says nothing. One that is larger than what is left is either the whole
     # life of a token that the endpoint had in its cache, or the clock of this machine is ahead: they cannot be told
     # apart, and the clock is named only if the token is of no use.
     if expires_in:
         if life <= 0 and expires_in - life > CLOCK_TOLERANCE:
-            return failure("expired_by_our_clock", resource, ago=-life, life=expires_in, ahead=expires_in - life)
+            return failures.expired_by_our_clock(resource, -life, expires_in)
         if life - expires_in > CLOCK_TOLERANCE:
-            warning = failure("clock_is_behind", resource, ours=life, life=expires_in, behind=life - expires_in).what
+            warning = failures.clock_is_behind(resource, life, expires_in)
             stated = moment + expires_in
     if str(content.get("token_type", "Bearer")).lower() != "bearer":
-        return failure("unusable_reply", resource, reason="its token is not a bearer token")
+        return failures.unusable_reply(resource, "its token is not a bearer token")
     token = checked_token(content.get("access_token"), stated, _refresh_time(content, stated, moment), "Bearer", now)
     if isinstance(token, str):
-        return failure("unusable_reply", resource, reason=f"it holds {token}")
+        return failures.unusable_reply(resource, f"it holds {token}")
     audience = token.claims.get("aud")
     if isinstance(audience, str) and audiences.are_different(resource, audience):
-        return failure("wrong_resource", resource, retry_after=0.0, received=failures.quoted(audience, 200))
+        return failures.wrong_resource(resource, failures.quoted(audience, 200))
     token.warning = warning
     return token
 
@@ -326,6 +286,11 @@ def user_in(claims: Mapping[str, object]) -> str | None:
     return shown_claim(claims, "upn", "unique_name", "preferred_username")
 
 
+def named_in(claims: Mapping[str, object]) -> str:
+    """Whose a token is, for a message: the user, or the id of an application or a user."""
+    return user_in(claims) or shown_claim(claims, "appid", "oid") or "an unnamed user"
+
+
 def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_to: str | None) -> Failure | None:
     """Why a token is not for the tenant requested; None if it is, or if none was.
 
@@ -334,5 +299,4 @@ def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_t
     actual = token.tenant_id or signed_in_to
     if not requested or (actual is not None and actual.casefold() == requested.casefold()):
         return None
-    name = "other_tenant" if actual else "unknown_tenant"
-    return failure(name, resource, requested=requested, actual=failures.quoted(actual or "", 100))
+    return failures.other_tenant(resource, requested, actual)

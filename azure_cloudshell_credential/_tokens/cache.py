@@ -17,7 +17,7 @@ There is no lock. Finalizers and signal handlers run between any two bytecodes, 
 for tokens too; with a lock they would wait for themselves. What must be atomic is one operation on a dictionary:
 the caller whose acquisition gets in starts it.
 
-In memory only; shared by threads and event loops; knows nothing of HTTP, of scopes or of exceptions to raise.
+In memory only; shared by threads and event loops; knows nothing of HTTP or of exceptions to raise.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import Any
 
 from azure.core.credentials import AccessToken
 
-from .._endpoint import acquisition
-from .._endpoint.failures import Failure, claims_advice, failure
+from .._endpoint import acquisition, clock, failures
+from .._endpoint.failures import Failure
 from .._endpoint.protocol import Token
+from .._endpoint.scopes import TokenRequest
 from .in_flight import InFlight
 
 _LOGGER = logging.getLogger(__name__)
@@ -52,16 +53,16 @@ class CachedToken:
     __slots__ = ("access_token", "attempt_from", "fresh_until", "fresh_until_monotonic", "token")
 
     def __init__(self, token: Token) -> None:
-        clock = acquisition.clock
+        now = clock.current
         self.token = token
         self.access_token: AccessToken = AccessToken(token.value, token.expires_on)
         self.fresh_until = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
-        self.fresh_until_monotonic = clock.monotonic() + self.fresh_until - clock.time()
-        self.attempt_from = clock.monotonic() + REFRESH_RETRY_DELAY
+        self.fresh_until_monotonic = now.monotonic() + self.fresh_until - now.time()
+        self.attempt_from = now.monotonic() + REFRESH_RETRY_DELAY
 
     def is_valid(self) -> bool:
         """Whether the token has not expired."""
-        return acquisition.clock.time() < self.token.expires_on
+        return clock.current.time() < self.token.expires_on
 
 
 class TokenCache:
@@ -97,72 +98,71 @@ class TokenCache:
             cached = self._tokens[key]
         except (KeyError, TypeError):
             return None
-        clock = acquisition.clock
-        if clock.time() < cached.fresh_until and clock.monotonic() < cached.fresh_until_monotonic:
+        now = clock.current
+        if now.time() < cached.fresh_until and now.monotonic() < cached.fresh_until_monotonic:
             return cached
         return None
 
-    def remember(self, request: Hashable, key: Hashable, cached: CachedToken) -> None:
-        """Cache under a further key, for ``fresh``, what is cached under a key."""
-        if self._tokens.get(key) is cached:
-            self._tokens[request] = cached
-
     def claim(
-        self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, claims: str | None = None
+        self,
+        key: Hashable,
+        request: TokenRequest,
+        acquire: Callable[[], Token | Failure],
     ) -> CachedToken | Failure | InFlight:
         """The token, the failure, or an acquisition to wait for. Its outcome is a ``CachedToken`` or a ``Failure``.
 
-        :param key: what the token is cached under.
+        :param key: what the token is cached under. For a request without options, ``fresh`` finds it under its scopes.
+        :param request: what is asked for. With a claims challenge, the service has refused the current token.
         :param acquire: acquires it.
-        :param resource: what it is for, as failures say it.
-        :param claims: a claims challenge: the service has refused the current token.
         """
+        tokens, claims = self._tokens, request.claims
         usable = self._valid(key) if claims is None else None
+        if usable is not None and not request.options:
+            tokens[request.scopes] = usable
         # Code that runs inside a request must not wait for another one.
         may_wait = not acquisition.is_asking()
         if usable is not None:
-            now = acquisition.clock.monotonic()
+            now = clock.current.monotonic()
             if not may_wait or self.fresh(key) is usable or now < usable.attempt_from:
                 return usable
             usable.attempt_from = now + REFRESH_RETRY_DELAY
         elif not may_wait:
-            return failure("nested", resource)
-        mine = self._new(key, acquire, resource, claims)
-        in_flight = self._in_flight.setdefault((key, claims), mine)
-        if in_flight is mine or sys.is_finalizing():
-            newer = self._valid(key)
-            if claims is None and newer is not None and newer is not usable:
-                # Another one has ended since this caller looked.
-                mine.end(newer)
-                return newer
-            try:
+            return failures.nested(request.resource)
+        mine = self._new(key, request, acquire)
+        try:
+            in_flight = self._in_flight.setdefault((key, claims), mine)
+            if in_flight is mine or sys.is_finalizing():
+                newer = self._tokens.get(key)
+                if claims is None and newer is not None and newer is not usable and newer.is_valid():
+                    # Another one has ended since this caller looked.
+                    mine.end(newer)
+                    return newer
+                in_flight = mine
                 self._start(mine)
-            except BaseException:
-                # A signal handler raised while the thread was started, or just before: who comes next starts another.
+        except BaseException:
+            # A signal handler raised before the thread was started, or meanwhile: who comes next starts another.
+            if self._in_flight.get((key, claims)) is mine:
                 self._in_flight.pop((key, claims), None)
-                raise
-            return usable or mine
+            raise
         if usable is None and in_flight.runner == threading.get_ident():
             # A thread cannot wait for itself: this is a hook or a finalizer on the one that acquires.
-            return failure("nested", resource)
+            return failures.nested(request.resource)
         return usable or in_flight
 
     def _valid(self, key: Hashable) -> CachedToken | None:
         cached = self._tokens.get(key)
         return cached if cached is not None and cached.is_valid() else None
 
-    def _new(
-        self, key: Hashable, acquire: Callable[[], Token | Failure], resource: str, claims: str | None
-    ) -> InFlight:
-        before = self._tokens.get(key)
+    def _new(self, key: Hashable, request: TokenRequest, acquire: Callable[[], Token | Failure]) -> InFlight:
+        before, resource, claims = self._tokens.get(key), request.resource, request.claims
 
         def finish(in_flight: InFlight, outcome: Any) -> Any:
             is_known = self._in_flight.get((key, claims)) is in_flight
             if isinstance(outcome, Token):
-                outcome = self._keep(key, outcome, claims, before, resource) if is_known else CachedToken(outcome)
+                outcome = self._keep(key, outcome, request, before) if is_known else CachedToken(outcome)
             elif isinstance(outcome, _END_LOOPS) or not isinstance(outcome, (CachedToken, Failure, Exception)):
                 # Raised at a caller, it would end its thread, its process or its loop over a result.
-                outcome = failure("broken_off", resource, error=type(outcome).__name__)
+                outcome = failures.broken_off(resource, type(outcome).__name__)
             # First the token, then the place: a caller that finds the place free finds the token. A thread that is
             # overdue keeps its place until it comes back, so that no further one is lost to what it waits for.
             if is_known and in_flight.runner is None:
@@ -174,23 +174,26 @@ class TokenCache:
             return outcome
 
         def overdue(was_run: bool) -> Failure:
-            return failure("no_answer" if was_run else "not_run", resource, budget=self._budget)
+            return failures.no_answer(resource, self._budget) if was_run else failures.not_run(resource)
 
         return InFlight(acquire, finish, self._budget, overdue)
 
     def _keep(
-        self, key: Hashable, token: Token, claims: str | None, before: CachedToken | None, resource: str
+        self, key: Hashable, token: Token, request: TokenRequest, before: CachedToken | None
     ) -> CachedToken | Failure:
         """Cache what has been acquired.
 
         :param before: the token that there was when the acquisition was started: with ``claims``, the refused one.
         """
+        claims = request.claims
         if claims is not None and before is not None and before.token.value == token.value:
-            return failure("refused_token_again", resource, command=claims_advice(claims))
+            return failures.refused_token_again(request.resource, claims)
         current = self._valid(key)
         if claims is None and current is not None and current is not before:
             # It satisfies a challenge; this one was asked for before that.
             return current
         self.drop("" if current is None else current.token.value)
         cached = self._tokens[key] = CachedToken(token)
+        if not request.options:
+            self._tokens[request.scopes] = cached
         return cached

@@ -15,13 +15,13 @@ the token itself.
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from time import monotonic
+from types import TracebackType
 from typing import Any
 
 _GRACE = 0.1
@@ -57,6 +57,7 @@ class InFlight:
         self._deadline = self._now() + min(budget, _START_SECONDS)
         self._context = copy_context()
         self._outcome: Any = None
+        self._traceback: TracebackType | None = None
         self.is_done = False
         self.wakes: set[Callable[[], object]] = set()
         """Each is called once, on any thread, when it has ended. Callers add and discard theirs."""
@@ -93,7 +94,7 @@ class InFlight:
             # An error in the bookkeeping ends it too.
             outcome = error
         if not self.is_done:
-            self._outcome = outcome
+            self._outcome, self._traceback = outcome, getattr(outcome, "__traceback__", None)
             self.is_done = True
         # A caller that adds its own from now on sees that it has ended.
         with suppress(KeyError):
@@ -120,16 +121,7 @@ class InFlight:
         return self.outcome()
 
     def outcome(self) -> Any:
-        """The outcome. An exception is raised, to each waiter one of its own."""
+        """The outcome. An exception is raised, the same one at every waiter, without the frames of those before it."""
         if isinstance(self._outcome, BaseException):
-            raise _copy_of(self._outcome)
+            raise self._outcome.with_traceback(self._traceback)
         return self._outcome
-
-
-def _copy_of(error: BaseException) -> BaseException:
-    """A copy of an exception: raised at all waiters, one object would collect the frames of all of their threads."""
-    with suppress(Exception):
-        own = copy.copy(error)
-        if type(own) is type(error):
-            return own.with_traceback(error.__traceback__)
-    return error

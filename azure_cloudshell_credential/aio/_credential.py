@@ -8,8 +8,10 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .._azure.cloud_shell import FromCloudShell
-from .._azure.credential import Credential, TokenRequest, as_info
+from .._azure.credential import Credential, as_info, granted
 from .._azure.default_chain import Chain
+from .._endpoint.failures import Failure
+from .._endpoint.scopes import TokenRequest
 from .._tokens.cache import CachedToken
 from .._tokens.in_flight import InFlight
 from ._waiting import wait
@@ -38,8 +40,11 @@ class AsyncCredential(Credential):
         :return: the token and its expiry in Unix time.
         :rtype: azure.core.credentials.AccessToken
         """
+        is_plain = not (claims or tenant_id or enable_cae or kwargs)
+        if is_plain and (cached := self._cache.fresh(scopes)) is not None:
+            return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return (await self._token(TokenRequest(scopes, options))).access_token
+        return granted(await self._outcome(TokenRequest(scopes, options))).access_token
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, as the synchronous credential's ``get_token_info``.
@@ -50,7 +55,8 @@ class AsyncCredential(Credential):
         :return: the token, its expiry and its refresh time, in Unix time.
         :rtype: azure.core.credentials.AccessTokenInfo
         """
-        return as_info(await self._token(TokenRequest(scopes, options or {})))
+        cached = None if options else self._cache.fresh(scopes)
+        return as_info(cached or granted(await self._outcome(TokenRequest(scopes, options or {}))))
 
     async def close(self) -> None:
         """Close the transport of each credential, as the synchronous credential's ``close``."""
@@ -63,11 +69,14 @@ class AsyncCredential(Credential):
     async def __aexit__(self, exc_type: Any = None, exc_value: Any = None, traceback: Any = None) -> None:
         self._close()
 
-    async def _token(self, request: TokenRequest) -> CachedToken:
-        if not request.claims and (cached := self._cache.fresh(request.key)) is not None:
-            return cached
-        outcome = self._claim(request)
-        return self._granted(self._judged(request, await wait(outcome) if isinstance(outcome, InFlight) else outcome))
+    async def _outcome(self, request: TokenRequest) -> CachedToken | Failure:
+        """What a request gets, waited for on this event loop."""
+        outcome = self._begin(request)
+        if isinstance(outcome, InFlight):
+            outcome = await wait(outcome)
+        if request.tenant_id and isinstance(outcome, CachedToken):
+            return self._wrong_tenant(request, outcome.token) or outcome
+        return outcome
 
 
 class CloudShellCredential(FromCloudShell, AsyncCredential):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from .._endpoint import audiences
+from .._endpoint.audiences import cloud_named, identifiers_of, plain
 
 
 class Allowed:
@@ -16,16 +16,10 @@ class Allowed:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        cloud = audiences.cloud_named(os.environ.get("ACC_CLOUD"))
+        cloud = cloud_named(os.environ.get("ACC_CLOUD"))
         self._identifiers: set[str] = set()
         for name in names:
-            resource = audiences.resource_named(name, cloud).removesuffix("/.default")
-            known = audiences.lookup(resource)
-            self._identifiers |= {_plain(each) for each in (resource, *(known.identifiers if known else ()))}
+            self._identifiers |= set(map(plain, identifiers_of(name, cloud)))
 
     def __contains__(self, resource: str) -> bool:
-        return _plain(resource) in self._identifiers
-
-
-def _plain(resource: str) -> str:
-    return resource.rstrip("/").casefold()
+        return plain(resource) in self._identifiers

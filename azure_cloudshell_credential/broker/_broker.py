@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .._endpoint import failures
 from .._serving.messages import Request, Response, error_response, refusal
@@ -210,11 +210,6 @@ class CloudShellBroker(Served):
         token = self._cached_credential().get_token(scope, tenant_id=tenant_id)
         return token.token, token.expires_on
 
-    def _outcome(self, scope: str, tenant_id: str | None) -> Any:
-        from .._azure.credential import TokenRequest
-
-        return self._cached_credential()._outcome(TokenRequest((scope,), {"tenant_id": tenant_id}))
-
     def _cached_credential(self) -> SyncCredential:
         """The credential to ask. Made with the first request: a command that asks for none starts without waiting."""
         with self._mutex:
@@ -257,21 +252,20 @@ class CloudShellBroker(Served):
 
     def _answer(self, asked: TokenProtocol, request: Request, requested: str) -> Response:
         from .._endpoint.failures import Failure
-        from .._endpoint.protocol import scope_to_resource
+        from .._endpoint.scopes import TokenRequest
 
         shown = failures.quoted(requested, 200)
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
         scope = requested if isinstance(asked, AzdProtocol) else f"{requested}/.default"
-        if self._allowed is not None and scope.removesuffix("/.default") not in self._allowed:
+        wanted = TokenRequest((scope,), {"tenant_id": asked.tenant_of(request)})
+        if wanted.mistake:
+            said = wanted.mistake if scope == requested else _NO_RESOURCE
+            return _refused(asked.error("invalid_request", said), "its resource is malformed")
+        if self._allowed is not None and wanted.resource not in self._allowed:
             _LOGGER.info("%s: refused, not one of the resources that are allowed", shown)
             return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
         try:
-            scope_to_resource((scope,))
-        except ValueError as error:
-            said = str(error) if scope == requested else _NO_RESOURCE
-            return _refused(asked.error("invalid_request", said), "its resource is malformed")
-        try:
-            outcome = self._outcome(scope, asked.tenant_of(request))
+            outcome = self._cached_credential()._outcome(wanted)
         except Exception as error:
             outcome = Failure("error", f"{type(error).__name__}: {failures.quoted(str(error))}", "")
         if isinstance(outcome, Failure):

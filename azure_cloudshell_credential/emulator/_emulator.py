@@ -19,7 +19,8 @@ from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from .._azure.credential import living
-from .._endpoint import audiences, failures
+from .._endpoint import failures
+from .._endpoint.audiences import identifiers_of, plain
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
 from .._serving.token_protocols import APP_SERVICE_PATH, IMDS_PATH, AppServiceProtocol, ImdsProtocol, TokenProtocol
@@ -263,10 +264,10 @@ class CloudShellEmulator(Served):
         :param name: a URI, an application id, a scope, or a short name such as ``vault``.
         :raises ValueError: for what is none of these.
         """
-        denied = {_plain(identifier) for identifier in identifiers_of(name)}
+        denied = {plain(identifier) for identifier in identifiers_of(name)}
         with self._mutex:
             listed = DEFAULT_AUDIENCES if self.audiences is None else self.audiences
-            self.audiences = [audience for audience in listed if _plain(audience) not in denied]
+            self.audiences = [audience for audience in listed if plain(audience) not in denied]
 
     def allow(self, name: str) -> None:
         """Support an audience, under all of its identifiers.
@@ -466,7 +467,7 @@ class CloudShellEmulator(Served):
         if self.audiences is None or resource in self.audiences:
             return True
         slash_matters = self.assumed["audience with a slash added"] != assumptions.TOKEN
-        return not slash_matters and _plain(resource) in map(_plain, self.audiences)
+        return not slash_matters and plain(resource) in map(plain, self.audiences)
 
 
 def _forget_all_tokens() -> None:
@@ -481,24 +482,3 @@ def _reset_all() -> None:
         # One that could not be made in this environment stays as it is, without its tokens.
         with suppress(OSError, ValueError):
             credential._reset()
-
-
-def _plain(audience: str) -> str:
-    return audience.rstrip("/").casefold()
-
-
-def identifiers_of(name: str) -> tuple[str, ...]:
-    """All identifiers of an audience.
-
-    :param name: a short name, a scope, a URI or an application id.
-    :raises ValueError: for what is none of these; the message names what was meant.
-    """
-    resource = audiences.resource_for(name) or name.removesuffix("/.default")
-    audience = audiences.lookup(resource)
-    if audience is not None:
-        return audience.identifiers
-    if "://" not in resource and not audiences.is_guid(resource):
-        names = [name for audience in audiences.KNOWN for name in (audience.name, *audience.aliases)]
-        hint = audiences.did_you_mean(name, names) or f" Give a URI, an id or one of: {', '.join(sorted(names))}."
-        raise ValueError(f"{name!r} is not an audience.{hint}")
-    return (resource,)

@@ -1,0 +1,93 @@
+"""What is asked for: a request for a token, and the resource that its scope is for.
+
+A scope is resolved here and nowhere else, once for each request, which then carries the resource wherever it goes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+
+from . import audiences, failures
+
+_SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+# Graph's permissions: Resource.Operation, Resource.Operation.Constraint.
+_PERMISSION = re.compile(r"[A-Z][A-Za-z]+(?:-[A-Za-z]+)?(?:\.[A-Z][A-Za-z]+){1,3}")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE)
+
+
+class TokenRequest:
+    """A request for a token, as ``get_token`` and ``get_token_info`` get it.
+
+    ``resource`` is what the scope is for, found out here and nowhere else. Where it is for nothing, or there are
+    several scopes, ``mistake`` says so, and ``resource`` is their text, for messages: a credential that is not ours may
+    take them.
+
+    :param scopes: the scopes.
+    :param options: the keyword arguments or options; None and False count as absent: Key Vault sends ``claims: None``.
+    :raises ValueError: if there is no scope.
+    """
+
+    __slots__ = ("claims", "key", "mistake", "options", "resource", "scopes", "tenant_id")
+
+    def __init__(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> None:
+        if not scopes:
+            raise ValueError("get_token requires a scope.")
+        self.scopes = scopes
+        self.mistake = ""
+        try:
+            self.resource = scope_to_resource(scopes)
+        except ValueError as error:
+            self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
+            self.mistake = str(error)
+        self.options = {name: value for name, value in options.items() if value}
+        self.claims: str | None = self.options.get("claims")  # type: ignore[assignment]
+        self.tenant_id: str | None = self.options.get("tenant_id")  # type: ignore[assignment]
+        others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
+        self.key: Hashable = (scopes, *others) if others else scopes
+
+
+def scope_to_resource(scopes: tuple[str, ...]) -> str:
+    """The resource that a scope is for.
+
+    ``/.default`` is stripped and nothing else of the URI touched, so that ``https://management.azure.com//.default``
+    asks for ``https://management.azure.com/``. A delegated scope (``https://graph.microsoft.com/User.Read``) asks
+    for its resource. A bare resource, a URI or an application id, passes through, and so does a bare permission.
+
+    :raises ValueError: unless there is exactly one scope, and it is one.
+    """
+    if len(scopes) != 1:
+        raise ValueError("Cloud Shell issues a token for exactly one scope per request.")
+    scope = scopes[0]
+    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+        raise ValueError("A scope must be a non-empty string without white space or control characters.")
+    resource = _resource_of(scope)
+    if not (_URI.fullmatch(resource) or audiences.is_guid(resource) or is_bare_permission(resource)):
+        raise ValueError(_no_scope(scope, resource))
+    return resource
+
+
+def _resource_of(scope: str) -> str:
+    if scope.endswith("/.default"):
+        return scope.removesuffix("/.default")
+    if audiences.lookup(scope) is not None:
+        return scope
+    # The slashes of "https://" separate nothing: only one after them separates a permission from its resource.
+    path_start = scope.find("://") + 3 if "://" in scope else 0
+    slash = scope.rfind("/", path_start)
+    has_permission = path_start < slash < len(scope) - 1
+    return scope[:slash] if has_permission else scope
+
+
+def _no_scope(scope: str, name: str) -> str:
+    """What to say of a name where a scope belongs: a short name, or a resource without its scheme."""
+    uri = f"https://{name}"
+    meant = audiences.resource_for(name) or (uri if audiences.lookup(uri) is not None else None)
+    use = f"use {meant.rstrip('/')}/.default" if meant else "use a resource's URI or application ID with /.default"
+    # Somebody may have passed a token.
+    return f"'{failures.quoted(scope, 100)}' is not a scope: {use}"
+
+
+def is_bare_permission(scope: str) -> bool:
+    """Whether a scope is a permission without a resource, such as ``User.Read``."""
+    return _PERMISSION.fullmatch(scope) is not None
