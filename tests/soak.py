@@ -35,7 +35,7 @@ from typing import Any
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._endpoint.protocol import claims_of
+from azure_cloudshell_credential._endpoint.token import claims_of
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 
 RESOURCES = ("https://management.azure.com", "https://vault.azure.net", "https://storage.azure.com")

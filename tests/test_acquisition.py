@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from azure_cloudshell_credential._endpoint import acquisition, clock
-from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire, is_asking
+from azure_cloudshell_credential._endpoint import clock, turns
+from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, ask_endpoint
 from azure_cloudshell_credential._endpoint.exchange import TOO_LATE
 from azure_cloudshell_credential._endpoint.failures import Failure
-from azure_cloudshell_credential._endpoint.protocol import NoReply, Reply, Token
+from azure_cloudshell_credential._endpoint.protocol import NoReply, Reply
+from azure_cloudshell_credential._endpoint.token import Token
 
 from .test_protocol import ARM, NOW, PORTAL, jwt, ok
 
@@ -54,7 +55,9 @@ class Script:
         self.pauses = stopped.pauses
         self.told: list[tuple[float, str]] = []
         self.answers = list(answers)
-        self.outcome = acquire(ARM, self.send, policy, PORT, lambda *told: self.told.append((told[0], told[1].kind)))
+        self.outcome = ask_endpoint(
+            ARM, self.send, policy, PORT, lambda *told: self.told.append((told[0], told[1].kind))
+        )
 
     def send(self, resource: str, seconds: float) -> Reply | NoReply:
         assert resource == ARM
@@ -216,7 +219,7 @@ def test_one_second_is_one_second(mocker: Any) -> None:
 @pytest.mark.parametrize("timeout", [0, 1e-9, 0.0009])
 def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> None:
     mocker.patch.object(clock, "current", StoppedClock())
-    outcome = acquire(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), PORT)
+    outcome = ask_endpoint(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), PORT)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
     assert f"within {timeout:.3g} seconds when asked for a token for {ARM}." in outcome.what
@@ -228,7 +231,7 @@ def test_a_budget_is_a_day_at_most() -> None:
 
 
 def send_within(seconds: float, send: Any, port: int = PORT) -> Token | Failure:
-    return acquire(ARM, send, RetryPolicy(seconds, retry_total=0), port)
+    return ask_endpoint(ARM, send, RetryPolicy(seconds, retry_total=0), port)
 
 
 def give(resource: str, seconds: float) -> Reply:
@@ -276,7 +279,7 @@ def test_pauses_are_not_waited_for(mocker: Any) -> None:
         over.wait(20)
 
     mocker.patch.object(clock, "current", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=pause))
-    thread = Thread(target=acquire, args=(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.01), PORT))
+    thread = Thread(target=ask_endpoint, args=(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.01), PORT))
     thread.start()
     inside.wait(20)
     assert isinstance(send_within(1, give), Token)
@@ -317,27 +320,27 @@ def test_waiting_ends_with_the_budget_and_a_lost_request_is_passed() -> None:
     release.set()
     lost.join()
     assert isinstance(send_within(1, give), Token)
-    assert acquisition._turns == {}
+    assert turns._turns == {}
 
 
 def test_a_sender_that_raises_leaves_the_endpoint_free() -> None:
     def fail(resource: str, seconds: float) -> Reply:
-        assert is_asking()
+        assert turns.is_in_turn()
         raise KeyError
 
     with pytest.raises(KeyError):
         send_within(1, fail)
-    assert not is_asking()
+    assert not turns.is_in_turn()
     assert isinstance(send_within(0.5, give), Token)
 
 
-def test_only_the_thread_that_asks_is_asking() -> None:
+def test_only_the_thread_that_asks_is_inside_a_request() -> None:
     def send(resource: str, seconds: float) -> Reply:
         seen: list[bool] = []
-        thread = Thread(target=lambda: seen.append(is_asking()))
+        thread = Thread(target=lambda: seen.append(turns.is_in_turn()))
         thread.start()
         thread.join()
-        assert (is_asking(), seen) == (True, [False])
+        assert (turns.is_in_turn(), seen) == (True, [False])
         return give(resource, seconds)
 
     assert isinstance(send_within(1, send), Token)
@@ -393,7 +396,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parents() -> None:
 GEVENT = """
 import threading, time
 from azure_cloudshell_credential._endpoint import acquisition
-from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire
+from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, ask_endpoint
 from azure_cloudshell_credential._endpoint.protocol import Reply
 
 def send(resource, seconds):
@@ -401,7 +404,7 @@ def send(resource, seconds):
     return Reply(200, {}, b'{"access_token":"x","expires_in":3600}')
 
 def get():
-    return acquire("https://vault.azure.net", send, RetryPolicy(5), 1)
+    return ask_endpoint("https://vault.azure.net", send, RetryPolicy(5), 1)
 
 # A lock is made before the patch, and one is taken after it.
 print(get())

@@ -14,12 +14,12 @@ import pytest
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError, CloudShellCredential
-from azure_cloudshell_credential._endpoint import acquisition
 from azure_cloudshell_credential._endpoint.failures import Failure, broken_off, unreachable
-from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._endpoint.scopes import TokenRequest
+from azure_cloudshell_credential._endpoint.token import Token
+from azure_cloudshell_credential._tokens import cache as cache_module
 from azure_cloudshell_credential._tokens import in_flight as in_flight_module
-from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
+from azure_cloudshell_credential._tokens.cache import Acquisition, CachedToken, TokenCache
 from azure_cloudshell_credential._tokens.in_flight import InFlight
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
@@ -30,7 +30,7 @@ from .test_protocol import jwt
 
 def settled(credential: Any) -> bool:
     """Whether no acquisition of a credential's is in flight."""
-    return not getattr(credential, "credential", credential)._cache._in_flight
+    return not getattr(credential, "credential", credential)._cache.in_flight
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def test_the_wall_clock_ends_a_token_and_either_clock_its_freshness(
     stopped: StoppedClock, wall: int, monotonic: int, is_fresh: bool, is_valid: bool
 ) -> None:
     cache = TokenCache(30, lambda in_flight: in_flight.end(Token("x", 1_800_003_600)))
-    cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
+    cache.begin("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
     assert (cached := cache.fresh("r")) is not None
     stopped.wall += wall
     stopped.ticks += monotonic
@@ -340,19 +340,19 @@ class Acquired:
         self.started: list[InFlight] = []
         self.cache = TokenCache(30, self.started.append)
 
-    def claim(self, resource: str = "r", scope: str = "", **options: Any) -> CachedToken | Failure | InFlight:
+    def get(self, resource: str = "r", scope: str = "", **options: Any) -> CachedToken | Failure | InFlight:
         request = TokenRequest((scope or resource,), options)
-        return self.cache.claim(resource, request, lambda: pytest.fail("acquired"))
+        return self.cache.begin(resource, request, lambda: pytest.fail("acquired"))
 
     def begin(self, resource: str = "r", **options: Any) -> InFlight:
-        in_flight = self.claim(resource, **options)
+        in_flight = self.get(resource, **options)
         assert isinstance(in_flight, InFlight)
         return in_flight
 
     def refresh(self, resource: str = "r") -> InFlight:
         """The attempt to replace a stale token that a claim starts in the background."""
         before = len(self.started)
-        assert isinstance(self.claim(resource), CachedToken)
+        assert isinstance(self.get(resource), CachedToken)
         (in_flight,) = self.started[before:]
         return in_flight
 
@@ -372,7 +372,7 @@ def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock, acquired: 
     cached = cache.fresh((ARM,))
     assert isinstance(cached, CachedToken)
     assert cache.fresh((VAULT,)) is None
-    assert acquired.claim(scope=VAULT) is cached
+    assert acquired.get(scope=VAULT) is cached
     assert cache.fresh((VAULT,)) is cached
     assert cache.fresh([ARM]) is None  # type: ignore[arg-type] # what cannot be a key is no error here
     stopped.wall += 3300
@@ -384,30 +384,30 @@ def test_the_fast_path_ends_on_the_same_second(stopped: StoppedClock, acquired: 
 
 def test_one_acquisition_for_all_who_ask_meanwhile(acquired: Acquired) -> None:
     in_flight = acquired.begin()
-    assert acquired.claim() is in_flight
+    assert acquired.get() is in_flight
     assert acquired.begin("another") is not in_flight
     in_flight.end(token())
-    cached = in_flight.outcome()
+    cached = in_flight.result()
     assert isinstance(cached, CachedToken)
-    assert acquired.claim() is cached
+    assert acquired.get() is cached
     # Ending twice changes nothing.
     in_flight.end(token("y"))
-    assert in_flight.outcome() is cached
-    assert acquired.claim() is cached
+    assert in_flight.result() is cached
+    assert acquired.get() is cached
 
 
 def test_a_stale_token_is_replaced_in_the_background(stopped: StoppedClock, acquired: Acquired) -> None:
     acquired.begin().end(token())
-    cached = acquired.claim()
+    cached = acquired.get()
     stopped.advance(3301)
     refresh = acquired.refresh()
-    assert acquired.claim() is cached
+    assert acquired.get() is cached
     stopped.ticks += 40
     # Past the delay, but the refresh is still in flight.
-    assert acquired.claim() is cached
+    assert acquired.get() is cached
     assert len(acquired.started) == 2
     refresh.end(token("new"))
-    assert acquired.claim() is refresh.outcome() is not cached
+    assert acquired.get() is refresh.result() is not cached
 
 
 @pytest.mark.parametrize("outcome", [KeyError("a hook's"), unreachable("r", "refused")], ids=type)
@@ -415,71 +415,71 @@ def test_a_failed_refresh_is_tried_again_after_30_seconds(
     stopped: StoppedClock, acquired: Acquired, outcome: Any
 ) -> None:
     acquired.begin().end(token())
-    cached = acquired.claim()
+    cached = acquired.get()
     stopped.advance(3301)
     refresh = acquired.refresh()
     refresh.end(outcome)
-    assert refresh.outcome() is cached
+    assert refresh.result() is cached
     stopped.ticks += 29.9
-    assert acquired.claim() is cached
+    assert acquired.get() is cached
     assert len(acquired.started) == 2
     stopped.ticks += 0.1
     acquired.refresh()
 
 
-def test_two_callers_who_see_a_stale_token_start_one_refresh(stopped: StoppedClock) -> None:
-    class Interrupted(TokenCache):
-        def _new(self, *arguments: Any) -> InFlight:
-            # Another caller comes before the first one has started it.
-            assert self._tokens == {} or isinstance(self.claim("r", TokenRequest(("r",), {}), token), CachedToken)
-            return super()._new(*arguments)
+def test_two_callers_who_see_a_stale_token_start_one_refresh(stopped: StoppedClock, mocker: Any) -> None:
+    def interrupted(*arguments: Any) -> Acquisition:
+        # Another caller comes before the first one has started it.
+        assert cache._tokens == {} or isinstance(cache.begin("r", TokenRequest(("r",), {}), token), CachedToken)
+        return Acquisition(*arguments)
 
+    mocker.patch.object(cache_module, "Acquisition", interrupted)
     started: list[InFlight] = []
-    cache = Interrupted(30, started.append)
-    cache.claim("r", TokenRequest(("r",), {}), token)
+    cache = TokenCache(30, started.append)
+    cache.begin("r", TokenRequest(("r",), {}), token)
     started.pop().end(token())
     stopped.advance(3301)
-    assert isinstance(cache.claim("r", TokenRequest(("r",), {}), token), CachedToken)
+    assert isinstance(cache.begin("r", TokenRequest(("r",), {}), token), CachedToken)
     assert len(started) == 1
 
 
-def test_a_token_that_came_between_two_looks_is_returned_to_all(stopped: StoppedClock) -> None:
+def test_a_token_that_came_between_two_looks_is_returned_to_all(stopped: StoppedClock, mocker: Any) -> None:
     started: list[InFlight] = []
 
-    class Interrupted(TokenCache):
-        def _new(self, *arguments: Any) -> InFlight:
-            mine = super()._new(*arguments)
-            if len(started) == 1:
-                started.pop().end(token("newer"))
-            return mine
+    def interrupted(*arguments: Any) -> Acquisition:
+        mine = Acquisition(*arguments)
+        if len(started) == 1:
+            started.pop().end(token("newer"))
+        return mine
 
-    cache = Interrupted(30, started.append)
-    first = cache.claim("r", TokenRequest(("r",), {}), token)
+    mocker.patch.object(cache_module, "Acquisition", interrupted)
+    cache = TokenCache(30, started.append)
+    first = cache.begin("r", TokenRequest(("r",), {}), token)
     assert isinstance(first, InFlight)
     cache.forget_acquisitions()
-    cache._in_flight["r", None] = first
+    cache.in_flight["r", None] = first
     # It ends after this caller has seen that there is no token, and before it looks for an acquisition.
-    found = cache.claim("r", TokenRequest(("r",), {}), token)
+    found = cache.begin("r", TokenRequest(("r",), {}), token)
     assert isinstance(found, CachedToken)
     assert found.token.value == "newer"
-    assert cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("asked")) is found
+    assert cache.begin("r", TokenRequest(("r",), {}), lambda: pytest.fail("asked")) is found
 
 
 class TestClaims:
     def test_only_a_new_token_answers_a_challenge(self, acquired: Acquired) -> None:
         acquired.begin().end(token())
-        old = acquired.claim()
+        old = acquired.get()
         in_flight = acquired.begin(claims="{}")
         in_flight.end(unreachable("r", "refused"))
-        assert isinstance(in_flight.outcome(), Failure)
+        assert isinstance(in_flight.result(), Failure)
         # For another service it may be good enough.
-        assert acquired.claim() is old
+        assert acquired.get() is old
 
     def test_the_refused_token_is_no_answer_either(self, acquired: Acquired) -> None:
         acquired.begin().end(token())
         in_flight = acquired.begin(claims='{"access_token":{}}')
         in_flight.end(token())
-        failure = in_flight.outcome()
+        failure = in_flight.result()
         assert isinstance(failure, Failure)
         assert failure.kind == "claims"
         assert failure.advice == "Run az login --claims-challenge eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="
@@ -488,15 +488,15 @@ class TestClaims:
 
     def test_one_acquisition_for_all_who_bring_the_same_challenge(self, acquired: Acquired) -> None:
         in_flight = acquired.begin(claims="{}")
-        assert acquired.claim(claims="{}") is in_flight
-        assert acquired.claim(claims='{"another":{}}') is not in_flight
-        assert acquired.claim() is not in_flight
+        assert acquired.get(claims="{}") is in_flight
+        assert acquired.get(claims='{"another":{}}') is not in_flight
+        assert acquired.get() is not in_flight
 
     def test_what_satisfies_it_replaces_the_token(self, acquired: Acquired) -> None:
         acquired.begin(scope=ARM).end(token())
         assert acquired.cache.fresh((ARM,)) is not None
         acquired.begin(claims="{}").end(token("better"))
-        cached = acquired.claim()
+        cached = acquired.get()
         assert isinstance(cached, CachedToken)
         assert cached.token.value == "better"
         # Nor does the fast path return the refused one any more.
@@ -509,16 +509,16 @@ class TestClaims:
         stopped.advance(3301)
         refresh = acquired.refresh()
         acquired.begin(claims="{}").end(token("better", 1_800_009_000))
-        better = acquired.claim()
+        better = acquired.get()
         refresh.end(token("older", 1_800_009_000))
-        assert refresh.outcome() is better
-        assert acquired.claim() is better
+        assert refresh.result() is better
+        assert acquired.get() is better
 
     def test_a_plain_refresh_that_starts_later_does(self, stopped: StoppedClock, acquired: Acquired) -> None:
         acquired.begin(claims="{}").end(token("better"))
         stopped.advance(3301)
         acquired.refresh().end(token("newest", 1_800_009_000))
-        cached = acquired.claim()
+        cached = acquired.get()
         assert isinstance(cached, CachedToken)
         assert cached.token.value == "newest"
 
@@ -528,17 +528,17 @@ def test_an_acquisition_ends_in_a_cache_that_was_emptied(stopped: StoppedClock, 
     acquired.cache.forget()
     late.end(token("late"))
     # It goes to those who waited, and to nobody who comes later.
-    assert isinstance(late.outcome(), CachedToken)
+    assert isinstance(late.result(), CachedToken)
     assert acquired.cache.fresh((ARM,)) is None
-    assert isinstance(acquired.claim(), InFlight)
+    assert isinstance(acquired.get(), InFlight)
 
 
 def test_a_token_that_a_service_no_longer_takes_is_dropped(acquired: Acquired) -> None:
     acquired.begin().end(token("gone"))
     acquired.begin("other").end(token("kept"))
     acquired.cache.drop("gone")
-    assert isinstance(acquired.claim("other"), CachedToken)
-    assert isinstance(acquired.claim(), InFlight)
+    assert isinstance(acquired.get("other"), CachedToken)
+    assert isinstance(acquired.get(), InFlight)
 
 
 def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClock, acquired: Acquired) -> None:
@@ -549,12 +549,12 @@ def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClo
     stopped.advance(3601)
     acquired.begin().end(token(expires_on=1_900_000_000))
     # Under its key and its scope.
-    assert [len(held) for held in (cache._tokens, cache._in_flight)] == [2, 0]
+    assert [len(held) for held in (cache._tokens, cache.in_flight)] == [2, 0]
 
 
 def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock, acquired: Acquired) -> None:
     stopped.ticks = 0.0
-    assert isinstance(acquired.claim(), InFlight)
+    assert isinstance(acquired.get(), InFlight)
 
 
 def test_forgotten_tokens_are_asked_for_again_by_every_credential(shell: CloudShellEmulator) -> None:
@@ -577,12 +577,12 @@ def test_a_start_that_is_interrupted_holds_nobody_up(stopped: StoppedClock) -> N
 
     cache = TokenCache(30, start)
     with pytest.raises(KeyboardInterrupt):
-        cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
-    second = cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
+        cache.begin("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
+    second = cache.begin("r", TokenRequest(("r",), {}), lambda: pytest.fail("acquired"))
     assert started == [started[0], second]
     # The first had its thread after all: who waited for it has its token.
     started[0].end(token("first"))
-    assert started[0].outcome().token.value == "first"
+    assert started[0].result().token.value == "first"
     assert isinstance(second, InFlight)
     second.end(token("second"))
     found = cache.fresh("r")
@@ -594,7 +594,7 @@ def test_a_fork_keeps_tokens_and_drops_acquisitions(acquired: Acquired) -> None:
     acquired.begin("held").end(token())
     in_flight = acquired.begin()
     acquired.cache.forget_acquisitions()
-    assert isinstance(acquired.claim("held"), CachedToken)
+    assert isinstance(acquired.get("held"), CachedToken)
     assert acquired.begin() is not in_flight
 
 
@@ -602,7 +602,7 @@ def test_a_fork_keeps_tokens_and_drops_acquisitions(acquired: Acquired) -> None:
 def test_what_would_end_a_thread_becomes_a_failure(acquired: Acquired, error: type[BaseException]) -> None:
     in_flight = acquired.begin()
     in_flight.end(error())
-    failure = in_flight.outcome()
+    failure = in_flight.result()
     assert isinstance(failure, Failure)
     assert failure.resource == "r"
     assert failure.what == (f"The token request for r was broken off: a hook or the transport raised {error.__name__}.")
@@ -614,7 +614,7 @@ def test_any_other_exception_is_passed_on_to_each_without_the_frames_of_the_othe
     frames = []
     for _ in range(3):
         with pytest.raises(KeyError, match="a hook's") as caught:
-            in_flight.outcome()
+            in_flight.result()
         frames.append(len(list(traceback.walk_tb(caught.value.__traceback__))))
     assert len(set(frames)) == 1
     assert acquired.begin() is not in_flight
@@ -623,14 +623,14 @@ def test_any_other_exception_is_passed_on_to_each_without_the_frames_of_the_othe
 def test_nonsense_in_place_of_an_outcome_is_a_failure(acquired: Acquired) -> None:
     in_flight = acquired.begin()
     in_flight.end("nonsense")
-    assert isinstance(in_flight.outcome(), Failure)
+    assert isinstance(in_flight.result(), Failure)
 
 
 def test_an_error_in_the_bookkeeping_ends_the_acquisition(acquired: Acquired) -> None:
     in_flight = acquired.begin()
     in_flight.end(Token("x", None))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        in_flight.outcome()
+        in_flight.result()
 
 
 @pytest.mark.parametrize(
@@ -655,7 +655,7 @@ def test_a_failed_refresh_is_logged_once_in_these_words(
 def run_to_its_end(claimed: object) -> Any:
     assert isinstance(claimed, InFlight)
     claimed.wait()
-    return claimed.outcome()
+    return claimed.result()
 
 
 def valid_token(value: str = "x") -> Token:
@@ -674,7 +674,7 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
 
     try:
         for _ in range(5):
-            failure = run_to_its_end(cache.claim("r", TokenRequest(("r",), {}), acquire))
+            failure = run_to_its_end(cache.begin("r", TokenRequest(("r",), {}), acquire))
             assert isinstance(failure, Failure)
             assert failure.what == (
                 "The Cloud Shell token endpoint did not answer within 0.1 seconds when asked for a token for r."
@@ -683,13 +683,13 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
     finally:
         release.set()
     # What it brings after all is kept.
-    wait_until(lambda: isinstance(cache.claim("r", TokenRequest(("r",), {}), acquire), CachedToken))
+    wait_until(lambda: isinstance(cache.begin("r", TokenRequest(("r",), {}), acquire), CachedToken))
 
 
 def test_a_thread_that_does_not_run_is_not_the_fault_of_the_endpoint(mocker: Any) -> None:
     mocker.patch.object(in_flight_module, "_START_SECONDS", 0.1)
     cache = TokenCache(0.1, lambda in_flight: None)
-    failure = run_to_its_end(cache.claim("r", TokenRequest(("r",), {}), valid_token))
+    failure = run_to_its_end(cache.begin("r", TokenRequest(("r",), {}), valid_token))
     assert failure.what == "The token request for r was not sent: its thread has not been run."
 
 
@@ -698,10 +698,10 @@ def test_whoever_acquires_cannot_wait_for_it() -> None:
     nested: list[Any] = []
 
     def acquire() -> Token:
-        nested.append(cache.claim("r", TokenRequest(("r",), {}), acquire))
+        nested.append(cache.begin("r", TokenRequest(("r",), {}), acquire))
         return valid_token()
 
-    assert isinstance(run_to_its_end(cache.claim("r", TokenRequest(("r",), {}), acquire)), CachedToken)
+    assert isinstance(run_to_its_end(cache.begin("r", TokenRequest(("r",), {}), acquire)), CachedToken)
     (failure,) = nested
     assert failure.kind == "nested"
     assert failure.what.startswith("A token for r was requested from inside another token request")
@@ -710,14 +710,14 @@ def test_whoever_acquires_cannot_wait_for_it() -> None:
 def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
     cache = TokenCache(10)
     release = Event()
-    lost = cache.claim("r", TokenRequest(("r",), {}), lambda: (release.wait(20) and valid_token()) or valid_token())
+    lost = cache.begin("r", TokenRequest(("r",), {}), lambda: (release.wait(20) and valid_token()) or valid_token())
     mocker.patch("sys.is_finalizing", lambda: True)
     try:
-        found = cache.claim("r", TokenRequest(("r",), {}), lambda: valid_token("mine"))
+        found = cache.begin("r", TokenRequest(("r",), {}), lambda: valid_token("mine"))
         assert found is not lost
         assert isinstance(found, InFlight)
         assert found.is_done
-        assert found.outcome().token.value == "mine"
+        assert found.result().token.value == "mine"
     finally:
         release.set()
 
@@ -725,23 +725,23 @@ def test_while_the_interpreter_shuts_down_the_caller_asks(mocker: Any) -> None:
 def test_where_no_thread_can_be_started_the_caller_asks(mocker: Any) -> None:
     cache = TokenCache(10)
     mocker.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
-    found = cache.claim("r", TokenRequest(("r",), {}), lambda: valid_token("mine"))
+    found = cache.begin("r", TokenRequest(("r",), {}), lambda: valid_token("mine"))
     assert isinstance(found, InFlight)
     assert found.is_done
-    assert found.outcome().token.value == "mine"
+    assert found.result().token.value == "mine"
 
 
 def test_who_may_not_wait_gets_the_stale_token_or_is_told_why_there_is_none(mocker: Any) -> None:
     cache = TokenCache(5)
     stale = run_to_its_end(
-        cache.claim("stale", TokenRequest(("stale",), {}), lambda: token("stale", int(time.time()) + 60))
+        cache.begin("stale", TokenRequest(("stale",), {}), lambda: token("stale", int(time.time()) + 60))
     )
-    mocker.patch.object(acquisition, "is_asking", lambda: True)
-    refused = cache.claim("r", TokenRequest(("r",), {}), lambda: pytest.fail("asked"))
+    mocker.patch.object(cache_module, "is_in_turn", lambda: True)
+    refused = cache.begin("r", TokenRequest(("r",), {}), lambda: pytest.fail("asked"))
     assert isinstance(refused, Failure)
     assert refused.kind == "nested"
     assert refused.what.startswith("A token for r was requested")
-    assert cache.claim("stale", TokenRequest(("stale",), {}), lambda: pytest.fail("asked")) is stale
+    assert cache.begin("stale", TokenRequest(("stale",), {}), lambda: pytest.fail("asked")) is stale
 
 
 def test_waiters_that_go_away_are_forgotten(acquired: Acquired) -> None:

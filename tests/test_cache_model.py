@@ -11,8 +11,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from azure_cloudshell_credential._endpoint import clock, failures
 from azure_cloudshell_credential._endpoint.failures import Failure
-from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._endpoint.scopes import TokenRequest
+from azure_cloudshell_credential._endpoint.token import Token
 from azure_cloudshell_credential._tokens import cache
 from azure_cloudshell_credential._tokens.cache import CachedToken, TokenCache
 from azure_cloudshell_credential._tokens.in_flight import InFlight
@@ -64,11 +64,11 @@ class Model(RuleBasedStateMachine):
         assert self.wall < cached.token.expires_on, "an expired token was handed out"
 
     @rule(target=claims, resource=RESOURCES)
-    def claim(self, resource: str) -> Claimed | None:
+    def get(self, resource: str) -> Claimed | None:
         held = self.held(resource)
         before = len(self.started)
         acquire = lambda: failures.unreachable(resource, "never run")  # noqa: E731
-        outcome = self.cache.claim(resource, TokenRequest((resource,), {}), acquire)
+        outcome = self.cache.begin(resource, TokenRequest((resource,), {}), acquire)
         started = self.started[before:]
         if isinstance(outcome, CachedToken):
             self.check(resource, outcome)
@@ -108,7 +108,7 @@ class Model(RuleBasedStateMachine):
         value = f"{claimed.resource} {self.serial}"
         claimed.in_flight.end(Token(value, now + life, now + life // 2 if half else None))
         self.attempts[claimed.resource] = self.ticks
-        outcome = claimed.in_flight.outcome()
+        outcome = claimed.in_flight.result()
         assert outcome.token.value == value
 
     @rule(claimed=consumes(claims), kind=st.sampled_from(["timeout", "refused", "audience", "raised", "exits"]))
@@ -125,11 +125,11 @@ class Model(RuleBasedStateMachine):
         }
         claimed.in_flight.end(outcomes[kind])
         if held is not None:
-            assert claimed.in_flight.outcome() is held
+            assert claimed.in_flight.result() is held
         elif kind == "raised":
             assert isinstance(claimed.in_flight._outcome, KeyError)
         else:
-            assert isinstance(claimed.in_flight.outcome(), Failure)
+            assert isinstance(claimed.in_flight.result(), Failure)
 
     @rule(seconds=st.one_of(st.integers(0, 60), st.integers(0, 10_000)))
     def time_passes(self, seconds: int) -> None:

@@ -23,10 +23,10 @@ from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCrede
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._endpoint.protocol import Token
 from azure_cloudshell_credential._endpoint.scopes import TokenRequest
-from azure_cloudshell_credential._tokens import in_flight
-from azure_cloudshell_credential._tokens.cache import TokenCache
+from azure_cloudshell_credential._endpoint.token import Token
+from azure_cloudshell_credential._tokens import cache, in_flight
+from azure_cloudshell_credential._tokens.cache import Acquisition
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -389,14 +389,14 @@ def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator
 
 @pytest.mark.parametrize("point", range(0, 160, 2))
 def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nobody(point: int) -> None:
-    cache = TokenCache(5)
+    tokens = cache.TokenCache(5)
     token = Token("x", int(time.time()) + 3600)
 
     def acquire() -> Token:
         time.sleep(0.02)
         return token
 
-    found = cache.claim("r", TokenRequest(("r",), {}), acquire)
+    found = tokens.begin("r", TokenRequest(("r",), {}), acquire)
     assert isinstance(found, in_flight.InFlight)
     opcodes = iter(range(point))
 
@@ -435,7 +435,7 @@ def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nob
     for other in others:
         other.join(1)
         assert not other.is_alive()
-    assert found.outcome().token is token
+    assert found.result().token is token
 
 
 def test_a_signal_handler_that_asks_for_the_token_being_acquired_gets_it(shell: CloudShellEmulator, alarm: Any) -> None:
@@ -486,17 +486,16 @@ def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEm
 
 def test_a_finalizer_in_the_middle_of_a_claim_gets_its_token(shell: CloudShellEmulator, mocker: Any) -> None:
     credential = CloudShellCredential(endpoint=shell.endpoint, timeout=5)
-    make = TokenCache._new
     inner: list[str | None] = []
 
-    def interrupted(self: TokenCache, *arguments: Any) -> Any:
-        mine = make(self, *arguments)
+    def interrupted(*arguments: Any) -> Acquisition:
+        mine = Acquisition(*arguments)
         if not inner:
             inner.append(None)
             inner[0] = credential.get_token(VAULT).token
         return mine
 
-    mocker.patch.object(TokenCache, "_new", interrupted)
+    mocker.patch.object(cache, "Acquisition", interrupted)
     start = time.monotonic()
     assert credential.get_token(ARM).token
     assert inner[0]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from azure_cloudshell_credential._endpoint import failures
-from azure_cloudshell_credential._endpoint.failures import Failure, duration, no_answer
+from azure_cloudshell_credential._endpoint.failures import Failure, no_answer
+from azure_cloudshell_credential._endpoint.text import duration
 
 MAKERS: dict[str, Callable[..., Failure]] = {
     name: maker

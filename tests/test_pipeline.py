@@ -73,7 +73,7 @@ def test_the_transport_raises_what_azure_cores_do(shell: CloudShellEmulator) -> 
 RECORDED = """
 import sys
 from azure_cloudshell_credential._azure.pipeline import make_send
-from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, acquire
+from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, ask_endpoint
 from azure_cloudshell_credential._endpoint.environment import Endpoint
 
 endpoint = Endpoint(sys.argv[1])
@@ -81,7 +81,7 @@ send = make_send(endpoint, {})
 started = []
 watched = ("import", "subprocess", "os.")
 sys.addaudithook(lambda event, arguments: started.append(event) if event.startswith(watched) else None)
-outcome = acquire("https://management.azure.com", send, RetryPolicy(), endpoint.port)
+outcome = ask_endpoint("https://management.azure.com", send, RetryPolicy(), endpoint.port)
 assert outcome.expires_on, outcome
 print(started)
 """

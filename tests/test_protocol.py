@@ -12,19 +12,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from azure_cloudshell_credential._endpoint.failures import Failure, claims_advice, quoted, redacted
-from azure_cloudshell_credential._endpoint.protocol import (
-    Reply,
+from azure_cloudshell_credential._endpoint.failures import Failure, claims_advice
+from azure_cloudshell_credential._endpoint.protocol import Reply, form, read_reply
+from azure_cloudshell_credential._endpoint.scopes import is_bare_permission, scope_to_resource
+from azure_cloudshell_credential._endpoint.text import quoted, redacted
+from azure_cloudshell_credential._endpoint.token import (
     Token,
     checked_token,
     claims_of,
-    form,
-    read_reply,
     shown_claim,
     user_in,
     wrong_tenant,
 )
-from azure_cloudshell_credential._endpoint.scopes import is_bare_permission, scope_to_resource
 
 from .conftest import CANARY, SECRET
 

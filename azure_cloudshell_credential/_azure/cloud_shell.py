@@ -7,12 +7,12 @@ import os
 from inspect import iscoroutinefunction
 from typing import Any
 
-from .._endpoint import acquisition, clock, failures, protocol, scopes
+from .._endpoint import acquisition, clock, failures, scopes
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
-from .._endpoint.protocol import Token
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.token import Token, wrong_tenant
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 from .credential import Credential, SyncCredential
@@ -63,7 +63,7 @@ class FromCloudShell(Credential):
         """A token, a failure, or the acquisition to wait for."""
         if (refusal := self._refusal(request)) is not None:
             return refusal
-        return self._cache.claim(request.resource, request, lambda: self._acquire(request.resource))
+        return self._cache.begin(request.resource, request, lambda: self._acquire(request.resource))
 
     def _ask(self, request: TokenRequest) -> Token | Failure:
         """Acquire a token on this thread, which is that of another acquisition."""
@@ -85,7 +85,7 @@ class FromCloudShell(Credential):
         return failures.pop_not_supported(resource) if request.options.get("pop") else None
 
     def _wrong_tenant(self, request: TokenRequest, token: Token) -> Failure | None:
-        return protocol.wrong_tenant(request.resource, token, request.tenant_id, self._environment.tenant_id)
+        return wrong_tenant(request.resource, token, request.tenant_id, self._environment.tenant_id)
 
     def _acquire(self, resource: str) -> Token | Failure:
         """Ask the endpoint. Runs in the thread of an acquisition."""
@@ -94,7 +94,7 @@ class FromCloudShell(Credential):
             return failures.circuit_open(resource, round(ago), max(1, round(CIRCUIT_BREAKER_SECONDS - ago)))
         assert self._send is not None
         assert self._environment.endpoint is not None
-        outcome = acquisition.acquire(resource, self._send, self._policy, port=self._environment.endpoint.port)
+        outcome = acquisition.ask_endpoint(resource, self._send, self._policy, port=self._environment.endpoint.port)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
             if outcome.warning:

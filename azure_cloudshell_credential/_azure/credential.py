@@ -18,8 +18,8 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .._endpoint.failures import Failure
-from .._endpoint.protocol import Token
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.token import Token
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 
@@ -94,7 +94,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
 
 
-def granted(outcome: CachedToken | Failure) -> CachedToken:
+def token_or_raise(outcome: CachedToken | Failure) -> CachedToken:
     """The last step of every request: the token, or the exception for a failure.
 
     At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
@@ -157,7 +157,7 @@ class SyncCredential(Credential):
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
             return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return granted(self._outcome(TokenRequest(scopes, options))).access_token
+        return token_or_raise(self._outcome(TokenRequest(scopes, options))).access_token
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
@@ -172,7 +172,7 @@ class SyncCredential(Credential):
         :raises ValueError: unless there is exactly one valid scope.
         """
         cached = None if options else self._cache.fresh(scopes)
-        return as_info(cached or granted(self._outcome(TokenRequest(scopes, options or {}))))
+        return as_info(cached or token_or_raise(self._outcome(TokenRequest(scopes, options or {}))))
 
     def close(self) -> None:
         """Close the transport of each credential.

@@ -8,11 +8,11 @@ from typing import Any
 
 from azure.core.exceptions import AzureError
 
-from .._endpoint import clock, protocol
+from .._endpoint import clock
 from .._endpoint.environment import Environment, is_led_to_a_broker, managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
-from .._endpoint.protocol import Token
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.token import Token, checked_token
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 from . import explanation
@@ -47,7 +47,7 @@ class Chain(Credential):
         """A token, a failure, or the acquisition to wait for."""
         if request.mistake and len(request.scopes) == 1:
             raise ValueError(request.mistake)
-        return self._cache.claim(request.key, request, lambda: self._acquire(request))
+        return self._cache.begin(request.key, request, lambda: self._acquire(request))
 
     def _acquire(self, request: TokenRequest) -> Token | Failure:
         """Ask one credential after the other. Runs in the thread of an acquisition."""
@@ -89,7 +89,7 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str
     except AzureError as error:
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
-    checked = protocol.checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
+    checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
     return [(name, f"it returned {checked}")] if isinstance(checked, str) else checked, True
 
 

@@ -14,6 +14,7 @@ from azure.core.exceptions import AzureError
 from .._endpoint import failures
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.text import quoted, sentence
 
 _AZ = "AzureCliCredential"
 _TIMED_OUT = "the Azure CLI took too long to answer, or could not be run"
@@ -44,7 +45,7 @@ def reasons_in(name: str, error: AzureError) -> list[tuple[str, str]]:
     attempts = _ATTEMPT.findall(text) or [(name, text)]
     own = [(each, _BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0]) for each, said in attempts]
     own = [(each, _TIMED_OUT if said.startswith("Failed to invoke the Azure CLI") else said) for each, said in own]
-    return [(each, failures.quoted(said, 300)) for each, said in own]
+    return [(each, quoted(said, 300)) for each, said in own]
 
 
 def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: list[tuple[str, str]]) -> Failure:
@@ -67,14 +68,14 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
     if cloud_shells is not None:
         said = [("Cloud Shell", cloud_shells.what), *said]
     code = cloud_shells.code if cloud_shells else ""
-    told = [f"{name}: {failures.sentence(text)}" for name, text in said]
+    told = [f"{name}: {sentence(text)}" for name, text in said]
     what = " ".join([f"No credential has a token for {request.resource}.", *told])
     return Failure("chain", what, advice, request.resource, code)
 
 
 def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool) -> str:
     """What to do, for the one who reads it here."""
-    chosen = failures.quoted(os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip(), 60)
+    chosen = quoted(os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip(), 60)
     if az is None and chosen and not knows_others:
         return f"AZURE_TOKEN_CREDENTIALS={chosen} leaves out 'az login': unset it to use that."
     if cloud_shells is not None:

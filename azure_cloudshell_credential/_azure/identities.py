@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 
-from .._endpoint import failures, protocol
+from .._endpoint import failures
 from .._endpoint.failures import TRANSIENT, Failure
-from .._endpoint.protocol import Token
+from .._endpoint.token import Token, wrong_tenant
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Identities:
         :return: why not.
         """
         mine = self._cloud_shells
-        if cause.kind == "tenant" or (mine and protocol.wrong_tenant(resource, mine, tenant_id, None)):
+        if cause.kind == "tenant" or (mine and wrong_tenant(resource, mine, tenant_id, None)):
             return None
         if cause.kind not in TRANSIENT:
             self._others[token.identity] = token

@@ -25,8 +25,8 @@ from azure.core.utils import case_insensitive_dict
 from .._endpoint import exchange, protocol
 from .._endpoint.acquisition import Send
 from .._endpoint.environment import PATHS, Endpoint
-from .._endpoint.failures import redacted
 from .._endpoint.protocol import NoReply, Reply
+from .._endpoint.text import redacted
 from .._version import __version__
 
 _TIMEOUTS = (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError, TimeoutError)

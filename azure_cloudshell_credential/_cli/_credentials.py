@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from .._endpoint.text import quoted
 from ._errors import CommandError
 from ._parser import Parser, resources
 
@@ -70,8 +71,6 @@ def credential_named(name: str | None) -> Any:
     try:
         credential = getattr(import_module(module), factory)()
     except (Exception, SystemExit) as error:
-        from .._endpoint.failures import quoted
-
         what = f"{type(error).__name__}: {quoted(str(error))}"
         raise CommandError(f"Cannot make a credential with {name}: {what}") from error
     try:

@@ -12,12 +12,13 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
-from .._endpoint import audiences, failures, protocol
+from .._endpoint import audiences, failures
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.audiences import Audience
 from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
-from .._endpoint.protocol import Token
+from .._endpoint.text import count, quoted
+from .._endpoint.token import Token, claims_of, user_in
 from .._endpoint.untrusted_json import read_json
 from ._progress import Progress
 from ._tools import tools_on_path
@@ -102,12 +103,12 @@ class Findings:
     @property
     def claims(self) -> dict[str, Any]:
         """What that token says of the user."""
-        return protocol.claims_of(self.token.value) if self.token else {}
+        return claims_of(self.token.value) if self.token else {}
 
     @property
     def is_somebody_else(self) -> bool:
         """Whether az is signed in as another user, or in another tenant, than Cloud Shell."""
-        pairs = ((self.az.get("user"), protocol.user_in(self.claims)), (self.az.get("tenant"), self.claims.get("tid")))
+        pairs = ((self.az.get("user"), user_in(self.claims)), (self.az.get("tenant"), self.claims.get("tid")))
         return any(ours and theirs and str(ours).lower() != str(theirs).lower() for ours, theirs in pairs)
 
 
@@ -137,7 +138,7 @@ def probe_audiences(environment: Environment, seconds: float, progress: Progress
 def shown_variable(name: str) -> str:
     """A variable's value, fit to be shown."""
     value = os.environ[name]
-    return shown_url(value) if name.endswith("_ENDPOINT") else failures.quoted(value, 100)
+    return shown_url(value) if name.endswith("_ENDPOINT") else quoted(value, 100)
 
 
 def proxies(environment: Environment) -> list[str]:
@@ -173,7 +174,7 @@ def inspect_az(seconds: float) -> dict[str, Any]:
 
 
 def _line(value: object) -> str | None:
-    return failures.quoted(value, 100) if isinstance(value, str) else None
+    return quoted(value, 100) if isinstance(value, str) else None
 
 
 def _run(command: Sequence[str], seconds: float) -> tuple[int | None, bytes]:
@@ -222,11 +223,11 @@ def advise(found: Findings) -> list[str]:
     if not failed:
         return ["Nothing: there is a token for every resource that was asked for."]
     granted = sum(isinstance(probe.outcome, Token) for probe in found.probes)
-    lines = [f"There are tokens for Azure Resource Manager and {failures.count(granted - 1, 'more resource')}."]
+    lines = [f"There are tokens for Azure Resource Manager and {count(granted - 1, 'more resource')}."]
     if failure is not None:
-        lines = [f"There is a token for {failures.count(granted, 'resource')}, but none for Azure Resource Manager."]
+        lines = [f"There is a token for {count(granted, 'resource')}, but none for Azure Resource Manager."]
     if denied := sum(kind == "audience" for _, kind in failed):
-        refused = f"{failures.count(denied, 'resource')} {'is' if denied == 1 else 'are'} refused."
+        refused = f"{count(denied, 'resource')} {'is' if denied == 1 else 'are'} refused."
         if found.is_broker:
             lines.append(f"{refused} Sign in with 'az login' where the broker was started, or see its --allow.")
         else:

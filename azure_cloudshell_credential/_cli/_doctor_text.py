@@ -8,8 +8,8 @@ import sys
 import textwrap
 from time import time
 
-from .._endpoint import failures, protocol
-from .._endpoint.protocol import Token
+from .._endpoint.text import count
+from .._endpoint.token import Token, shown_claim, user_in
 from .._version import __version__
 from ._doctor_checks import MAX_FAILURES, VARIABLES, Findings, advise
 
@@ -70,11 +70,11 @@ class Text:
             return
         claims = found.claims
         self._heading("Signed in")
-        self._finding("ok", f"user       {protocol.user_in(claims) or 'not named by the token'}")
-        self._finding("ok", f"tenant     {protocol.shown_claim(claims, 'tid') or 'not named by the token'}")
-        self._finding("ok", f"object id  {protocol.shown_claim(claims, 'oid') or 'not named by the token'}")
+        self._finding("ok", f"user       {user_in(claims) or 'not named by the token'}")
+        self._finding("ok", f"tenant     {shown_claim(claims, 'tid') or 'not named by the token'}")
+        self._finding("ok", f"object id  {shown_claim(claims, 'oid') or 'not named by the token'}")
         minutes = round((found.token.expires_on - time()) / 60)
-        self._finding("ok", f"token      valid for another {failures.count(minutes, 'minute')}")
+        self._finding("ok", f"token      valid for another {count(minutes, 'minute')}")
 
     def _az(self, found: Findings) -> None:
         self._heading("Azure CLI")
@@ -103,7 +103,7 @@ class Text:
             for probe in granted:
                 self._finding("ok", f"{probe.name:<17} {probe.resource}")
         elif granted:
-            self._finding("ok", f"{failures.count(len(granted), 'resource')} granted; --all lists them")
+            self._finding("ok", f"{count(len(granted), 'resource')} granted; --all lists them")
         for probe in found.probes:
             if probe.failure:
                 is_refused = probe.failure.kind == "audience"

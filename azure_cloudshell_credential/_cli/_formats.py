@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from .._endpoint import protocol
-from .._endpoint.protocol import Token
+from .._endpoint.token import Token, claims_of
 from ._errors import CommandError
 
 
@@ -35,7 +34,7 @@ def _as_json(token: Token) -> str:
         "expiresOn": datetime.fromtimestamp(token.expires_on).strftime("%Y-%m-%d %H:%M:%S.%f"),
         "expires_on": token.expires_on,
         "subscription": known_subscription_id(os.environ),
-        "tenant": protocol.claims_of(token.value).get("tid") or os.environ.get("ACC_TID"),
+        "tenant": claims_of(token.value).get("tid") or os.environ.get("ACC_TID"),
         "tokenType": "Bearer",
     }
     return json.dumps(fields, indent=2)
@@ -44,7 +43,7 @@ def _as_json(token: Token) -> str:
 def _as_claims(token: Token) -> str:
     import json
 
-    claims = protocol.claims_of(token.value)
+    claims = claims_of(token.value)
     if not claims:
         raise CommandError("The token is not a JWT; it has no readable claims.")
     return json.dumps(claims, indent=2)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from .._endpoint.failures import quoted
+from .._endpoint.text import quoted
 from ._errors import CommandError
 
 ACTIONS = ("get", "store", "erase")

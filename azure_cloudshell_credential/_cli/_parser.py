@@ -15,7 +15,7 @@ from importlib import import_module
 
 from .._endpoint.acquisition import MAX_TIMEOUT
 from .._endpoint.audiences import did_you_mean
-from .._endpoint.failures import quoted
+from .._endpoint.text import quoted
 from .._version import __version__
 from ._errors import CommandError
 

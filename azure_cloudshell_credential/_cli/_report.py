@@ -13,8 +13,9 @@ from time import monotonic, strftime, time
 from typing import Any
 from urllib.parse import urlencode
 
-from .._endpoint import audiences, protocol
+from .._endpoint import audiences
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
+from .._endpoint.token import claims_of
 from .._version import __version__
 from ..emulator import assumptions
 from ..emulator._services import observations
@@ -113,7 +114,7 @@ def _ask(endpoint: Endpoint, question: Question, seconds: float, before: Answer 
         question, reply.status, {name.lower(): value for name, value in reply.getheaders()}, body, {}, time(), before
     )
     token = answer.content.get("access_token")
-    return answer._replace(claims=protocol.claims_of(token) if isinstance(token, str) else {})
+    return answer._replace(claims=claims_of(token) if isinstance(token, str) else {})
 
 
 def _described(question: Question, answer: Answer | str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from .._endpoint import failures
 from .._endpoint.environment import PATHS
+from .._endpoint.text import quoted
 
 
 def shown_url(url: str) -> str:
@@ -16,4 +16,4 @@ def shown_url(url: str) -> str:
     except ValueError:
         return "(not a URL)"
     path = parts.path if parts.path in (*PATHS, "/", "") else "/…"
-    return failures.quoted(f"{origin}{path}", 100)
+    return quoted(f"{origin}{path}", 100)

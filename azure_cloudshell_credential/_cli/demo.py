@@ -15,9 +15,10 @@ from typing import Any
 
 from .._azure.cloud_shell import CloudShellCredential
 from .._azure.subscription import default_subscription_id
-from .._endpoint import audiences, failures
+from .._endpoint import audiences
 from .._endpoint.environment import Environment
-from .._endpoint.protocol import claims_of, named_in, shown_claim
+from .._endpoint.text import count, printable, quoted
+from .._endpoint.token import claims_of, named_in, shown_claim
 from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
 from ._errors import CommandError
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 machines = list(_machines(client))
             except HttpResponseError as error:
-                said = failures.quoted(error.message.splitlines()[0])
+                said = quoted(error.message.splitlines()[0])
                 raise CommandError(f"Azure Resource Manager refused: {said}") from None
         if machines:
             console.print(_table(machines))
@@ -134,7 +135,7 @@ def _machines(client: ComputeManagementClient) -> Iterator[tuple[str, ...]]:
 
 def _text(value: object) -> str:
     # The client turns the values it knows into enumeration members.
-    return failures.printable(str(getattr(value, "value", value) or "-"))[:_LONGEST_CELL]
+    return printable(str(getattr(value, "value", value) or "-"))[:_LONGEST_CELL]
 
 
 def _power_state(vm: VirtualMachine) -> str:
@@ -161,7 +162,7 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
     where = shown_url(credential.endpoint or "")
     return (
         f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {where}; "
-        f"the token is valid for another {failures.count(minutes, 'minute')}."
+        f"the token is valid for another {count(minutes, 'minute')}."
     )
 
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .._endpoint import protocol
 from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment
 from .._endpoint.failures import not_in_cloud_shell
+from .._endpoint.token import shown_claim, user_in
 from .._version import __version__
 from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
@@ -64,9 +64,9 @@ def _as_json(found: Findings) -> dict[str, Any]:
         "endpoint": found.endpoint,
         "broker": found.is_broker,
         "signed_in": {
-            "user": protocol.user_in(claims),
-            "tenant": protocol.shown_claim(claims, "tid"),
-            "object_id": protocol.shown_claim(claims, "oid"),
+            "user": user_in(claims),
+            "tenant": shown_claim(claims, "tid"),
+            "object_id": shown_claim(claims, "oid"),
             "expires_on": found.token.expires_on if found.token else None,
         },
         "az": found.az,

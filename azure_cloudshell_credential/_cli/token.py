@@ -10,7 +10,9 @@ from .._endpoint import acquisition, audiences, exchange, failures, protocol, sc
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Endpoint, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
-from .._endpoint.protocol import NoReply, Reply, Token
+from .._endpoint.protocol import NoReply, Reply
+from .._endpoint.text import quoted
+from .._endpoint.token import Token, wrong_tenant
 from .._version import __version__
 from . import _git as git
 from ._errors import CommandError
@@ -95,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         outcome = _ask_patiently(environment.endpoint, resource, arguments)
     if isinstance(outcome, Token):
-        outcome = protocol.wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
+        outcome = wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
         if not arguments.fallback:
             raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}".rstrip())
@@ -131,7 +133,7 @@ def ask(
     def send(resource: str, seconds: float) -> Reply | NoReply:
         return exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
 
-    return acquisition.acquire(resource, send, policy, endpoint.port, on_retry)
+    return acquisition.ask_endpoint(resource, send, policy, endpoint.port, on_retry)
 
 
 def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namespace) -> Token | Failure:
@@ -216,4 +218,4 @@ def azure_cli_left_out() -> str | None:
     chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
     if chosen.lower() in ("", "dev", "azureclicredential"):
         return None
-    return f"AZURE_TOKEN_CREDENTIALS={failures.quoted(chosen, 60)} leaves the Azure CLI out"
+    return f"AZURE_TOKEN_CREDENTIALS={quoted(chosen, 60)} leaves the Azure CLI out"

@@ -10,27 +10,22 @@ pauses that double. The portal's timeout, which users meet most, is asked again 
 in the field needed up to six attempts with pauses of 5 and 10 seconds. A token for another resource is a mix-up inside
 the endpoint and is asked for again once, at once.
 
-One request at a time: the endpoint has answered concurrent requests with each other's tokens (azure-cli#12297,
-go-azure-helpers#51), so a process never has two requests at one endpoint, whichever credentials, threads and event
-loops they come from. There is a lock around each request, not around the pauses, taken with a timeout, since a hook or
-a transport may never come back. A thread that is inside a request must not wait for another one (a hook, a signal
-handler or a finalizer that asks for a token): ``is_asking`` tells.
+Each request waits for its turn (``turns``), the pauses between them do not.
 
 Standard library only: this is on the path of the ``token`` command.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import sys
-import threading
-import time
 from collections.abc import Callable
 
 from . import clock, failures, protocol
 from .failures import Failure
-from .protocol import NoReply, Reply, Token
+from .protocol import NoReply, Reply
+from .text import count
+from .token import Token
+from .turns import MIN_REQUEST_SECONDS, in_turn
 
 Send = Callable[[str, float], "Reply | NoReply"]
 """Sends the request for a resource within so many seconds."""
@@ -40,14 +35,6 @@ MAX_TIMEOUT = 86400.0
 
 _LONGEST_PAUSE = 10.0
 """Seconds: a browser tab may become active again at any moment."""
-
-_BUSY = NoReply("other requests took too long", "busy")
-
-_MIN_REQUEST_SECONDS = 0.001
-"""With less than this left, a request is not worth starting; and requests refuses a timeout of 0."""
-
-_GRACE = 1.0
-"""Seconds past its deadline after which a request is taken for lost and the next one may be sent."""
 
 
 class RetryPolicy:
@@ -83,7 +70,7 @@ class RetryPolicy:
         return max(failure.retry_after, pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
 
-def acquire(
+def ask_endpoint(
     resource: str, send: Send, policy: RetryPolicy, port: int, on_retry: Callable[[float, Failure], None] | None = None
 ) -> Token | Failure:
     """Ask for a token as often as makes sense within the budget.
@@ -98,8 +85,8 @@ def acquire(
     deadline = start + policy.timeout
     retries = 0
     outcome: Token | Failure | None = None
-    while (remaining := deadline - clock.current.monotonic()) >= _MIN_REQUEST_SECONDS:
-        answer = _send_alone(resource, send, remaining, port)
+    while (remaining := deadline - clock.current.monotonic()) >= MIN_REQUEST_SECONDS:
+        answer = in_turn(port, remaining, lambda seconds: send(resource, seconds))
         if isinstance(answer, Reply):
             outcome = protocol.read_reply(resource, answer, clock.current.time())
         else:
@@ -110,7 +97,7 @@ def acquire(
         now = clock.current.monotonic()
         if pause is None or now + pause >= deadline:
             if retries:
-                took = failures.count(now - start, "second") if now - start >= 1 else "under a second"
+                took = count(now - start, "second") if now - start >= 1 else "under a second"
                 outcome.what += f" (Asked {retries + 1} times in {took}.)"
             return outcome
         retries += 1
@@ -119,56 +106,3 @@ def acquire(
                 on_retry(pause, outcome)
             clock.current.sleep(pause)
     return outcome or failures.no_answer(resource, policy.timeout)
-
-
-_turns: dict[int, tuple[threading.Lock, float]] = {}
-"""For each endpoint's port, the request that is there: a lock that it holds, and when it is taken for lost."""
-
-_asking: set[int] = set()
-
-
-def is_asking() -> bool:
-    """Whether this thread is inside a request to an endpoint, or waiting to send one."""
-    return threading.get_ident() in _asking
-
-
-def _send_alone(resource: str, send: Send, seconds: float, port: int) -> Reply | NoReply:
-    """Send, when no other request of this process is at the endpoint."""
-    if sys.is_finalizing():
-        # The other threads are gone, one that has its turn among them.
-        return send(resource, seconds)
-    deadline = time.monotonic() + seconds
-    # A lock of its own: where gevent or eventlet is patched in later, one from before would stop all green threads.
-    lock = threading.Lock()
-    lock.acquire()
-    mine = (lock, deadline + _GRACE)
-    thread = threading.get_ident()
-    _asking.add(thread)
-    try:
-        while (turn := _turns.setdefault(port, mine)) is not mine:
-            if turn[0].acquire(timeout=max(0.0, min(deadline, turn[1]) - time.monotonic())):
-                turn[0].release()
-            elif time.monotonic() >= deadline:
-                return _BUSY
-            _end_turn(port, turn)
-        remaining = deadline - time.monotonic()
-        return send(resource, remaining) if remaining >= _MIN_REQUEST_SECONDS else _BUSY
-    finally:
-        _end_turn(port, mine)
-        lock.release()
-        _asking.discard(thread)
-
-
-def _end_turn(port: int, turn: tuple[threading.Lock, float]) -> None:
-    if _turns.get(port) is turn:
-        _turns.pop(port, None)
-
-
-def _after_fork() -> None:
-    # The threads that ask are not in the child.
-    _turns.clear()
-    _asking.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

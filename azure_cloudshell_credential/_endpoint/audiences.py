@@ -1,6 +1,6 @@
 """The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names.
 
-One table, ``audiences.json``, serves the check of replies, the command line and ``doctor``. It knows names only;
+One table serves the check of replies, the command line and ``doctor``. It knows names only;
 the emulator's ``services.json`` says which of them the endpoint is known to issue tokens for.
 
 Sources: the resources named there; application ids from Microsoft's published first-party application lists; the clouds
@@ -9,9 +9,8 @@ from azure-cli's ``cloud.py``.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 """An application ID, a tenant or a user; part of a text, so with ``fullmatch`` or ``sub``."""
@@ -27,11 +26,11 @@ class Audience:
     :param aliases: further short names, among them those of ``az account get-access-token --resource-type``.
     """
 
-    def __init__(self, name: str, identifiers: list[str], aliases: Sequence[str] = (), workaround: str = "") -> None:
+    def __init__(self, name: str, *identifiers: str, aliases: tuple[str, ...] = (), workaround: str = "") -> None:
         self.name = name
         self.resource = identifiers[0]
-        self.identifiers = tuple(identifiers)
-        self.aliases = tuple(aliases)
+        self.identifiers = identifiers
+        self.aliases = aliases
         self.workaround = workaround
 
 
@@ -47,14 +46,111 @@ class Cloud:
         self.resources = resources
 
 
-# By the loader, which every module has and which reads from a zip file too. importlib.resources and pkgutil would take
-# longer to import than all of this package's part of the command "token".
-_TABLE = json.loads(__loader__.get_data(__file__.rpartition(".")[0] + ".json"))  # type: ignore[name-defined]
-
-KNOWN = tuple(Audience(**row) for row in _TABLE["audiences"])
+KNOWN = (
+    Audience(
+        "arm",
+        "https://management.azure.com/",
+        "https://management.core.windows.net/",
+        "797f4846-ba00-4fd7-ba43-dac1f8f63013",
+        "https://management.usgovcloudapi.net/",
+        "https://management.core.usgovcloudapi.net/",
+        "https://management.chinacloudapi.cn/",
+        "https://management.core.chinacloudapi.cn/",
+    ),
+    Audience("aad-graph", "https://graph.windows.net/", "00000002-0000-0000-c000-000000000000", aliases=("aadgraph",)),
+    Audience("vault", "https://vault.azure.net", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", aliases=("keyvault",)),
+    Audience("data-lake", "https://datalake.azure.net/", "e9f49c6b-5ce5-44c8-925d-015017e9f7ad"),
+    Audience("outlook", "https://outlook.office365.com/", "https://outlook.office.com/"),
+    Audience(
+        "graph",
+        "https://graph.microsoft.com/",
+        "00000003-0000-0000-c000-000000000000",
+        aliases=("ms-graph", "msgraph"),
+    ),
+    Audience("batch", "https://batch.core.windows.net/", "ddbf3205-c6bd-46ae-8127-60eb93363864"),
+    Audience("powerbi", "https://analysis.windows.net/powerbi/api", "00000009-0000-0000-c000-000000000000"),
+    Audience("storage", "https://storage.azure.com/", "e406a681-f3d4-42a8-90b6-c2b029497af1"),
+    Audience("media", "https://rest.media.azure.net"),
+    Audience("loganalytics", "https://api.loganalytics.io", "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5"),
+    Audience(
+        "ossrdbms",
+        "https://ossrdbms-aad.database.windows.net",
+        "123cd850-d9df-40bd-94d5-c9f07b7fa203",
+        aliases=("oss-rdbms",),
+    ),
+    Audience("yammer", "https://www.yammer.com"),
+    Audience("digitaltwins", "https://digitaltwins.azure.net", "0b07f429-9f4b-4714-9392-cc5e8e80c8b0"),
+    Audience("synapse", "https://dev.azuresynapse.net"),
+    Audience("sql", "https://database.windows.net", "022907d3-0f1b-48f7-badc-1ba6abab6d66"),
+    Audience("quantum", "https://quantum.microsoft.com"),
+    Audience("iothub", "https://iothubs.azure.net"),
+    Audience("databricks", "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "https://azuredatabricks.net/"),
+    Audience("iot-dps", "https://azure-devices-provisioning.net"),
+    Audience("managedhsm", "https://managedhsm.azure.net"),
+    Audience("devops", "499b84ac-1321-427f-aa17-267ca6975798"),
+    Audience("adu", "https://api.adu.microsoft.com/"),
+    Audience("purview", "https://purview.azure.net/"),
+    Audience("aks", "6dae42f8-4368-4678-94ff-3960e28e3630", "https://aks-aad-server.azure.com"),
+    Audience("ai", "https://ai.azure.com"),
+    Audience("appservice", "https://appservice.azure.com"),
+    Audience(
+        "cognitiveservices",
+        "https://cognitiveservices.azure.com",
+        workaround="OpenAI's v1 base URL is reported to take tokens for https://ai.azure.com/.default (not verified "
+        "against the service)",
+    ),
+    Audience("search", "https://search.azure.com"),
+    Audience("servicebus", "https://servicebus.azure.net"),
+    Audience("eventhubs", "https://eventhubs.azure.net"),
+    Audience("eventgrid", "https://eventgrid.azure.net"),
+    Audience("monitor", "https://monitor.azure.com"),
+    Audience("webpubsub", "https://webpubsub.azure.com"),
+    Audience("communication", "https://communication.azure.com"),
+    Audience("kusto", "https://kusto.kusto.windows.net"),
+    Audience("cosmos", "https://cosmos.azure.com"),
+    Audience("appconfig", "https://azconfig.io/"),
+    Audience(
+        "acr",
+        "https://containerregistry.azure.net",
+        workaround='ContainerRegistryClient(..., audience="https://management.azure.com") asks for Resource '
+        "Manager's (azure-containerregistry; a registry can forbid it by the policy authentication-as-arm)",
+    ),
+    Audience(
+        "fabric",
+        "https://api.fabric.microsoft.com",
+        workaround="Fabric's REST API is reported to take tokens for "
+        "https://analysis.windows.net/powerbi/api/.default too (not verified against the service)",
+    ),
+)
 """Every resource with a name."""
 
-_CLOUDS = {name: Cloud(**row) for name, row in _TABLE["clouds"].items()}
+_CLOUDS = {
+    "prod": Cloud("https://management.azure.com", {}),
+    "fairfax": Cloud(
+        "https://management.usgovcloudapi.net",
+        {
+            "arm": "https://management.core.usgovcloudapi.net/",
+            "vault": "https://vault.usgovcloudapi.net",
+            "graph": "https://graph.microsoft.us/",
+            "sql": "https://database.usgovcloudapi.net/",
+            "ossrdbms": "https://ossrdbms-aad.database.usgovcloudapi.net",
+            "batch": "https://batch.core.usgovcloudapi.net/",
+            "loganalytics": "https://api.loganalytics.us",
+        },
+    ),
+    "mooncake": Cloud(
+        "https://management.chinacloudapi.cn",
+        {
+            "arm": "https://management.core.chinacloudapi.cn/",
+            "vault": "https://vault.azure.cn",
+            "graph": "https://microsoftgraph.chinacloudapi.cn/",
+            "sql": "https://database.chinacloudapi.cn/",
+            "ossrdbms": "https://ossrdbms-aad.database.chinacloudapi.cn",
+            "batch": "https://batch.chinacloudapi.cn/",
+            "loganalytics": "https://api.loganalytics.azure.cn",
+        },
+    ),
+}
 PUBLIC_CLOUD = _CLOUDS["prod"]
 
 

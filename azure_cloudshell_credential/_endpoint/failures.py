@@ -9,8 +9,9 @@ line.
 
 from __future__ import annotations
 
-import re
 from binascii import b2a_base64
+
+from .text import duration, printable, quoted, sentence
 
 TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
 """The kinds of failures that say nothing about the next request."""
@@ -252,49 +253,3 @@ def claims_advice(claims: str, tenant_id: str | None = None) -> str:
     # az takes the challenge the way services send it, base64-encoded.
     encoded = b2a_base64(claims.encode(), newline=False).decode()
     return f"Run az login --claims-challenge {encoded}" + (f" --tenant {tenant_id}" if tenant_id else "")
-
-
-def count(number: float, unit: str) -> str:
-    """A number with its unit, in the plural where English has one."""
-    text = f"{number:.3g}" if number < 1000 else f"{number:.0f}"
-    return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
-
-
-def duration(seconds: float) -> str:
-    """So many seconds, in words."""
-    if seconds < 300:
-        return count(seconds, "second")
-    return count(round(seconds / 60, 1), "minute") if seconds < 7200 else count(round(seconds / 3600, 1), "hour")
-
-
-# What looks like a token: a JWT, base64 longer than any name in Azure, or a shorter piece of it that is a word of its
-# own. Not the label of a host name nor the segment of a path, and not the challenge in a command to paste.
-_TOKEN_LIKE = re.compile(
-    r"""(?P<command>--claims-challenge ["']?[\w+/=-]+(?![\w+/=.-]))"""
-    r"|(?<![\w-])eyJ[\w-]*\.[\w-]+(?:\.[\w-]*){0,3}"
-    r"|[\w+=~-]{128,}|(?<![\w+/=~.-])[\w+=~-][\w+/=~-]{47,}(?![\w+/=~-]|\.\w)",
-    re.ASCII,
-)
-
-
-def printable(text: str) -> str:
-    """The text as one line of printable characters."""
-    if text.isprintable():
-        return text
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def redacted(text: str) -> str:
-    """The text without anything that looks like a token."""
-    return _TOKEN_LIKE.sub(lambda match: match["command"] or "[redacted]", text)
-
-
-def quoted(text: str, limit: int = 400) -> str:
-    """What the endpoint said, fit to be shown: one line, bounded, nothing in it that looks like a token."""
-    line = redacted(" ".join(printable(text[: 4 * limit]).split()))
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def sentence(text: str) -> str:
-    """The text with a full stop, unless it ends a sentence already."""
-    return text if text.endswith((".", "!", "?", "…")) else text + "."

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 
-from . import audiences, failures
+from . import audiences
+from .text import quoted
 
 _SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 # Graph's permissions: Resource.Operation, Resource.Operation.Constraint.
@@ -85,7 +86,7 @@ def _no_scope(scope: str, name: str) -> str:
     meant = audiences.resource_for(name) or (uri if audiences.lookup(uri) is not None else None)
     use = f"use {meant.rstrip('/')}/.default" if meant else "use a resource's URI or application ID with /.default"
     # Somebody may have passed a token.
-    return f"'{failures.quoted(scope, 100)}' is not a scope: {use}"
+    return f"'{quoted(scope, 100)}' is not a scope: {use}"
 
 
 def is_bare_permission(scope: str) -> bool:

@@ -14,8 +14,9 @@ make it stale earlier, so that a wall clock that is set back does not keep an ol
 issues is judged by the wall clock alone, so that a clock that was ahead and is put right never costs a valid token.
 
 There is no lock. Finalizers and signal handlers run between any two bytecodes, on a thread that may be in here, and ask
-for tokens too; with a lock they would wait for themselves. What must be atomic is one operation on a dictionary:
-the caller whose acquisition gets in starts it.
+for tokens too: with a lock they would wait for themselves. With one that the same thread may take again (an RLock) they
+would find the place taken by an acquisition that the caller beneath them has not started, and wait out their budget.
+What must be atomic is one operation on a dictionary: the caller whose acquisition gets in starts it.
 
 In memory only; shared by threads and event loops; knows nothing of HTTP or of exceptions to raise.
 """
@@ -30,10 +31,11 @@ from typing import Any
 
 from azure.core.credentials import AccessToken
 
-from .._endpoint import acquisition, clock, failures
+from .._endpoint import clock, failures
 from .._endpoint.failures import Failure
-from .._endpoint.protocol import Token
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.token import Token
+from .._endpoint.turns import is_in_turn
 from .in_flight import InFlight
 
 _LOGGER = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class TokenCache:
     """
 
     def __init__(self, budget: float, start: Callable[[InFlight], None] = InFlight.start) -> None:
-        self._budget = budget
+        self.budget = budget
         self._start = start
         self.forget()
 
@@ -84,7 +86,7 @@ class TokenCache:
 
     def forget_acquisitions(self) -> None:
         """Forget the acquisitions in flight: their threads are not copied by a fork."""
-        self._in_flight: dict[Hashable, InFlight] = {}
+        self.in_flight: dict[Hashable, InFlight] = {}
 
     def drop(self, value: str) -> None:
         """Forget one token, which a service no longer takes, and all that have expired."""
@@ -103,24 +105,24 @@ class TokenCache:
             return cached
         return None
 
-    def claim(
+    def begin(
         self,
         key: Hashable,
         request: TokenRequest,
         acquire: Callable[[], Token | Failure],
     ) -> CachedToken | Failure | InFlight:
-        """The token, the failure, or an acquisition to wait for. Its outcome is a ``CachedToken`` or a ``Failure``.
+        """The token, the failure, or an acquisition to wait for. Its result is a ``CachedToken`` or a ``Failure``.
 
         :param key: what the token is cached under. For a request without options, ``fresh`` finds it under its scopes.
         :param request: what is asked for. With a claims challenge, the service has refused the current token.
         :param acquire: acquires it.
         """
-        tokens, claims = self._tokens, request.claims
-        usable = self._valid(key) if claims is None else None
+        claims = request.claims
+        usable = self.valid(key) if claims is None else None
         if usable is not None and not request.options:
-            tokens[request.scopes] = usable
+            self._tokens[request.scopes] = usable
         # Code that runs inside a request must not wait for another one.
-        may_wait = not acquisition.is_asking()
+        may_wait = not is_in_turn()
         if usable is not None:
             now = clock.current.monotonic()
             if not may_wait or self.fresh(key) is usable or now < usable.attempt_from:
@@ -128,12 +130,12 @@ class TokenCache:
             usable.attempt_from = now + REFRESH_RETRY_DELAY
         elif not may_wait:
             return failures.nested(request.resource)
-        mine = self._new(key, request, acquire)
+        mine = Acquisition(self, key, request, acquire)
         try:
-            in_flight = self._in_flight.setdefault((key, claims), mine)
+            in_flight = self.in_flight.setdefault(mine.place, mine)
             if in_flight is mine or sys.is_finalizing():
-                newer = self._tokens.get(key)
-                if claims is None and newer is not None and newer is not usable and newer.is_valid():
+                newer = self.valid(key)
+                if claims is None and newer is not None and newer is not usable:
                     # Another one has ended since this caller looked.
                     mine.end(newer)
                     return newer
@@ -141,55 +143,25 @@ class TokenCache:
                 self._start(mine)
         except BaseException:
             # A signal handler raised before the thread was started, or meanwhile: who comes next starts another.
-            if self._in_flight.get((key, claims)) is mine:
-                self._in_flight.pop((key, claims), None)
+            mine.give_up_place()
             raise
         if usable is None and in_flight.runner == threading.get_ident():
             # A thread cannot wait for itself: this is a hook or a finalizer on the one that acquires.
             return failures.nested(request.resource)
         return usable or in_flight
 
-    def _valid(self, key: Hashable) -> CachedToken | None:
+    def valid(self, key: Hashable) -> CachedToken | None:
+        """The token under a key, unless it has expired."""
         cached = self._tokens.get(key)
         return cached if cached is not None and cached.is_valid() else None
 
-    def _new(self, key: Hashable, request: TokenRequest, acquire: Callable[[], Token | Failure]) -> InFlight:
-        before, resource, claims = self._tokens.get(key), request.resource, request.claims
-
-        def finish(in_flight: InFlight, outcome: Any) -> Any:
-            is_known = self._in_flight.get((key, claims)) is in_flight
-            if isinstance(outcome, Token):
-                outcome = self._keep(key, outcome, request, before) if is_known else CachedToken(outcome)
-            elif isinstance(outcome, _END_LOOPS) or not isinstance(outcome, (CachedToken, Failure, Exception)):
-                # Raised at a caller, it would end its thread, its process or its loop over a result.
-                outcome = failures.broken_off(resource, type(outcome).__name__)
-            # First the token, then the place: a caller that finds the place free finds the token. A thread that is
-            # overdue keeps its place until it comes back, so that no further one is lost to what it waits for.
-            if is_known and in_flight.runner is None:
-                self._in_flight.pop((key, claims), None)
-            if not isinstance(outcome, CachedToken) and claims is None and (valid := self._valid(key)) is not None:
-                said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
-                _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
-                return valid
-            return outcome
-
-        def overdue(was_run: bool) -> Failure:
-            return failures.no_answer(resource, self._budget) if was_run else failures.not_run(resource)
-
-        return InFlight(acquire, finish, self._budget, overdue)
-
-    def _keep(
-        self, key: Hashable, token: Token, request: TokenRequest, before: CachedToken | None
-    ) -> CachedToken | Failure:
+    def keep(self, key: Hashable, token: Token, request: TokenRequest, before: CachedToken | None) -> CachedToken:
         """Cache what has been acquired.
 
-        :param before: the token that there was when the acquisition was started: with ``claims``, the refused one.
+        :param before: the token that there was when the acquisition was started.
         """
-        claims = request.claims
-        if claims is not None and before is not None and before.token.value == token.value:
-            return failures.refused_token_again(request.resource, claims)
-        current = self._valid(key)
-        if claims is None and current is not None and current is not before:
+        current = self.valid(key)
+        if request.claims is None and current is not None and current is not before:
             # It satisfies a challenge; this one was asked for before that.
             return current
         self.drop("" if current is None else current.token.value)
@@ -197,3 +169,60 @@ class TokenCache:
         if not request.options:
             self._tokens[request.scopes] = cached
         return cached
+
+
+class Acquisition(InFlight):
+    """An acquisition in flight whose token is cached.
+
+    :param cache: where to.
+    :param key: what the token is cached under.
+    :param request: what is asked for.
+    :param acquire: acquires it.
+    """
+
+    def __init__(
+        self, cache: TokenCache, key: Hashable, request: TokenRequest, acquire: Callable[[], Token | Failure]
+    ) -> None:
+        super().__init__(acquire, cache.budget)
+        self._cache = cache
+        self._key = key
+        self._request = request
+        # With claims, it is the one that the service has refused.
+        self._before = cache.valid(key)
+        self.place = (key, request.claims)
+        """Where it is found by who asks for the same."""
+
+    def give_up_place(self) -> None:
+        """Leave the place to who comes next."""
+        if self._has_place():
+            self._cache.in_flight.pop(self.place, None)
+
+    def _has_place(self) -> bool:
+        return self._cache.in_flight.get(self.place) is self
+
+    def _finish(self, outcome: Any) -> Any:
+        is_known, is_plain = self._has_place(), self._request.claims is None
+        if isinstance(outcome, Token):
+            outcome = self._kept(outcome) if is_known else CachedToken(outcome)
+        elif isinstance(outcome, _END_LOOPS) or not isinstance(outcome, (CachedToken, Failure, Exception)):
+            # Raised at a caller, it would end its thread, its process or its loop over a result.
+            outcome = failures.broken_off(self._request.resource, type(outcome).__name__)
+        # First the token, then the place: a caller that finds the place free finds the token. A thread that is overdue
+        # keeps its place until it comes back, so that no further one is lost to what it waits for.
+        if self.runner is None:
+            self.give_up_place()
+        if not isinstance(outcome, CachedToken) and is_plain and (valid := self._cache.valid(self._key)) is not None:
+            said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
+            _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
+            return valid
+        return outcome
+
+    def _kept(self, token: Token) -> CachedToken | Failure:
+        claims, before = self._request.claims, self._before
+        if claims is not None and before is not None and before.token.value == token.value:
+            return failures.refused_token_again(self._request.resource, claims)
+        return self._cache.keep(self._key, token, self._request, before)
+
+    def _overdue(self) -> Failure:
+        resource = self._request.resource
+        return failures.not_run(resource) if self.runner is None else failures.no_answer(resource, self._budget)

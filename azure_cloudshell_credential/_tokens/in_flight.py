@@ -38,21 +38,14 @@ class InFlight:
     """One acquisition in flight.
 
     :param acquire: acquires the token.
-    :param finish: called with the outcome, or with the exception that ended ``acquire``; its result goes to the
-        waiters.
     :param budget: the seconds that ``acquire`` may take.
-    :param overdue: builds the outcome for an exceeded budget, given whether ``acquire`` has been called at all.
     """
 
     # Kept where freezegun and its like do not put theirs: waiting takes real time.
     _now = staticmethod(monotonic)
 
-    def __init__(
-        self, acquire: Callable[[], Any], finish: Callable[..., Any], budget: float, overdue: Callable[..., Any]
-    ) -> None:
+    def __init__(self, acquire: Callable[[], Any], budget: float) -> None:
         self._acquire = acquire
-        self._finish = finish
-        self._overdue = overdue
         self._budget = budget
         self._deadline = self._now() + min(budget, _START_SECONDS)
         self._context = copy_context()
@@ -63,6 +56,14 @@ class InFlight:
         """Each is called once, on any thread, when it has ended. Callers add and discard theirs."""
         self.runner: int | None = None
         """The thread that acquires, while it does."""
+
+    def _finish(self, outcome: Any) -> Any:
+        """What the waiters get for an outcome, or for the exception that ended ``acquire``."""
+        return outcome
+
+    def _overdue(self) -> Any:
+        """The outcome where the budget has been exceeded; ``runner`` tells whether ``acquire`` has been called."""
+        return TimeoutError(f"It has taken longer than {self._budget:g} seconds.")
 
     def start(self) -> None:
         """Acquire in a daemon thread, in a copy of the caller's context; on this one where none can be started."""
@@ -89,7 +90,7 @@ class InFlight:
     def end(self, outcome: Any) -> None:
         """End it with an outcome or an exception, unless it has ended."""
         try:
-            outcome = self._finish(self, outcome)
+            outcome = self._finish(outcome)
         except Exception as error:
             # An error in the bookkeeping ends it too.
             outcome = error
@@ -105,7 +106,7 @@ class InFlight:
         """How long to wait for it before calling this again. Ends it if it is overdue."""
         remaining = self._deadline + _GRACE - self._now()
         if remaining <= 0:
-            self.end(self._overdue(self.runner is not None))
+            self.end(self._overdue())
         return max(0.0, remaining)
 
     def wait(self) -> Any:
@@ -118,9 +119,9 @@ class InFlight:
                 gate.acquire(timeout=self.seconds_to_wait())
         finally:
             self.wakes.discard(gate.release)
-        return self.outcome()
+        return self.result()
 
-    def outcome(self) -> Any:
+    def result(self) -> Any:
         """The outcome. An exception is raised, the same one at every waiter, without the frames of those before it."""
         if isinstance(self._outcome, BaseException):
             raise self._outcome.with_traceback(self._traceback)

@@ -8,7 +8,7 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOpt
 from typing_extensions import Self
 
 from .._azure.cloud_shell import FromCloudShell
-from .._azure.credential import Credential, as_info, granted
+from .._azure.credential import Credential, as_info, token_or_raise
 from .._azure.default_chain import Chain
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
@@ -44,7 +44,7 @@ class AsyncCredential(Credential):
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
             return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return granted(await self._outcome(TokenRequest(scopes, options))).access_token
+        return token_or_raise(await self._outcome(TokenRequest(scopes, options))).access_token
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, as the synchronous credential's ``get_token_info``.
@@ -56,7 +56,7 @@ class AsyncCredential(Credential):
         :rtype: azure.core.credentials.AccessTokenInfo
         """
         cached = None if options else self._cache.fresh(scopes)
-        return as_info(cached or granted(await self._outcome(TokenRequest(scopes, options or {}))))
+        return as_info(cached or token_or_raise(await self._outcome(TokenRequest(scopes, options or {}))))
 
     async def close(self) -> None:
         """Close the transport of each credential, as the synchronous credential's ``close``."""

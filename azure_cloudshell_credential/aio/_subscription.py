@@ -16,6 +16,11 @@ LISTING_SECONDS = 120.0
 """Seconds for all pages together."""
 
 
+class _Listing(InFlight):
+    def _overdue(self) -> TimeoutError:
+        return TimeoutError("Azure Resource Manager did not list the subscriptions in time.")
+
+
 async def default_subscription_id(credential: AsyncTokenCredential | None = None) -> str:
     """The id of the subscription to work in, found as the synchronous ``default_subscription_id`` finds it.
 
@@ -30,11 +35,6 @@ async def default_subscription_id(credential: AsyncTokenCredential | None = None
     if (known := known_subscription_id(os.environ)) is not None:
         return known
     token = (await (credential or DefaultCloudShellCredential()).get_token(resource_manager_scope())).token
-    listing = InFlight(
-        lambda: first_enabled_subscription_id(token),
-        lambda _, outcome: outcome,
-        LISTING_SECONDS,
-        lambda _: TimeoutError("Azure Resource Manager did not list the subscriptions in time."),
-    )
+    listing = _Listing(lambda: first_enabled_subscription_id(token), LISTING_SECONDS)
     listing.start()
     return str(await wait(listing))

@@ -40,7 +40,7 @@ async def wait(in_flight: InFlight) -> Any:
             stack.callback(in_flight.wakes.discard, wake)
             if not in_flight.is_done:
                 await event.wait()
-    return in_flight.outcome()
+    return in_flight.result()
 
 
 def _is_on_trio() -> bool:

@@ -16,7 +16,7 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from .._endpoint import failures
+from .._endpoint.text import quoted
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
 from .._serving.server import Served, Server
@@ -254,7 +254,7 @@ class CloudShellBroker(Served):
         from .._endpoint.failures import Failure
         from .._endpoint.scopes import TokenRequest
 
-        shown = failures.quoted(requested, 200)
+        shown = quoted(requested, 200)
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
         scope = requested if isinstance(asked, AzdProtocol) else f"{requested}/.default"
         wanted = TokenRequest((scope,), {"tenant_id": asked.tenant_of(request)})
@@ -267,7 +267,7 @@ class CloudShellBroker(Served):
         try:
             outcome = self._cached_credential()._outcome(wanted)
         except Exception as error:
-            outcome = Failure("error", f"{type(error).__name__}: {failures.quoted(str(error))}", "")
+            outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
             _LOGGER.info("%s: refused (%s)", shown, code)

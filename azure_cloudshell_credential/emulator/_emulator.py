@@ -19,8 +19,8 @@ from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from .._azure.credential import living
-from .._endpoint import failures
 from .._endpoint.audiences import identifiers_of, plain
+from .._endpoint.text import quoted
 from .._serving.messages import Request, Response, compact, error_response, refusal
 from .._serving.server import Served, Server
 from .._serving.token_protocols import APP_SERVICE_PATH, IMDS_PATH, AppServiceProtocol, ImdsProtocol, TokenProtocol
@@ -440,7 +440,7 @@ class CloudShellEmulator(Served):
         response = Response(0, drops=True) if is_dropped else self._reply(request, protocol, scripted)
         asked.status = response.status
         # Any local user can send a request, with anything in it.
-        shown = failures.quoted(f"{asked.method} {asked.path} {asked.resource or '-'}")
+        shown = quoted(f"{asked.method} {asked.path} {asked.resource or '-'}")
         _LOGGER.info("%s -> %s", shown, asked.status or "dropped")
         return response
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trustme
 
-from .._endpoint import failures
+from .._endpoint.text import printable
 from .._serving.messages import Request, Response, error_response
 from .._serving.server import Server
 
@@ -83,7 +83,7 @@ class Proxy:
         raise ConnectionRefusedError
 
     def _refuse(self, connection: socket.socket, target: str) -> None:
-        shown = failures.printable(target)[:200] or "-"
+        shown = printable(target)[:200] or "-"
         if shown not in self.refused:
             self.refused.append(shown)
             _LOGGER.warning("Refused: %s is not emulated, and nothing leaves this machine", shown)
