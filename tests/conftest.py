@@ -111,8 +111,8 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         credentials.append(self)
         make(self, **({"logging_enable": True, **options} if logs_requests else options))
 
-    def raise_and_keep(failure: Any) -> Any:
-        made.append(as_exception(failure))
+    def raise_and_keep(failure: Any, message: str) -> Any:
+        made.append(as_exception(failure, message))
         return made[-1]
 
     monkeypatch.setattr(cloud_shell.FromCloudShell, "__init__", make_and_keep)

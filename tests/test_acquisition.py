@@ -65,9 +65,9 @@ class Script:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     @property
-    def message(self) -> str:
+    def said(self) -> str:
         assert isinstance(self.outcome, Failure)
-        return self.outcome.message
+        return self.outcome.what
 
 
 def about(*seconds: float) -> list[Any]:
@@ -87,8 +87,7 @@ def test_a_portal_timeout_is_asked_again_as_long_as_the_budget_lasts(mocker: Any
     assert isinstance(script.outcome, Failure)
     assert script.outcome.what.endswith("Timeout waiting for token from portal. (Asked 7 times in 22.4 seconds.)")
     assert script.outcome.what.startswith("Cloud Shell did not get a token for")
-    assert "Keep the browser tab with Cloud Shell open and active" in script.message
-    assert "the portal is in the right directory" in script.message
+    assert script.outcome.cure == "tab"
     script = Script(mocker, RetryPolicy(120), PORTAL)
     assert script.pauses == about(0.4, 0.8, 1.6, 3.2, 6.4, *[10] * 10)
 
@@ -104,7 +103,7 @@ def test_retry_total_bounds_every_failure_when_it_is_given(mocker: Any, total: i
     for answer in (PORTAL, ODD):
         script = Script(mocker, RetryPolicy(300, total, 0.4), answer)
         assert len(script.asks) == asks
-        assert (f"(Asked {asks} times in" in script.message) == (asks > 1)
+        assert (f"(Asked {asks} times in" in script.said) == (asks > 1)
 
 
 def test_by_default_other_failures_are_retried_three_times(mocker: Any) -> None:
@@ -117,7 +116,7 @@ def test_an_error_of_entras_is_not_retried(mocker: Any) -> None:
 
 
 def test_what_is_asked_once_does_not_say_how_often(mocker: Any) -> None:
-    assert "Asked" not in Script(mocker, RetryPolicy(30, 0), ODD).message
+    assert "Asked" not in Script(mocker, RetryPolicy(30, 0), ODD).said
 
 
 def test_a_large_factor_stretches_the_portals_pauses(mocker: Any) -> None:
@@ -132,8 +131,8 @@ def test_each_pause_is_told_before_it_is_taken(mocker: Any) -> None:
 
 def test_what_took_less_than_a_second_is_not_told_to_the_millisecond(mocker: Any) -> None:
     script = Script(mocker, RetryPolicy(30, 1, 0.01), ODD)
-    assert script.message.startswith("The Cloud Shell token endpoint answered 400")
-    assert "(Asked 2 times in under a second.)" in script.message
+    assert script.said.startswith("The Cloud Shell token endpoint answered 400")
+    assert "(Asked 2 times in under a second.)" in script.said
 
 
 def test_without_back_off_there_is_no_endless_run_of_requests(mocker: Any) -> None:
@@ -162,7 +161,7 @@ def test_a_pause_that_would_outlast_the_budget_is_not_taken(mocker: Any) -> None
 
 def test_the_bounds_of_a_pause_and_of_what_is_told_are_exact(mocker: Any) -> None:
     slow = Reply(503, {"retry-after": "1"}, b"")
-    assert "(Asked 2 times in 1 second.)" in Script(mocker, RetryPolicy(30, 1, 0.1), slow).message
+    assert "(Asked 2 times in 1 second.)" in Script(mocker, RetryPolicy(30, 1, 0.1), slow).said
     assert Script(mocker, RetryPolicy(1, 1, 0.1), slow).pauses == []
 
 
@@ -213,7 +212,7 @@ def test_what_is_not_retryable_is_asked_once(mocker: Any, answer: Reply | NoRepl
 
 
 def test_one_second_is_one_second(mocker: Any) -> None:
-    assert "within 1 second when" in Script(mocker, RetryPolicy(1), TOO_LATE).message
+    assert "within 1 second when" in Script(mocker, RetryPolicy(1), TOO_LATE).said
 
 
 @pytest.mark.parametrize("timeout", [0, 1e-9, 0.0009])

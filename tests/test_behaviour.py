@@ -141,7 +141,7 @@ def test_connection_refused(kind: Any, fake_az: str) -> None:
         port = listener.getsockname()[1]
     credential = kind(endpoint=f"http://localhost:{port}/oauth2/token")
     start = time.monotonic()
-    with pytest.raises(CredentialUnavailableError, match="Restart Cloud Shell, or sign in with 'az login'"):
+    with pytest.raises(CredentialUnavailableError, match="Restart Cloud Shell, or run 'az login'"):
         credential.get_token(ARM)
     assert time.monotonic() - start < AT_ONCE
     assert credential.chained_with_az().token == fake_az
@@ -291,7 +291,7 @@ def test_a_bare_permission_names_the_scope_to_use_and_lets_the_chain_continue(
     kind: Any, shell: CloudShellEmulator
 ) -> None:
     # As msgraph-sdk passes it through.
-    with pytest.raises(CredentialUnavailableError, match=r"use the scope https://graph\.microsoft\.com/\.default"):
+    with pytest.raises(CredentialUnavailableError, match=r"Use the scope https://graph\.microsoft\.com/\.default"):
         kind(endpoint=shell.endpoint).get_token("User.Read")
     assert shell.requests == []
 
@@ -328,7 +328,7 @@ def test_two_hours_ahead_the_error_names_the_clock(
     kind: Any, misbehaving: Callable[[Behaviour], MisbehavingServer]
 ) -> None:
     server = misbehaving(peer.reply(body(expires_on=int(time.time()) - 7200 + 3900, expires_in="3900")))
-    with pytest.raises(CredentialUnavailableError, match="Check the clock of this machine: it may be 2 hours ahead"):
+    with pytest.raises(CredentialUnavailableError, match="Set the clock of this machine, which may be 2 hours ahead"):
         kind(endpoint=server.endpoint).get_token(ARM)
 
 

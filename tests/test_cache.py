@@ -482,7 +482,7 @@ class TestClaims:
         failure = in_flight.result()
         assert isinstance(failure, Failure)
         assert failure.kind == "claims"
-        assert failure.advice == "Run az login --claims-challenge eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="
+        assert (failure.cure, failure.details) == ("challenged", {"claims": "eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="})
         assert failure.what.startswith("The service refused the token for r with a claims challenge")
         assert failure.resource == "r"
 
@@ -636,9 +636,9 @@ def test_an_error_in_the_bookkeeping_ends_the_acquisition(acquired: Acquired) ->
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (unreachable("r", "refused"), unreachable("r", "refused").message),
+        (unreachable("r", "refused"), unreachable("r", "refused").what),
         (KeyError("secret"), "KeyError"),
-        (SystemExit(), broken_off("r", "SystemExit").message),
+        (SystemExit(), broken_off("r", "SystemExit").what),
     ],
 )
 def test_a_failed_refresh_is_logged_once_in_these_words(

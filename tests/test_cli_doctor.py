@@ -67,7 +67,7 @@ def test_healthy(shell: CloudShellEmulator) -> None:
     assert "no  acr               https://containerregistry.azure.net" in page["Resources"]
     first, second = page["What to do"]
     assert first == f"There are tokens for Azure Resource Manager and {granted - 1} more resources."
-    assert second.startswith(f"{refused} resources are refused. Run 'az login', then DefaultCloudShellCredential()")
+    assert second.startswith(f"{refused} resources are refused. Install the Azure CLI and run 'az login': Default")
     # What to do comes first.
     assert list(page)[2] == "What to do"
     assert "\x1b" not in done.stdout
@@ -84,8 +84,9 @@ def test_outside_cloud_shell() -> None:
     done = run("doctor", **NO_AZ)
     assert done.returncode == 1
     assert sections(done.stdout)["What to do"] == [
-        "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set. Sign in with "
-        "'az login', or run this in Cloud Shell."
+        "This is not Azure Cloud Shell: neither MSI_ENDPOINT nor a Cloud Shell variable is set.",
+        "Install the Azure CLI and run 'az login': DefaultCloudShellCredential(), 'azure-cloudshell token --fallback' "
+        "and 'azure-cloudshell run' use that sign-in.",
     ]
 
 
@@ -125,7 +126,7 @@ def test_resource_manager_denied(shell: CloudShellEmulator) -> None:
     shell.deny("https://management.azure.com/")
     done = run("doctor", **shell.environment, **NO_AZ)
     assert done.returncode == 1
-    assert "Open a new Cloud Shell" in sections(done.stdout)["What to do"][0]
+    assert sections(done.stdout)["What to do"][1].startswith("Restart Cloud Shell, or ")
 
 
 def test_a_portal_that_sleeps_for_one_audience(shell: CloudShellEmulator) -> None:
@@ -176,7 +177,7 @@ def test_an_az_in_another_state(tmp_path: Path, script: str, expected: str) -> N
 def test_the_login_that_az_has_from_cloud_shell_is_no_workaround(shell: CloudShellEmulator, tmp_path: Path) -> None:
     done = run("doctor", **shell.environment, PATH=path_with_az(tmp_path, THROUGH_CLOUD_SHELL))
     advice = sections(done.stdout)["What to do"][1]
-    assert "Run 'az login', though az is signed in: that is Cloud Shell's own sign-in. Then" in advice
+    assert "Run 'az login' (the user that 'az account show' names is Cloud Shell's own sign-in): Default" in advice
 
 
 def test_the_user_that_cloud_shell_has_is_nobody_else(shell: CloudShellEmulator, tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_under_a_broker_it_says_so(under_a_broker: dict[str, str]) -> None:
     assert page["Endpoint"][0] == "-   a broker (azure-cloudshell run or serve) stands before Cloud Shell"
     assert "/…: answered in" in page["Endpoint"][1]
     assert page["Signed in"][0] == "ok  user       ada@contoso.example"
-    assert "where the broker was started" in page["What to do"][1]
+    assert "where azure-cloudshell was started" in page["What to do"][1]
     assert json.loads(run("doctor", "--json", **under_a_broker).stdout)["broker"] is True
 
 
@@ -257,7 +258,7 @@ def test_under_a_broker_that_serves_one_resource_that_one_counts(shell: CloudShe
     advice = sections(done.stdout)["What to do"]
     assert advice[0] == "There is a token for 1 resource, but none for Azure Resource Manager."
     assert advice[1] == f"{len(audiences.KNOWN) - 1} resources are refused. " + (
-        "Sign in with 'az login' where the broker was started, or see its --allow."
+        "Run 'az login' where azure-cloudshell was started, or see its --allow."
     )
 
 
@@ -400,7 +401,7 @@ def test_outside_cloud_shell_a_login_of_az_is_no_reason_to_sign_in(fake_az: str)
 
 def test_a_choice_that_leaves_az_out_is_said(shell: CloudShellEmulator, fake_az: str) -> None:
     advice = run("doctor", AZURE_TOKEN_CREDENTIALS="prod", **shell.environment).stdout
-    assert "AZURE_TOKEN_CREDENTIALS=prod leaves the Azure CLI out" in advice
+    assert "Unset AZURE_TOKEN_CREDENTIALS, which leaves out the Azure CLI: DefaultCloudShellCredential()" in advice
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 from inspect import iscoroutinefunction
 from typing import Any
 
-from .._endpoint import acquisition, clock, failures, scopes
+from .._endpoint import acquisition, advice, clock, failures, scopes
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
@@ -45,7 +45,9 @@ class FromCloudShell(Credential):
         _check(options)
         names = ("timeout", "retry_total", "retry_backoff_factor")
         # A broker has asked again itself.
-        preset = {"retry_total": 0} if options["endpoint"] is None and is_led_to_a_broker(os.environ) else {}
+        is_led = options["endpoint"] is None and is_led_to_a_broker(os.environ)
+        self._reader = advice.LED if is_led else advice.CREDENTIAL
+        preset = {"retry_total": 0} if is_led else {}
         self._policy = RetryPolicy(**{**preset, **{name: options[name] for name in names if name in options}})
         # The default transport keeps nothing open.
         self._transports = [] if options.get("transport") is None else [options["transport"]]
@@ -99,9 +101,10 @@ class FromCloudShell(Credential):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
             if outcome.warning:
                 _LOGGER.warning("%s", outcome.warning)
-        elif outcome.kind == "timeout":
+            return outcome
+        if outcome.kind == "timeout":
             self._timed_out_at = clock.current.monotonic()
-        return outcome
+        return advice.as_the_broker_says(outcome) if self._reader == advice.LED else outcome
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from typing_extensions import Self
 
+from .._endpoint import advice
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
 from .._endpoint.token import Token
@@ -33,6 +34,7 @@ class Credential:
     """
 
     _cache: TokenCache
+    _reader = advice.CREDENTIAL
     _transports: Sequence[Any]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -94,8 +96,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
 
 
-def token_or_raise(outcome: CachedToken | Failure) -> CachedToken:
+def token_or_raise(outcome: CachedToken | Failure, reader: str) -> CachedToken:
     """The last step of every request: the token, or the exception for a failure.
+
+    :param reader: who reads its message, a word that ``advice`` knows.
 
     At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
     """
@@ -103,8 +107,9 @@ def token_or_raise(outcome: CachedToken | Failure) -> CachedToken:
         with importing:
             from .errors import as_exception
 
-        _LOGGER.debug("No token: %s", outcome.message)
-        raise as_exception(outcome)
+        message = advice.message(outcome, reader)
+        _LOGGER.debug("No token: %s", message)
+        raise as_exception(outcome, message)
     return outcome
 
 
@@ -157,7 +162,7 @@ class SyncCredential(Credential):
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
             return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return token_or_raise(self._outcome(TokenRequest(scopes, options))).access_token
+        return token_or_raise(self._outcome(TokenRequest(scopes, options)), self._reader).access_token
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
@@ -172,7 +177,9 @@ class SyncCredential(Credential):
         :raises ValueError: unless there is exactly one valid scope.
         """
         cached = None if options else self._cache.fresh(scopes)
-        return as_info(cached or token_or_raise(self._outcome(TokenRequest(scopes, options or {}))))
+        if cached is None:
+            cached = token_or_raise(self._outcome(TokenRequest(scopes, options or {})), self._reader)
+        return as_info(cached)
 
     def close(self) -> None:
         """Close the transport of each credential.

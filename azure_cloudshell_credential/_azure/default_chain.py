@@ -8,9 +8,9 @@ from typing import Any
 
 from azure.core.exceptions import AzureError
 
-from .._endpoint import clock
+from .._endpoint import advice, clock
 from .._endpoint.environment import Environment, is_led_to_a_broker, managed_identity_is_cloud_shell
-from .._endpoint.failures import Failure
+from .._endpoint.failures import Failure, Reason
 from .._endpoint.scopes import TokenRequest
 from .._endpoint.token import Token, checked_token
 from .._tokens.cache import CachedToken, TokenCache
@@ -19,6 +19,7 @@ from . import explanation
 from .cloud_shell import CloudShellCredential
 from .credential import Credential, SyncCredential, check_is_synchronous, importing
 from .identities import Identities
+from .quiet import quietly
 
 PROCESS_TIMEOUT = 30
 """Seconds for az, azd and PowerShell, each. azure-identity's 10 are too few for az in a small container."""
@@ -33,11 +34,15 @@ _SECRETS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_PASSW
 class Chain(Credential):
     """Credentials in an order: the first token is taken."""
 
+    _reader = advice.DEFAULT
+
     def _steps(self) -> Iterable[Any]:
         return _default_steps(self._options)
 
     def _reset(self) -> None:
         self.credentials: tuple[Any, ...] = tuple(self._steps())
+        is_led = any(getattr(each, "_reader", "") == advice.LED for each in self.credentials)
+        self._reader = advice.LED if is_led else advice.DEFAULT
         """The credentials of the chain, in order. They are synchronous ones."""
         self._transports = self.credentials
         self._cache = TokenCache(_BUDGET)
@@ -52,7 +57,7 @@ class Chain(Credential):
     def _acquire(self, request: TokenRequest) -> Token | Failure:
         """Ask one credential after the other. Runs in the thread of an acquisition."""
         cloud_shells: Failure | None = None
-        reasons: list[tuple[str, str]] = []
+        reasons: list[Reason] = []
         for credential in self.credentials:
             if isinstance(credential, CloudShellCredential):
                 outcome = credential._ask(request)
@@ -71,7 +76,7 @@ class Chain(Credential):
         return explanation.nobody_has_a_token(request, cloud_shells, reasons)
 
 
-def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str, str]], bool]:
+def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], bool]:
     """Ask a credential that is not ours.
 
     :return: its token, checked, or why it has none; and whether the chain ends with it: a credential that is configured
@@ -82,15 +87,16 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str
 
     name = type(credential).__name__
     try:
-        if hasattr(credential, "get_token_info"):
-            token = credential.get_token_info(*request.scopes, options=dict(request.options))
-        else:
-            token = credential.get_token(*request.scopes, **request.options)
+        with quietly():
+            if hasattr(credential, "get_token_info"):
+                token = credential.get_token_info(*request.scopes, options=dict(request.options))
+            else:
+                token = credential.get_token(*request.scopes, **request.options)
     except AzureError as error:
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
     checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
-    return [(name, f"it returned {checked}")] if isinstance(checked, str) else checked, True
+    return [Reason(name, f"it returned {checked}")] if isinstance(checked, str) else checked, True
 
 
 def _default_steps(options: Mapping[str, Any]) -> list[Any]:

@@ -34,14 +34,16 @@ class AudienceNotSupportedError(CredentialUnavailableError):
         self.supported_audiences = supported_audiences
 
 
-def as_exception(failure: Failure) -> ClientAuthenticationError:
+def as_exception(failure: Failure, message: str) -> ClientAuthenticationError:
     """The exception to raise for a failure.
+
+    :param message: what happened and what to do.
 
     A chain's failure is a plain ``ClientAuthenticationError``, as with azure-identity's own chains: one of its
     credentials may have been refused, and a chain around it must not hide that.
     """
     kinds = {"chain": ClientAuthenticationError, "audience": AudienceNotSupportedError}
-    error: ClientAuthenticationError = kinds.get(failure.kind, CredentialUnavailableError)(message=failure.message)
+    error: ClientAuthenticationError = kinds.get(failure.kind, CredentialUnavailableError)(message=message)
     if isinstance(error, AudienceNotSupportedError):
         error.resource, error.supported_audiences = failure.resource, failure.supported_audiences
     # azure-core keeps what the caller is handling, and a traceback has no pickle.

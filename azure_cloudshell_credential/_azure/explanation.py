@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from pathlib import PurePath
 
 from azure.core.exceptions import AzureError
 
-from .._endpoint import failures
-from .._endpoint.failures import Failure
+from .._endpoint import azure_cli, failures
+from .._endpoint.azure_cli import AzureCli
+from .._endpoint.failures import Failure, Reason
 from .._endpoint.scopes import TokenRequest
 from .._endpoint.text import quoted, sentence
 
 _AZ = "AzureCliCredential"
-_TIMED_OUT = "the Azure CLI took too long to answer, or could not be run"
+_PROGRAMS = {"az": _AZ, "azd": "AzureDeveloperCliCredential"}
+_CONFIGURED = ("EnvironmentCredential", "WorkloadIdentityCredential", "ManagedIdentityCredential")
+_MAX_SAID = 1200
+"""Characters of what one credential says: Microsoft Entra ID's errors have up to 700, with their ids."""
+
+# What az says before the commands that sign in again, in its versions from 2.58 on. They are in the advice.
+_BEFORE_COMMANDS = re.compile(
+    r"\s*(?:Interactive authentication is needed\.\s*)?(?:To re-authenticate, please run:|Please run:"
+    r"|Please explicitly log in with:|Run the command below to authenticate interactively)(?=[;:\s]|$)"
+)
 
 # An attempt begins with a tab and goes on to the next one.
 _ATTEMPT = re.compile(r"^\t(\w+): (.*(?:\n(?!\t\w+: ).*)*)", re.MULTILINE)
@@ -30,56 +42,76 @@ _PREFIX = re.compile(r"\w+ authentication unavailable[.,] ?")
 _NOT_SET_UP = re.compile(
     r"^$|not fully configured|not installed|not found on path|could not be found|is required to use|only supported on"
     r"|not supported on this platform|Shared token cache|in the cache|no response from|No managed identity endpoint"
-    r"|value must be specified|should be a valid|token_file_path|Visual Studio Code",
+    r"|value must be specified|should be a valid|token_file_path|Visual Studio Code"
+    r"|Please run .?(?:Connect-AzAccount|'azd auth login')",
     re.IGNORECASE,
 )
 
 
-def reasons_in(name: str, error: AzureError) -> list[tuple[str, str]]:
+def reasons_in(name: str, error: AzureError) -> list[Reason]:
     """What a credential's exception says, or what each of the credentials in it says.
 
     :param name: the credential's class.
-    :return: for each, its class and its reason, fit to be shown.
     """
     text = error.message or str(error)
-    attempts = _ATTEMPT.findall(text) or [(name, text)]
-    own = [(each, _BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0]) for each, said in attempts]
-    own = [(each, _TIMED_OUT if said.startswith("Failed to invoke the Azure CLI") else said) for each, said in own]
-    return [(each, quoted(said, 300)) for each, said in own]
+    attempts = _ATTEMPT.findall(text) or [(_whose(error) or name, text)]
+    return [_reason(each, _BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0]) for each, said in attempts]
 
 
-def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: list[tuple[str, str]]) -> Failure:
+def _whose(error: AzureError) -> str | None:
+    """Whose error a ``DefaultAzureCredential`` passes on as its own: after a first token it asks one credential only.
+
+    The credentials that start a program raise theirs from ``subprocess``'s, which names the program.
+    """
+    command = getattr(error.__cause__, "cmd", None)
+    if isinstance(command, (list, tuple)) and command:
+        return _PROGRAMS.get(PurePath(str(command[0])).stem)
+    return _AZ if (error.message or "").startswith(("Azure CLI not found", "Please run 'az login'")) else None
+
+
+def _reason(name: str, said: str) -> Reason:
+    if name != _AZ:
+        return Reason(name, quoted(said, _MAX_SAID))
+    az = azure_cli.az_that_said(said)
+    if az.state == azure_cli.SLOW:
+        said = "the Azure CLI did not answer in time, or could not be run"
+    elif az.state == azure_cli.REFUSED:
+        said = _BEFORE_COMMANDS.split(said)[0]
+    return Reason(name, quoted(said, _MAX_SAID), az)
+
+
+def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: Sequence[Reason]) -> Failure:
     """The failure of the whole chain, said once, in one paragraph.
 
     :param cloud_shells: why Cloud Shell has no token; None if it is not in the chain.
     :param reasons: why the others have none.
     """
-    if cloud_shells is not None and cloud_shells.kind == "not_cloud_shell":
+    if cloud_shells is not None and cloud_shells.kind == "not_cloud_shell" and cloud_shells.cure != "unset_endpoint":
         cloud_shells = None
-    az = next((text for name, text in reasons if name == _AZ), None)
-    others = [(name, text) for name, text in reasons if name != _AZ and not _NOT_SET_UP.search(text)]
-    said = (others if az is None else [(_AZ, az), *others]) or reasons
+    az = next((each for each in reasons if each.az), None)
+    others = [each for each in reasons if each is not az and not _NOT_SET_UP.search(each.text)]
+    said = [(each.name, each.text) for each in ([az, *others] if az else others) or (() if cloud_shells else reasons)]
     if request.claims:
         # The command that satisfies the challenge is in the advice, whole.
         said = [(name, text) for name, text in said if "claims" not in text]
-        advice = failures.claims_advice(request.claims, request.tenant_id)
-    else:
-        advice = _advice(cloud_shells, az, knows_others=bool(others))
     if cloud_shells is not None:
         said = [("Cloud Shell", cloud_shells.what), *said]
-    code = cloud_shells.code if cloud_shells else ""
-    told = [f"{name}: {sentence(text)}" for name, text in said]
+    told = [f"{name}: {sentence(text)}" for name, text in said if text]
     what = " ".join([f"No credential has a token for {request.resource}.", *told])
-    return Failure("chain", what, advice, request.resource, code)
-
-
-def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool) -> str:
-    """What to do, for the one who reads it here."""
-    chosen = quoted(os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip(), 60)
-    if az is None and chosen and not knows_others:
-        return f"AZURE_TOKEN_CREDENTIALS={chosen} leaves out 'az login': unset it to use that."
+    failure = Failure("chain", what, "sign_in", request.resource, cloud_shells.code if cloud_shells else "")
+    failure.reasons = reasons
+    failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others))
     if cloud_shells is not None:
-        is_refused_to_az = az is not None and cloud_shells.kind == "audience"
-        return f"S{failures.SIGN_IN[1:]}." if is_refused_to_az else cloud_shells.advice
-    start = "Install the Azure CLI and sign" if az and "not found on path" in az else "Sign"
-    return "" if az is None else f"{start} in with 'az login'."
+        failure.cure, failure.details = cloud_shells.cure, dict(cloud_shells.details)
+    elif az is None and others and others[-1].name in _CONFIGURED:
+        failure.cure, failure.details = "configuration", {"credential": others[-1].name}
+    if request.tenant_id:
+        failure.details["tenant"] = request.tenant_id
+    if request.claims:
+        failure.details["claims"] = failures.encoded(request.claims)
+    return failure
+
+
+def _az_that_was_not_asked(*, knows_others: bool) -> AzureCli:
+    az = azure_cli.az_on_disk(os.environ)
+    return az if az.state == azure_cli.LEFT_OUT and not knows_others else AzureCli(azure_cli.UNKNOWN)

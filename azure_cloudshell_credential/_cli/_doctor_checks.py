@@ -12,9 +12,10 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
-from .._endpoint import audiences, failures
+from .._endpoint import advice, audiences, azure_cli, failures
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.audiences import Audience
+from .._endpoint.azure_cli import AzureCli
 from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.text import count, quoted
@@ -23,20 +24,20 @@ from .._endpoint.untrusted_json import read_json
 from ._progress import Progress
 from ._tools import tools_on_path
 from ._urls import shown_url
-from .token import ask, azure_cli_left_out
+from .token import DEFAULT_TIMEOUT, ask
 
 VARIABLES = ("MSI_ENDPOINT", *MARKERS, "ACC_TID")
 """Variables that identify Cloud Shell."""
 
 PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
+DEFAULT_SECONDS = 10.0
+
 MAX_FAILURES = 2
 """After so many in a row the other audiences are skipped: a hanging portal, or a broker without a sign-in, has none."""
 
 _MAX_OUTPUT = 1_000_000
 """Bytes of another program's output."""
-
-_USERS = "DefaultCloudShellCredential(), 'azure-cloudshell token --fallback' and 'azure-cloudshell run'"
 
 
 class Probe:
@@ -74,17 +75,17 @@ class Probe:
 class Findings:
     """Everything that ``doctor`` looks at. What others wrote is printable, bounded and without tokens in it.
 
-    :param seconds: for each answer.
+    :param seconds: for each answer. Default: 10 for the endpoint's, and for az's as long as everywhere.
     """
 
-    def __init__(self, seconds: float, progress: Progress) -> None:
+    def __init__(self, seconds: float | None, progress: Progress) -> None:
         self.environment = Environment(os.environ)
         self.is_broker = self.environment.endpoint is not None and is_led_to_a_broker(os.environ)
         self.variables = {name: shown_variable(name) for name in VARIABLES if os.environ.get(name)}
         self.other_hosts = [] if self.is_broker else [name for name in VARIABLES_OF_OTHER_HOSTS if os.environ.get(name)]
-        self.probes = probe_audiences(self.environment, seconds, progress)
+        self.probes = probe_audiences(self.environment, seconds or DEFAULT_SECONDS, progress)
         progress.show("asking az ...")
-        self.az = inspect_az(seconds)
+        self.az = inspect_az(seconds or DEFAULT_TIMEOUT)
         self.proxies = proxies(self.environment)
         self.programs = list(tools_on_path())
 
@@ -211,14 +212,14 @@ def advise(found: Findings) -> list[str]:
     """What to do, in sentences; the first one says whether there is a token."""
     if found.environment.endpoint is None:
         reason = failures.not_in_cloud_shell(found.environment.refusal, found.environment.other_host)
-        has_az = found.az.get("logged_in") and not found.az.get("from_cloud_shell")
-        return [reason.what, *_other_sign_in(found)] if has_az else [reason.message]
+        return [reason.what, advice.for_doctor("sign_in", az_of(found))]
     failure = found.probes[0].failure
     if failure is not None and found.token is None:
         if failure.kind == "audience":
-            return [f"{failure.what} Open a new Cloud Shell in the portal.", *_other_sign_in(found)]
-        # A broker's own words say what to do.
-        return [failure.what if found.is_broker else failure.message]
+            return [failure.what, advice.for_doctor("restart", az_of(found))]
+        if found.is_broker:
+            return [advice.message(advice.as_the_broker_says(failure), advice.LED)]
+        return [f"{failure.what} {advice.for_doctor(failure.cure, az_of(found), failure.details)}"]
     failed = [(probe, probe.failure.kind) for probe in found.probes if probe.failure]
     if not failed:
         return ["Nothing: there is a token for every resource that was asked for."]
@@ -229,22 +230,25 @@ def advise(found: Findings) -> list[str]:
     if denied := sum(kind == "audience" for _, kind in failed):
         refused = f"{count(denied, 'resource')} {'is' if denied == 1 else 'are'} refused."
         if found.is_broker:
-            lines.append(f"{refused} Sign in with 'az login' where the broker was started, or see its --allow.")
+            lines.append(f"{refused} {advice.for_those_refused_by_a_broker()}")
         else:
-            way, *more = _other_sign_in(found)
-            lines += [f"{refused} {way}", *more]
+            lines.append(f"{refused} {advice.for_doctor('sign_in', az_of(found))}")
     if others := [probe.name for probe, kind in failed if kind != "audience"]:
-        lines.append(f"Keep the browser tab with Cloud Shell open and active, and try again for: {', '.join(others)}.")
+        lines.append(advice.for_those_that_failed(others))
     return lines
 
 
-def _other_sign_in(found: Findings) -> list[str]:
-    """How to get tokens from elsewhere than Cloud Shell."""
-    if found.az.get("from_cloud_shell"):
-        way = f"Run 'az login', though az is signed in: that is Cloud Shell's own sign-in. Then {_USERS} use yours."
-    elif found.az.get("logged_in"):
-        way = f"The Azure CLI is signed in as {found.az['user'] or 'an unnamed user'}: {_USERS} use that sign-in."
+def az_of(found: Findings) -> AzureCli:
+    """What is so with the Azure CLI, by what it said."""
+    az = found.az
+    if not az["found"]:
+        state = AzureCli(azure_cli.ABSENT)
+    elif not az["answered"]:
+        state = AzureCli(azure_cli.SLOW)
+    elif az["logged_in"]:
+        whose = azure_cli.OWN if az["from_cloud_shell"] else azure_cli.SIGNED_IN
+        state = AzureCli(whose, az["user"] or "an unnamed user")
     else:
-        way = f"Run 'az login', then {_USERS} use that sign-in."
-    left_out = azure_cli_left_out()
-    return [way, f"{left_out}: unset it to use that sign-in."] if left_out else [way]
+        state = AzureCli(azure_cli.SIGNED_OUT)
+    chosen = azure_cli.left_out(os.environ)
+    return AzureCli(azure_cli.LEFT_OUT, chosen, beneath=state) if chosen else state

@@ -94,7 +94,7 @@ complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -l json -d 'print JSON'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -l all -d 'list the resources that there are tokens for, too'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -l timeout -x -d 'for each answer (10)'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -l timeout -x -d 'for each answer (10, and 30 for az'"'"'s)'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -l report -xka "(__fish_complete_path (commandline -ct))" -d 'write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using doctor' -l debug -d 'show a traceback for an error'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a emulate -d 'Run Cloud Shell'"'"'s token endpoint on this machine.'

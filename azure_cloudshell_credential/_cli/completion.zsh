@@ -52,7 +52,7 @@ _shtab_azure_cloudshell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON]"
   "--all[list the resources that there are tokens for, too]"
-  "--timeout[for each answer (10)]:SECONDS:"
+  "--timeout[for each answer (10, and 30 for az\'s)]:SECONDS:"
   "--report[write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions]:FILE:_files"
   "--debug[show a traceback for an error]"
 )

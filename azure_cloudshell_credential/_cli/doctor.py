@@ -13,12 +13,13 @@ from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment
 from .._endpoint.failures import not_in_cloud_shell
 from .._endpoint.token import shown_claim, user_in
 from .._version import __version__
-from ._doctor_checks import VARIABLES, Findings, Probe, advise
+from ._doctor_checks import DEFAULT_SECONDS, VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
 from ._errors import CommandError
 from ._parser import Parser, timeout
 from ._progress import Progress
 from ._serving import say
+from .token import DEFAULT_TIMEOUT
 
 EXAMPLES = (
     "azure-cloudshell doctor",
@@ -31,7 +32,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--all", action="store_true", help="list the resources that there are tokens for, too")
     parser.add_argument(
-        "--timeout", type=timeout, default=10.0, metavar="SECONDS", help="for each answer (%(default)g)"
+        "--timeout",
+        type=timeout,
+        metavar="SECONDS",
+        help=f"for each answer ({DEFAULT_SECONDS:g}, and {DEFAULT_TIMEOUT:g} for az's)",
     )
     parser.add_argument(
         "--report",
@@ -88,7 +92,7 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
         reason = not_in_cloud_shell(environment.refusal, environment.other_host).what
         say(f"azure-cloudshell: {reason} There is nothing to ask.")
     with Progress() as progress:
-        report, works = make_report(environment, arguments.timeout, progress)
+        report, works = make_report(environment, arguments.timeout or DEFAULT_SECONDS, progress)
     text = json.dumps(report, indent=2) + "\n"
     if arguments.report == "-":
         sys.stdout.write(text)

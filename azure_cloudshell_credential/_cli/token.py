@@ -6,12 +6,11 @@ import argparse
 import os
 from collections.abc import Callable
 
-from .._endpoint import acquisition, audiences, exchange, failures, protocol, scopes
+from .._endpoint import acquisition, advice, audiences, exchange, failures, protocol, scopes
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Endpoint, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.protocol import NoReply, Reply
-from .._endpoint.text import quoted
 from .._endpoint.token import Token, wrong_tenant
 from .._version import __version__
 from . import _git as git
@@ -23,7 +22,6 @@ from ._shells import SHELLS
 
 HEADERS = {**protocol.HEADERS, "User-Agent": f"azure-cloudshell/{__version__}"}
 DEFAULT_TIMEOUT = 30.0
-_SIGN_IN = f"S{failures.SIGN_IN[1:]}"
 EXAMPLES = (
     "azure-cloudshell token",
     "azure-cloudshell token vault --output json",
@@ -32,11 +30,6 @@ EXAMPLES = (
     "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
     "git config --global credential.https://dev.azure.com.helper '!azure-cloudshell token devops -o git-credential'",
 )
-_TRY_AGAIN = {
-    "refused": "restart Cloud Shell",
-    "portal": "keep the browser tab with Cloud Shell open and active and add --wait, which keeps trying",
-    "timeout": "keep the browser tab with Cloud Shell open and active and try again",
-}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -99,8 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(outcome, Token):
         outcome = wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
+        if is_led_to_a_broker(os.environ):
+            # It has asked the others itself.
+            raise CommandError(advice.message(advice.as_the_broker_says(outcome), advice.LED))
         if not arguments.fallback:
-            raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}".rstrip())
+            raise CommandError(advice.message(outcome, advice.TOKEN))
         outcome = _fallback_token(resource, outcome, arguments)
     print(formatted(outcome, arguments.output, arguments.shell))
     return 0
@@ -114,7 +110,7 @@ def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     default = "devops" if arguments.output == "git-credential" else "arm"
     text: str = arguments.scope or arguments.resource_uri or arguments.resource_type or arguments.resource or default
     if scopes.is_bare_permission(text):
-        raise CommandError(failures.permission_without_resource(text).message, 2)
+        raise CommandError(advice.message(failures.permission_without_resource(text), advice.TOKEN), 2)
     try:
         resource = audiences.resource_named(text, audiences.cloud_named(cloud))
         return resource if arguments.resource_uri else scopes.scope_to_resource((resource,))
@@ -152,27 +148,6 @@ def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namesp
         return ask(endpoint, resource, RetryPolicy(budget, retries), say)
 
 
-def _advice(failure: Failure, environment: Environment, tenant: str | None) -> str:
-    """The advice of a failure for somebody at the command line, where another sign-in takes an option."""
-    if is_led_to_a_broker(os.environ) and failure.code:
-        # A broker's own words say what to do.
-        return ""
-    if failure.kind == "audience":
-        return f"{_SIGN_IN} and add --fallback."
-    if failure.kind == "tenant":
-        return (
-            "Either switch the directory in the portal and restart Cloud Shell, or add --fallback and run "
-            f"az login --tenant {tenant}"
-        )
-    if failure.kind == "entra":
-        return failure.advice
-    if failure.kind == "not_cloud_shell":
-        first = "unset or correct it" if environment.refusal else "run this in Cloud Shell"
-        return f"Either {first}, or sign in with 'az login' and add --fallback."
-    first = _TRY_AGAIN.get(failure.kind, "try again")
-    return f"Either {first}, or {failures.SIGN_IN} and add --fallback."
-
-
 def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespace) -> Token:
     """A token from the credentials that come after Cloud Shell in the default chain.
 
@@ -181,41 +156,23 @@ def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespa
     """
     import logging
 
-    from azure.core.exceptions import ClientAuthenticationError
-
+    from .._azure import explanation
     from .._azure.default_chain import DefaultCloudShellCredential
 
     # What azure-identity logs of each of them would otherwise reach stderr.
     logging.getLogger("azure").addHandler(logging.NullHandler())
+    request = scopes.TokenRequest((f"{resource}/.default",), {"tenant_id": arguments.tenant})
     try:
         with DefaultCloudShellCredential(
             exclude_cloud_shell_credential=True, process_timeout=arguments.timeout or DEFAULT_TIMEOUT
         ) as credential:
-            token = credential.get_token(f"{resource}/.default", tenant_id=arguments.tenant)
-    except (ClientAuthenticationError, ValueError) as error:
-        if isinstance(error, ValueError) and "at least one credential" not in str(error):
+            outcome = credential._outcome(request)
+    except ValueError as error:
+        if "at least one credential" not in str(error):
             # It names the variable or the option that azure-identity cannot read.
             raise CommandError(f"{failure.what} {error}") from error
-        advice = _sign_in(failure, arguments.tenant)
-        raise CommandError(
-            f"{failure.what} No other credential in the default chain has a token either. {advice} "
-            "--debug shows what each of them said."
-        ) from error
-    return Token(token.token, token.expires_on)
-
-
-def _sign_in(failure: Failure, tenant: str | None) -> str:
-    """What to do where no credential has a token: the Azure CLI may not be among those that are tried."""
-    if left_out := azure_cli_left_out():
-        return f"{left_out}; unset it to use 'az login'."
-    if tenant:
-        return f"Run 'az login --tenant {tenant}'."
-    return "Sign in with 'az login'." if failure.kind == "not_cloud_shell" else f"{_SIGN_IN}."
-
-
-def azure_cli_left_out() -> str | None:
-    """What leaves the Azure CLI out of the default chain, if anything does."""
-    chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
-    if chosen.lower() in ("", "dev", "azureclicredential"):
-        return None
-    return f"AZURE_TOKEN_CREDENTIALS={quoted(chosen, 60)} leaves the Azure CLI out"
+        outcome = failure
+    if isinstance(outcome, Failure):
+        explained = explanation.nobody_has_a_token(request, failure, outcome.reasons)
+        raise CommandError(advice.message(explained, advice.FALLBACK))
+    return outcome.token

@@ -1,32 +1,41 @@
-"""What can keep Cloud Shell from issuing a token, and the words for it.
+"""What can keep Cloud Shell from issuing a token, and the words for what happened.
 
 Each row of the table "what happens when" is one function here, so that its wording stands in one place for the
-credential, its asynchronous version and the command line. A failure is a plain value: it holds no reply, no token
-and no traceback. ``_azure/errors`` turns it into the exception a caller sees. Text from the endpoint is made one
+credential, its asynchronous version and the command line. What to do about it is said by ``advice``, which knows who
+reads it; a failure says what would cure it, in a word. It is a plain value: it holds no reply, no token and no
+traceback. ``_azure/errors`` turns it into the exception a caller sees. Text from the endpoint is made one
 printable line here, on its way into a failure and not later: nothing that is shown can move a cursor or forge a second
 line.
 """
 
 from __future__ import annotations
 
+import os
 from binascii import b2a_base64
+from collections.abc import Mapping, Sequence
 
+from .azure_cli import AzureCli
+from .environment import is_marked
 from .text import duration, printable, quoted, sentence
 
 TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
 """The kinds of failures that say nothing about the next request."""
 
-_OWN_SIGN_IN = "even if 'az account show' names a user: that sign-in is Cloud Shell's own"
-SIGN_IN = f"sign in with 'az login' ({_OWN_SIGN_IN})"
-"""For the middle of a sentence. Cloud Shell's az starts signed in, by the same endpoint."""
-
-_RETRY = f"Try again, or {SIGN_IN}."
-_KEEP_THE_TAB = (
-    "Keep the browser tab with Cloud Shell open and active, check that the portal is in the right directory, "
-    f"and try again, or {SIGN_IN}."
-)
 _NOT_HERE = "This is not Azure Cloud Shell:"
-_SIGN_IN_OR_MOVE = "Sign in with 'az login', or run this in Cloud Shell."
+
+
+class Reason:
+    """Why a credential that is not ours has no token.
+
+    :param name: its class.
+    :param text: why, fit to be shown.
+    :param az: what is so with the Azure CLI, if that is whom the credential asks.
+    """
+
+    def __init__(self, name: str, text: str, az: AzureCli | None = None) -> None:
+        self.name = name
+        self.text = text
+        self.az = az
 
 
 class Failure:
@@ -36,30 +45,40 @@ class Failure:
         ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
         ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
-    :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
+    :param cure: what would cure it, a word that ``advice`` knows.
     :param resource: the resource requested.
     :param code: the endpoint's own code for the error, such as ``AudienceNotSupported``; empty if it gave none.
     :param retry_after: the seconds after which asking again may help, 0 where the endpoint names none; None: never.
+    :param details: what ``advice`` needs to know besides.
     """
 
     def __init__(
-        self, kind: str, what: str, advice: str, resource: str = "", code: str = "", retry_after: float | None = None
+        self,
+        kind: str,
+        what: str,
+        cure: str,
+        resource: str = "",
+        code: str = "",
+        retry_after: float | None = None,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.what = printable(what)
-        self.advice = printable(advice)
+        self.cure = cure
+        self.details = dict(details or {})
         self.resource = resource
         self.code = code
         self.retry_after = retry_after
         self.supported_audiences: tuple[str, ...] = ()
-
-    @property
-    def message(self) -> str:
-        """What happened and what to do about it."""
-        return f"{self.what} {self.advice}".rstrip()
+        self.said = ""
+        """What the endpoint said, fit to be shown, without its code."""
+        self.az: AzureCli | None = None
+        """What is so with the Azure CLI, where it was asked."""
+        self.reasons: Sequence[Reason] = ()
+        """Of a chain: why its other credentials have no token."""
 
     def __repr__(self) -> str:
-        return f"Failure({self.kind!r}, {self.message!r})"
+        return f"Failure({self.kind!r}, {self.what!r})"
 
 
 def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Failure:
@@ -69,23 +88,24 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     :param other_host: the variable that makes the environment's endpoint another service's.
     """
     if refusal:
-        return Failure("not_cloud_shell", refusal, "Unset or correct it, or sign in with 'az login'.")
+        # Without the variable, an environment that is not marked would not be Cloud Shell's at all.
+        return Failure("not_cloud_shell", refusal, "unset_endpoint" if is_marked(os.environ) else "sign_in")
     reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
     if other_host:
         reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
-    return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", _SIGN_IN_OR_MOVE)
+    return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", "other_host" if other_host else "sign_in")
 
 
 def permission_without_resource(resource: str) -> Failure:
     """A bare permission such as ``User.Read``, as msgraph-sdk passes it through."""
     what = f"The scope {resource} is a permission without its resource, and Cloud Shell issues tokens for resources."
-    return Failure("scope", what, "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.", resource)
+    return Failure("scope", what, "graph_scope", resource)
 
 
 def unreachable(resource: str, reason: str) -> Failure:
     """Nobody listens there, or the connection broke."""
     what = f"The token request for {resource} failed: {reason}."
-    return Failure("refused", what, f"Restart Cloud Shell, or {SIGN_IN}.", resource)
+    return Failure("refused", what, "restart", resource)
 
 
 def busy(resource: str, budget: float) -> Failure:
@@ -94,16 +114,13 @@ def busy(resource: str, budget: float) -> Failure:
         f"The token request for {resource} was not sent: its deadline of {duration(budget)} was exceeded while waiting "
         "for this process's other token requests. They are sent one at a time."
     )
-    return Failure("busy", what, _RETRY, resource)
+    return Failure("busy", what, "again", resource)
 
 
 def not_run(resource: str) -> Failure:
     """The thread of the acquisition did not get to run."""
     what = f"The token request for {resource} was not sent: its thread has not been run."
-    advice = (
-        "Check that this process is not overloaded, and that gevent or eventlet is patched in before threads start."
-    )
-    return Failure("busy", what, advice, resource)
+    return Failure("busy", what, "not_run", resource)
 
 
 def nested(resource: str) -> Failure:
@@ -112,14 +129,14 @@ def nested(resource: str) -> Failure:
         f"A token for {resource} was requested from inside another token request on the same thread (by a hook, a "
         "signal handler or a finalizer)."
     )
-    return Failure("nested", what, "Request it after that one has ended.", resource)
+    return Failure("nested", what, "nested", resource)
 
 
 def no_answer(resource: str, budget: float) -> Failure:
     """The endpoint did not answer in time."""
     within = duration(budget)
     what = f"The Cloud Shell token endpoint did not answer within {within} when asked for a token for {resource}."
-    return Failure("timeout", what, _KEEP_THE_TAB, resource)
+    return Failure("timeout", what, "tab", resource)
 
 
 def circuit_open(resource: str, ago: float, rest: float) -> Failure:
@@ -128,29 +145,25 @@ def circuit_open(resource: str, ago: float, rest: float) -> Failure:
         f"The Cloud Shell token endpoint timed out {duration(ago)} ago; requests are suspended for another "
         f"{duration(rest)}, this one for {resource} included."
     )
-    return Failure("timeout", what, _KEEP_THE_TAB, resource)
+    return Failure("timeout", what, "tab", resource)
 
 
 def portal_timeout(resource: str, code: str, retry_after: float, said: str) -> Failure:
     """The endpoint answered, the browser behind it did not."""
     what = f"Cloud Shell did not get a token for {resource} from the Azure portal in your browser: {said}"
-    return Failure("portal", what, _KEEP_THE_TAB, resource, code, retry_after)
+    return Failure("portal", what, "tab", resource, code, retry_after)
 
 
 def entra_refused(resource: str, code: str, said: str) -> Failure:
     """Microsoft Entra ID itself refused. Nobody has reported which of its errors come through the endpoint."""
     what = f"Microsoft Entra ID did not issue a token for {resource}: {said}"
-    advice = (
-        "Sign in again: either reload the portal and restart Cloud Shell, or run 'az login'. If that is refused too, "
-        "ask your administrator."
-    )
-    return Failure("entra", what, advice, resource, code)
+    return Failure("entra", what, "reload", resource, code)
 
 
 def endpoint_error(resource: str, status: int, code: str, retry_after: float | None, said: str) -> Failure:
     """Any other error status."""
     what = f"The Cloud Shell token endpoint answered {status} when asked for a token for {resource}: {said}"
-    return Failure("endpoint", what, _RETRY, resource, code, retry_after)
+    return Failure("endpoint", what, "again", resource, code, retry_after)
 
 
 def redirected(resource: str, status: int) -> Failure:
@@ -159,19 +172,14 @@ def redirected(resource: str, status: int) -> Failure:
         f"The Cloud Shell token endpoint answered {status}, a redirect, when asked for a token for {resource}; "
         "redirects are never followed."
     )
-    return Failure("endpoint", what, f"Check that MSI_ENDPOINT is Cloud Shell's own, or {SIGN_IN}.", resource)
+    return Failure("endpoint", what, "unset_endpoint", resource)
 
 
 def audience_not_supported(resource: str, supported: tuple[str, ...], said: str = "") -> Failure:
     """The resource is not on Cloud Shell's list, or a broker before Cloud Shell says why it has no token."""
     listing = f" It supports: {', '.join(supported)}." if supported else f" {sentence(said)}" if said else ""
     what = f"Cloud Shell does not issue tokens for {resource} (AudienceNotSupported).{listing}"
-    advice = (
-        f"Sign in with 'az login' ({_OWN_SIGN_IN} and is refused the same resources). DefaultCloudShellCredential, or "
-        "a chain with AzureCliCredential behind this credential, then uses that sign-in. For a program you cannot "
-        "change, put 'azure-cloudshell run --' before it."
-    )
-    refused = Failure("audience", what, advice, resource, "AudienceNotSupported")
+    refused = Failure("audience", what, "sign_in", resource, "AudienceNotSupported")
     refused.supported_audiences = supported
     return refused
 
@@ -179,13 +187,15 @@ def audience_not_supported(resource: str, supported: tuple[str, ...], said: str 
 def wrong_resource(resource: str, received: str) -> Failure:
     """A token for something else. Seen live: azure-cli#12297, go-azure-helpers#51."""
     what = f"The Cloud Shell token endpoint answered a request for {resource} with a token for {received}."
-    return Failure("wrong_resource", what, _RETRY, resource, retry_after=0.0)
+    return Failure("wrong_resource", what, "again", resource, retry_after=0.0)
 
 
-def unusable_reply(resource: str, reason: str, advice: str = _RETRY) -> Failure:
+def unusable_reply(
+    resource: str, reason: str, cure: str = "again", details: Mapping[str, str] | None = None
+) -> Failure:
     """There is no usable token in it; the reason never quotes it."""
     what = f"The Cloud Shell token endpoint returned an unusable response for {resource}: {reason}."
-    return Failure("reply", what, advice, resource)
+    return Failure("reply", what, cure, resource, details=details)
 
 
 def expired_by_our_clock(resource: str, ago: int, life: int) -> Failure:
@@ -194,8 +204,7 @@ def expired_by_our_clock(resource: str, ago: int, life: int) -> Failure:
         f"it holds a token that has already expired, {duration(ago)} ago by the clock of this machine, while the "
         f"endpoint says that it lives for {duration(life)}"
     )
-    ahead = f"Check the clock of this machine: it may be {duration(ago + life)} ahead."
-    return unusable_reply(resource, reason, f"{ahead} If it is right, try again, or {SIGN_IN}.")
+    return unusable_reply(resource, reason, "clock", {"ahead": duration(ago + life)})
 
 
 def clock_is_behind(resource: str, ours: int, life: int) -> str:
@@ -209,27 +218,26 @@ def clock_is_behind(resource: str, ours: int, life: int) -> str:
 def claims_not_supported(resource: str, claims: str) -> Failure:
     """The endpoint has no parameter for a claims challenge."""
     what = f"Cloud Shell cannot satisfy the claims challenge for {resource}: the endpoint does not accept claims."
-    return Failure("claims", what, claims_advice(claims), resource)
+    return Failure("claims", what, "claims", resource, details={"claims": encoded(claims)})
 
 
 def refused_token_again(resource: str, claims: str) -> Failure:
     """The answer to a claims challenge was the token that the service had refused."""
     what = f"The service refused the token for {resource} with a claims challenge, and there is no other token for it."
-    return Failure("claims", what, claims_advice(claims), resource)
+    return Failure("claims", what, "challenged", resource, details={"claims": encoded(claims)})
 
 
 def other_tenant(resource: str, requested: str, actual: str | None) -> Failure:
     """A tenant other than the one the user is signed in to."""
     signed_in = f"tenant {quoted(actual, 100)} only" if actual else "an unknown tenant (the token has no tid claim)"
     what = f"A token for {resource} in tenant {requested} was requested, but Cloud Shell is signed in to {signed_in}."
-    advice = f"Either switch the directory in the portal and restart Cloud Shell, or run az login --tenant {requested}"
-    return Failure("tenant", what, advice, resource)
+    return Failure("tenant", what, "directory", resource, details={"tenant": requested})
 
 
 def pop_not_supported(resource: str) -> Failure:
     """Proof of possession."""
     what = f"Cloud Shell cannot issue a proof-of-possession token for {resource}: its endpoint has bearer tokens only."
-    return Failure("pop", what, "Use a credential that supports proof of possession.", resource)
+    return Failure("pop", what, "pop", resource)
 
 
 def another_identity(resource: str, cause: Failure, theirs: str, mine: str) -> Failure:
@@ -238,18 +246,15 @@ def another_identity(resource: str, cause: Failure, theirs: str, mine: str) -> F
         f"{cause.what} Another credential has a token for {resource}, but as {theirs}, and so far this program has run "
         f"as {mine}."
     )
-    advice = f"Either try again, or use that credential alone to run as {theirs}."
-    return Failure("identity", what, advice, resource, cause.code)
+    return Failure("identity", what, "identity", resource, cause.code, details={"theirs": theirs, "as_user": mine})
 
 
 def broken_off(resource: str, error: str) -> Failure:
     """A hook or the transport raised what ends threads or loops, and must not end the caller's."""
     what = f"The token request for {resource} was broken off: a hook or the transport raised {error}."
-    return Failure("error", what, "Correct the hook or the transport.", resource)
+    return Failure("error", what, "hook", resource)
 
 
-def claims_advice(claims: str, tenant_id: str | None = None) -> str:
-    """The command that satisfies a claims challenge, ready to paste."""
-    # az takes the challenge the way services send it, base64-encoded.
-    encoded = b2a_base64(claims.encode(), newline=False).decode()
-    return f"Run az login --claims-challenge {encoded}" + (f" --tenant {tenant_id}" if tenant_id else "")
+def encoded(claims: str) -> str:
+    """A claims challenge as services send it and az takes it, in base64."""
+    return b2a_base64(claims.encode(), newline=False).decode()

@@ -28,6 +28,9 @@ HEADERS: Mapping[str, str] = {
 
 
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_MAX_SAID = 2000
+"""Characters of an error. A broker's words hold what the Azure CLI said, and what to do."""
+
 _ENTRA = re.compile(r"AADSTS[0-9]|interaction_required")
 
 
@@ -107,6 +110,12 @@ def _classify_error(resource: str, reply: Reply, content: Mapping[str, object]) 
     # A token that came beside the error may be quoted in it. Many tokens are not looked for.
     if len(tokens) > 8 or any(token in f"{code} {message}" for token in tokens):
         code = message = "[redacted]"
+    failure = _error(resource, reply, code, message)
+    failure.said = sentence(quoted(message, _MAX_SAID)) if message else ""
+    return failure
+
+
+def _error(resource: str, reply: Reply, code: str, message: str) -> Failure:
     if code == "AudienceNotSupported":
         _, _, listed = message.partition("Supported audiences:")
         supported = [quoted(name, 200) for name in listed.split(",")[:200] if name.strip()]

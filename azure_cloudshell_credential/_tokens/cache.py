@@ -212,7 +212,7 @@ class Acquisition(InFlight):
         if self.runner is None:
             self.give_up_place()
         if not isinstance(outcome, CachedToken) and is_plain and (valid := self._cache.valid(self._key)) is not None:
-            said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
+            said = outcome.what if isinstance(outcome, Failure) else type(outcome).__name__
             _LOGGER.warning("Refresh failed; keeping the current token until it expires: %s", said)
             return valid
         return outcome

@@ -44,7 +44,7 @@ class AsyncCredential(Credential):
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
             return cached.access_token
         options = {"claims": claims, "tenant_id": tenant_id, "enable_cae": enable_cae, **kwargs}
-        return token_or_raise(await self._outcome(TokenRequest(scopes, options))).access_token
+        return token_or_raise(await self._outcome(TokenRequest(scopes, options)), self._reader).access_token
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, as the synchronous credential's ``get_token_info``.
@@ -56,7 +56,9 @@ class AsyncCredential(Credential):
         :rtype: azure.core.credentials.AccessTokenInfo
         """
         cached = None if options else self._cache.fresh(scopes)
-        return as_info(cached or token_or_raise(await self._outcome(TokenRequest(scopes, options or {}))))
+        if cached is None:
+            cached = token_or_raise(await self._outcome(TokenRequest(scopes, options or {})), self._reader)
+        return as_info(cached)
 
     async def close(self) -> None:
         """Close the transport of each credential, as the synchronous credential's ``close``."""

@@ -251,6 +251,7 @@ class CloudShellBroker(Served):
         return path[len(prefix) :] in asked.paths and same(path[: len(prefix)], prefix)
 
     def _answer(self, asked: TokenProtocol, request: Request, requested: str) -> Response:
+        from .._endpoint import advice
         from .._endpoint.failures import Failure
         from .._endpoint.scopes import TokenRequest
 
@@ -267,11 +268,11 @@ class CloudShellBroker(Served):
         try:
             outcome = self._cached_credential()._outcome(wanted)
         except Exception as error:
-            outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "")
+            outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "nothing")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
             _LOGGER.info("%s: refused (%s)", shown, code)
-            return asked.error(code, outcome.message)
+            return asked.error(code, advice.message(outcome, advice.PROGRAM))
         token = outcome.token
         expires_on = int(token.expires_on)
         _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.who, expires_on - time())
