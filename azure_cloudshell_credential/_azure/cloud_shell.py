@@ -12,6 +12,7 @@ from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.text import duration
 from .._endpoint.token import Token, wrong_tenant
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
@@ -104,6 +105,7 @@ class FromCloudShell(Credential):
             return outcome
         if outcome.kind == "timeout":
             self._timed_out_at = clock.current.monotonic()
+            outcome.details["after"] = duration(CIRCUIT_BREAKER_SECONDS)
         return advice.as_the_broker_says(outcome) if self._reader == advice.LED else outcome
 
 

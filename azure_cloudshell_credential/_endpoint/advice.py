@@ -53,6 +53,12 @@ _ONLY = {
 }
 """By cure: what is to be done where no other sign-in helps."""
 
+_FROM_DETAILS = {
+    "clock": "set the clock of this machine, which may be {ahead} ahead",
+    "configuration": "correct the configuration of {credential}",
+}
+"""The same, with a detail in it."""
+
 _LED = {
     "again": _TRY_AGAIN,
     "tab": _TRY_AGAIN,
@@ -106,7 +112,8 @@ def sentence_for(cure: str, reader: str, az: AzureCli, details: Mapping[str, str
     :param az: what is so with the Azure CLI.
     :param details: ``resource``; where they are known, the ``tenant`` and ``claims`` that were requested, the ``scope``
         that was meant, as whom Cloud Shell (``as_user``) and another credential (``theirs``) are signed in, the
-        class of a ``credential`` that is configured and fails, and by how much the clock is ``ahead``.
+        class of a ``credential`` that is configured and fails, by how much the clock is ``ahead``, and ``after`` how
+        long asking again may help.
     """
     if cure in _ONLY:
         return _sentence(_ONLY[cure])
@@ -117,18 +124,14 @@ def sentence_for(cure: str, reader: str, az: AzureCli, details: Mapping[str, str
         return _sentence(
             f"use the resource {scope.removesuffix('/.default')}" if is_command else f"use the scope {scope}"
         )
-    if cure == "clock":
-        return _sentence(f"set the clock of this machine, which may be {details['ahead']} ahead")
-    if cure == "configuration":
-        return _sentence(f"correct the configuration of {details['credential']}")
+    if cure in _FROM_DETAILS:
+        return _sentence(_FROM_DETAILS[cure].format(**details))
     if cure == "identity":
         return _sentence(_sign_in(reader, details), _as_the_other(reader, details))
     if cure == "other_host" and reader in _REACH:
         reach = "use DefaultCloudShellCredential" if reader == CREDENTIAL else _REACH[reader]
         return f"{_sentence(reach)[:-1]}: the managed identity of this place is asked then."
-    first = _FIRST.get(cure, "")
-    if cure == "tab" and reader == TOKEN:
-        first = first.replace(_TRY_AGAIN, "add --wait")
+    first = _first(cure, reader, details)
     reach = "" if reader == DOCTOR else _REACH.get(reader, "")
     if cure == "claims":
         # Cloud Shell, which is asked first, still has the token that was challenged.
@@ -141,6 +144,14 @@ def as_the_broker_says(failure: Failure) -> Failure:
     if failure.code and failure.said:
         failure.what, failure.cure = failure.said, "nothing"
     return failure
+
+
+def _first(cure: str, reader: str, details: Mapping[str, str]) -> str:
+    """What would help without another sign-in."""
+    again = f"{_TRY_AGAIN} in {details['after']}" if "after" in details else _TRY_AGAIN
+    if cure == "tab" and reader == TOKEN:
+        again = "add --wait"
+    return _FIRST.get(cure, "").replace(_TRY_AGAIN, again)
 
 
 def for_doctor(cure: str, az: AzureCli, details: Mapping[str, str] | None = None) -> str:
@@ -198,8 +209,7 @@ def _other(reader: str, az: AzureCli, details: Mapping[str, str], reach: str, *,
         beneath = az.beneath or AzureCli(SIGNED_IN)
         needs_sign_in = beneath.state not in (SIGNED_IN, SLOW, BROKEN, REFUSED) or _needs_another(beneath, details)
         install = "install the Azure CLI" if beneath.state == ABSENT else ""
-        unset = f"{az.detail}, which leaves out the Azure CLI{',' if needs_sign_in or reach else ''}"
-        return _listed(install, unset, sign_in if needs_sign_in else "", reach)
+        return _listed(install, sign_in if needs_sign_in else "", reach, f"{az.detail}, which leaves out the Azure CLI")
     if not details.get("claims"):
         if az.state == SIGNED_IN and not _needs_another(az, details):
             return f"{reach}: the Azure CLI is signed in as {az.detail}" if reach else ""
@@ -220,7 +230,7 @@ def _slow(reader: str, _az: AzureCli, _details: Mapping[str, str], *, has_first:
 
 
 def _broken(_reader: str, _az: AzureCli, _details: Mapping[str, str], *, has_first: bool) -> str:
-    return "" if has_first else "repair the Azure CLI"
+    return "" if has_first else "correct what the Azure CLI reports"
 
 
 def _refused(reader: str, az: AzureCli, details: Mapping[str, str], *, has_first: bool) -> str:

@@ -24,7 +24,8 @@ class AzureCli:
     """What is so with the Azure CLI.
 
     :param state: ``ABSENT``: not on PATH. ``OWN``: signed in by Cloud Shell itself. ``REFUSED``: Microsoft Entra ID has
-        refused it. ``LEFT_OUT``: of the default chain. ``UNKNOWN``: it was not asked, and nothing leaves it out.
+        refused it. ``BROKEN``: it reports another error. ``LEFT_OUT``: of the default chain. ``UNKNOWN``: it was
+        not asked, and nothing leaves it out.
     :param detail: who is signed in; the command that a refusal names; how to let it in where it is left out.
     :param code: of a refusal, the number behind ``AADSTS``.
     :param beneath: where it is left out: what is so with it otherwise.
@@ -44,16 +45,16 @@ def az_that_said(text: str) -> AzureCli:
     """
     if "not found on path" in text:
         return AzureCli(ABSENT)
-    if text.startswith("Please run 'az login'"):
-        # azure-identity's own words for whatever of az's names that command and no code.
-        on_disk = az_on_disk(os.environ)
-        return on_disk if on_disk.state == OWN else AzureCli(SIGNED_OUT)
     if text.startswith("Failed to invoke the Azure CLI"):
         return AzureCli(SLOW)
-    if text.startswith(("Failed to execute", "Failed to invoke Azure CLI", "Unexpected output")):
-        return AzureCli(BROKEN)
     code, named = _ENTRA_CODE.search(text), _LOGIN.findall(text)
-    return AzureCli(REFUSED, named[-1] if named else "", code[1] if code else "")
+    if code:
+        return AzureCli(REFUSED, named[-1] if named else "", code[1])
+    if (on_disk := _az_in_profile(os.environ)).state == OWN:
+        # Whatever the endpoint that it shares with us has said.
+        return on_disk
+    # azure-identity's own words for whatever of az's names that command and no code.
+    return AzureCli(SIGNED_OUT if text.startswith("Please run 'az login'") else BROKEN)
 
 
 def az_on_disk(environ: Mapping[str, str]) -> AzureCli:

@@ -145,7 +145,7 @@ def circuit_open(resource: str, ago: float, rest: float) -> Failure:
         f"The Cloud Shell token endpoint timed out {duration(ago)} ago; requests are suspended for another "
         f"{duration(rest)}, this one for {resource} included."
     )
-    return Failure("timeout", what, "tab", resource)
+    return Failure("timeout", what, "tab", resource, details={"after": duration(rest)})
 
 
 def portal_timeout(resource: str, code: str, retry_after: float, said: str) -> Failure:

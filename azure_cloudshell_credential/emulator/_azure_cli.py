@@ -1,8 +1,9 @@
 """Stand-ins for the Azure CLI, the Azure Developer CLI and PowerShell, for PATH.
 
-Nobody is signed in to them until ``az_login``. Each is a small program that asks the emulator what to print, so that a
-test never gets a token of the developer's own, and sees what was asked. What they print is what azure-identity 1.27.0
-and azure-cli 2.91.0 look for and write.
+Nobody is signed in to them until ``az_login``, or ``az login``. Each is a small program that asks the emulator what to
+print, so that a test never gets a token of the developer's own, and sees what was asked. What they print is what
+azure-identity 1.27.0 and azure-cli 2.91.0 look for and write. As strict as Microsoft Entra ID, az has no token for a
+resource that nobody serves, and a refusal ends with what ends it there: another sign-in, one for the scope, or none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .._endpoint import audiences
 from ._identity import Identity
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
@@ -48,6 +50,53 @@ FAILURES = {
     ),
 }
 """What az is known to say when it has no token: azure-cli's sources, and issues such as azure-cli#30428."""
+
+
+class Refused(NamedTuple):
+    """How Microsoft Entra ID refuses a user who is signed in.
+
+    :param code: its error, the number behind ``AADSTS``.
+    :param what: its words, in which {resource} and {tenant} are filled in.
+    :param until: what ends it: ``login``, any sign-in; ``scope``, one that names the scope; ``never``, none.
+    :param resource: the only resource that is refused; empty: all.
+    :param tenant: the only tenant that is; empty: all.
+    :param names_command: whether az says how to sign in again, as it does from 2.58 on.
+    """
+
+    code: str
+    what: str
+    until: str = "never"
+    resource: str = ""
+    tenant: str = ""
+    names_command: bool = True
+
+
+REFUSALS = {
+    "expired": Refused("700082", "The refresh token has expired due to inactivity.", "login"),
+    "expired-old-az": Refused("700082", "The refresh token has expired.", "login", names_command=False),
+    "mfa": Refused(
+        "50076",
+        "Due to a configuration change made by your administrator, or because you moved to a new location, you must "
+        "use multi-factor authentication to access '{resource}'.",
+        "scope",
+    ),
+    "consent": Refused(
+        "65001", "The user or administrator has not consented to use the application 'Microsoft Azure CLI'."
+    ),
+    "conditional-access": Refused("53003", "Access has been blocked by Conditional Access policies."),
+    "not-in-tenant": Refused("50020", "User account from identity provider does not exist in tenant '{tenant}'."),
+}
+"""How a user who is signed in may be refused: https://learn.microsoft.com/entra/identity-platform/reference-error-codes."""
+
+_UNKNOWN_RESOURCE = Refused("500011", "The resource principal named {resource} was not found in the tenant {tenant}.")
+_IDS = (
+    "Trace ID: 00000000-aaaa-4bbb-8ccc-111111111111 Correlation ID: 22222222-aaaa-4bbb-8ccc-333333333333 "
+    "Timestamp: 2026-01-01 00:00:00Z\n"
+)
+_AGAIN = (
+    "Run the command below to authenticate interactively; additional arguments may be added as needed:\n"
+    'az logout\naz login --tenant "{tenant}" --scope "{resource}/.default"'
+)
 
 _SIGNED_OUT = {
     "azd": "ERROR: not logged in, run `azd auth login` to login",
@@ -92,23 +141,44 @@ class Programs:
     def reset(self) -> None:
         """Sign out, and forget what was asked."""
         self.calls: list[list[str]] = []
+        self.who_logs_in = Identity()
+        """Who chooses an account where ``az login`` asks for one."""
+        self._refused: Refused | None = None
         self.fail("signed-out", 0.0)
 
-    def login(self, identity: Identity, seconds: float) -> None:
+    def login(self, identity: Identity, seconds: float = 0.0) -> None:
         """Sign in to az."""
         self._identity: Identity | None = identity
+        self._own: Identity | None = None
         self._seconds = seconds
         if self._profile is not None:
             write_profile(self._profile, identity, is_cloud_shell=False)
 
-    def fail(self, text: str, seconds: float) -> None:
-        """Sign out of az, which then fails with this text."""
-        self._identity = None
-        self._failure = FAILURES.get(text, text)
-        self._seconds = seconds
+    def login_of_cloud_shell(self, identity: Identity) -> None:
+        """Sign in as Cloud Shell does when it starts: az asks the same endpoint, and is refused the same resources."""
+        self.logout()
+        self._own = identity
+        self._failure = FAILURES["audience"]
+        if self._profile is not None:
+            write_profile(self._profile, identity, is_cloud_shell=True)
+
+    def logout(self) -> None:
+        """Sign out of az."""
+        self._identity = self._own = None
+        self._failure = FAILURES["signed-out"]
         if self._profile is not None:
             for file in self._profile.glob("*"):
                 file.unlink()
+
+    def fail(self, text: str, seconds: float) -> None:
+        """Sign out of az, which then fails with this text."""
+        self.logout()
+        self._failure = FAILURES.get(text, text)
+        self._seconds = seconds
+
+    def refuse(self, refused: Refused) -> None:
+        """Let Microsoft Entra ID refuse whoever is signed in."""
+        self._refused = refused
 
     def install(self, folder: Path, port: int, names: Sequence[str]) -> dict[str, str]:
         """Write the programs and az's empty profile into a folder.
@@ -148,6 +218,13 @@ class Programs:
             return Printed(1, err=f"{_SIGNED_OUT[name]}\n")
         options = _options(arguments)
         resource = (options.get("resource") or options.get("scope") or "").removesuffix("/.default")
+        if arguments[:1] == ("login",):
+            return self._signs_in(resource, options)
+        if arguments[:1] == ("logout",):
+            self.logout()
+            return Printed(0)
+        if self._own and arguments[:2] == ("account", "show"):
+            return Printed(0, json.dumps(subscription_of(self._own, is_cloud_shell=True)) + "\n")
         if self._identity is None:
             return Printed(1, err=_filled(self._failure, resource, options.get("tenant", "")))
         identity = self._identity.changed(**({"tenant_id": options["tenant"]} if "tenant" in options else {}))
@@ -157,7 +234,29 @@ class Programs:
             return Printed(0, json.dumps(subscription_of(self._identity)) + "\n")
         return Printed(1, err=f"ERROR: This az is a stand-in and knows no '{' '.join(arguments[:2])}'.\n")
 
+    def _signs_in(self, resource: str, options: dict[str, str]) -> Printed:
+        """``az login``, in whose browser somebody has chosen an account and done what was asked there."""
+        identity = self.who_logs_in
+        if tenant := options.get("tenant"):
+            identity = identity.changed(tenant_id=tenant)
+        refused = self._refused
+        if refused and (refused.until == "login" or (refused.until == "scope" and _same(resource, refused.resource))):
+            self._refused = None
+        self.login(identity)
+        return Printed(0, json.dumps([subscription_of(identity)]) + "\n")
+
+    def _refusal(self, identity: Identity, resource: str) -> Refused | None:
+        if not is_served(resource):
+            return _UNKNOWN_RESOURCE
+        refused = self._refused
+        if refused is None or (refused.tenant and refused.tenant != identity.tenant_id):
+            return None
+        return refused if not refused.resource or _same(refused.resource, resource) else None
+
     def _token(self, identity: Identity, resource: str, options: dict[str, str]) -> Printed:
+        if refused := self._refusal(identity, resource):
+            text = f"ERROR: AADSTS{refused.code}: {refused.what} {_IDS}{_AGAIN if refused.names_command else ''}"
+            return Printed(1, err=_filled(text, resource, identity.tenant_id))
         token, expires_on = self._issue(identity, resource)
         if options.get("query") == "accessToken" or options.get("output") == "tsv":
             return Printed(0, f"{token}\n")
@@ -171,6 +270,16 @@ class Programs:
             "tokenType": "Bearer",
         }
         return Printed(0, json.dumps(content, indent=2) + "\n")
+
+
+def is_served(resource: str) -> bool:
+    """Whether somebody's application has a resource for its name, as far as its name tells."""
+    is_own = resource.lower().startswith("api://") or audiences.is_guid(resource)
+    return is_own or audiences.lookup(resource) is not None
+
+
+def _same(first: str, second: str) -> bool:
+    return first.rstrip("/") == second.rstrip("/")
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:
