@@ -19,6 +19,7 @@ from azure_cloudshell_credential.aio import DefaultCloudShellCredential as Async
 from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
+from .command import run
 from .conftest import ARM, in_threads
 from .test_chain import QUIET
 
@@ -140,22 +141,7 @@ def token(name):
 for name in {NAMES!r}:
     threading.Thread(target=token, args=(name,)).start()
 """
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "azure_cloudshell_credential",
-            "run",
-            "--credential",
-            "az",
-            "--",
-            sys.executable,
-            "-c",
-            program,
-        ],
-        capture_output=True,
-        text=True,
-    )
+    done = run("run", "--credential", "az", "--", sys.executable, "-c", program)
     assert done.stdout.split() == ["token-of-alice"] * 6, done.stderr
     assert az.log() == ["begin", "end"] * 6
 
