@@ -10,6 +10,7 @@ import pytest
 
 from azure_cloudshell_credential._endpoint import advice, failures
 from azure_cloudshell_credential._endpoint.failures import Failure, no_answer
+from azure_cloudshell_credential._endpoint.identity import Identity
 from azure_cloudshell_credential._endpoint.text import duration
 
 MAKERS: dict[str, Callable[..., Failure]] = {
@@ -19,6 +20,8 @@ MAKERS: dict[str, Callable[..., Failure]] = {
 }
 SAMPLES: dict[str, Any] = {
     "cause": Failure("timeout", "It timed out.", "tab"),
+    "mine": Identity("t", "m"),
+    "theirs": Identity("t", "o"),
     "refusal": None,
     "cure": "again",
     "supported": (),

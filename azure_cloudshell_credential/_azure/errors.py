@@ -40,10 +40,14 @@ def as_exception(failure: Failure, message: str) -> ClientAuthenticationError:
     :param message: what happened and what to do.
 
     A chain's failure is a plain ``ClientAuthenticationError``, as with azure-identity's own chains: one of its
-    credentials may have been refused, and a chain around it must not hide that.
+    credentials may have been refused, or its token be another user's, and a chain around it must not hide that.
     """
-    kinds = {"chain": ClientAuthenticationError, "audience": AudienceNotSupportedError}
-    error: ClientAuthenticationError = kinds.get(failure.kind, CredentialUnavailableError)(message=message)
+    kinds: dict[str, type[ClientAuthenticationError]] = {
+        "chain": ClientAuthenticationError,
+        "identity": ClientAuthenticationError,
+        "audience": AudienceNotSupportedError,
+    }
+    error = kinds.get(failure.kind, CredentialUnavailableError)(message=message)
     if isinstance(error, AudienceNotSupportedError):
         error.resource, error.supported_audiences = failure.resource, failure.supported_audiences
     # azure-core keeps what the caller is handling, and a traceback has no pickle.

@@ -21,6 +21,7 @@ from .._endpoint.text import quoted, sentence
 
 _AZ = "AzureCliCredential"
 _PROGRAMS = {"az": _AZ, "azd": "AzureDeveloperCliCredential"}
+_AZURE_IDENTITYS_WORDS = ("Azure CLI not found", "Please run 'az login'", "Failed to invoke the Azure CLI")
 _CONFIGURED = ("EnvironmentCredential", "WorkloadIdentityCredential", "ManagedIdentityCredential")
 _MAX_SAID = 1200
 """Characters of what one credential says: Microsoft Entra ID's errors have up to 700, with their ids."""
@@ -66,7 +67,7 @@ def _whose(error: AzureError) -> str | None:
     command = getattr(error.__cause__, "cmd", None)
     if isinstance(command, (list, tuple)) and command:
         return _PROGRAMS.get(PurePath(str(command[0])).stem)
-    return _AZ if (error.message or "").startswith(("Azure CLI not found", "Please run 'az login'")) else None
+    return _AZ if (error.message or "").startswith(_AZURE_IDENTITYS_WORDS) else None
 
 
 def _reason(name: str, said: str) -> Reason:
@@ -98,6 +99,9 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
         said = [("Cloud Shell", cloud_shells.what), *said]
     told = [f"{name}: {sentence(text)}" for name, text in said if text]
     what = " ".join([f"No credential has a token for {request.resource}.", *told])
+    if cloud_shells is not None and not reasons:
+        # Nobody else was asked: behind a broker, whose words those are, nobody ever is.
+        what = cloud_shells.what
     failure = Failure("chain", what, "sign_in", request.resource, cloud_shells.code if cloud_shells else "")
     failure.reasons = reasons
     failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others))

@@ -93,11 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
         if is_led_to_a_broker(os.environ):
-            # It has asked the others itself.
+            # Nobody is asked after a broker.
             raise CommandError(advice.message(advice.as_the_broker_says(outcome), advice.LED))
         if not arguments.fallback:
             raise CommandError(advice.message(outcome, advice.TOKEN))
-        outcome = _fallback_token(resource, outcome, arguments)
+        outcome = _fallback_token(resource, outcome, environment, arguments)
     print(formatted(outcome, arguments.output, arguments.shell))
     return 0
 
@@ -129,7 +129,7 @@ def ask(
     def send(resource: str, seconds: float) -> Reply | NoReply:
         return exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
 
-    return acquisition.ask_endpoint(resource, send, policy, endpoint.port, on_retry)
+    return acquisition.ask_endpoint(resource, send, policy, endpoint, on_retry)
 
 
 def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namespace) -> Token | Failure:
@@ -148,19 +148,22 @@ def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namesp
         return ask(endpoint, resource, RetryPolicy(budget, retries), say)
 
 
-def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespace) -> Token:
+def _fallback_token(resource: str, failure: Failure, environment: Environment, arguments: argparse.Namespace) -> Token:
     """A token from the credentials that come after Cloud Shell in the default chain.
 
     :param failure: why Cloud Shell, which is not asked again, has none.
-    :raises CommandError: if none of them has one.
+    :raises CommandError: if none of them has one that may be handed out.
     """
     import logging
 
     from .._azure import explanation
     from .._azure.default_chain import DefaultCloudShellCredential
+    from .._azure.identities import known_at
+    from ._log import log_to_stderr
 
     # What azure-identity logs of each of them would otherwise reach stderr.
     logging.getLogger("azure").addHandler(logging.NullHandler())
+    log_to_stderr("azure_cloudshell_credential", "WARNING")
     request = scopes.TokenRequest((f"{resource}/.default",), {"tenant_id": arguments.tenant})
     try:
         with DefaultCloudShellCredential(
@@ -175,4 +178,9 @@ def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespa
     if isinstance(outcome, Failure):
         explained = explanation.nobody_has_a_token(request, failure, outcome.reasons)
         raise CommandError(advice.message(explained, advice.FALLBACK))
+    if environment.endpoint is not None:
+        identities = known_at(environment.endpoint.port)
+        refused = identities.judge(request, failure, outcome.token, environment.identity)
+        if refused is not None:
+            raise CommandError(advice.message(refused, advice.FALLBACK))
     return outcome.token

@@ -47,6 +47,7 @@ _ONLY = {
         "check that this process is not overloaded, and that gevent or eventlet is patched in before threads start"
     ),
     "nested": "request it after that one has ended",
+    "tenant_id": "pass the tenant's id",
     "pop": "use a credential that supports proof of possession",
     "hook": "correct the hook or the transport",
     "nothing": "",
@@ -118,7 +119,7 @@ def sentence_for(cure: str, reader: str, az: AzureCli, details: Mapping[str, str
     if cure in _ONLY:
         return _sentence(_ONLY[cure])
     if reader == LED:
-        return _sentence(_LED.get(cure, "").format(**{"tenant": "", **details}))
+        return _sentence(_after(_LED.get(cure, ""), details).format(**details))
     if scope := details.get("scope"):
         is_command = reader in (TOKEN, FALLBACK)
         return _sentence(
@@ -148,10 +149,14 @@ def as_the_broker_says(failure: Failure) -> Failure:
 
 def _first(cure: str, reader: str, details: Mapping[str, str]) -> str:
     """What would help without another sign-in."""
-    again = f"{_TRY_AGAIN} in {details['after']}" if "after" in details else _TRY_AGAIN
+    first = _FIRST.get(cure, "")
     if cure == "tab" and reader == TOKEN:
-        again = "add --wait"
-    return _FIRST.get(cure, "").replace(_TRY_AGAIN, again)
+        first = first.replace(_TRY_AGAIN, "add --wait")
+    return _after(first, details)
+
+
+def _after(step: str, details: Mapping[str, str]) -> str:
+    return step.replace(_TRY_AGAIN, f"{_TRY_AGAIN} in {details['after']}") if "after" in details else step
 
 
 def for_doctor(cure: str, az: AzureCli, details: Mapping[str, str] | None = None) -> str:

@@ -38,6 +38,12 @@ class AzureCli:
         self.beneath = beneath
 
 
+def profile_path(environ: Mapping[str, str]) -> str:
+    """Where az keeps who is signed in."""
+    folder = environ.get("AZURE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".azure")
+    return os.path.join(folder, "azureProfile.json")
+
+
 def az_that_said(text: str) -> AzureCli:
     """The state of an Azure CLI that azure-identity has asked.
 
@@ -68,8 +74,7 @@ def _az_in_profile(environ: Mapping[str, str]) -> AzureCli:
 
     if which("az", path=environ.get("PATH")) is None:
         return AzureCli(ABSENT)
-    folder = environ.get("AZURE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".azure")
-    profile = read_json_file(os.path.join(folder, "azureProfile.json"))
+    profile = read_json_file(profile_path(environ))
     subscriptions = profile.get("subscriptions") if isinstance(profile, dict) else None
     for each in subscriptions if isinstance(subscriptions, list) else []:
         user = each.get("user") if isinstance(each, dict) and each.get("isDefault") else None
