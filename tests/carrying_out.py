@@ -204,8 +204,15 @@ _PORTAL, _HANG, _ENTRA = (
     faults.hang(),
     faults.error(400, "invalid_grant", "AADSTS50173: The provided grant has expired."),
 )
-_CLOCK = faults.ScriptedReply(body=f'{{"access_token":"{"e" * 20}","expires_on":"1000","expires_in":"99999999999"}}')
 _TAB = "keep the browser tab with Cloud Shell open and active"
+
+
+def _past_its_life() -> faults.ScriptedReply:
+    """A token that expired an hour ago by the clock here, and lives for an hour by the endpoint's."""
+    return faults.ScriptedReply(
+        body=f'{{"access_token":"e","expires_on":"{int(time.time()) - 3600}","expires_in":"3600"}}'
+    )
+
 
 CAUSES: dict[str, Callable[[World], object]] = {
     "not Cloud Shell": World.leave_cloud_shell,
@@ -224,10 +231,15 @@ CAUSES: dict[str, Callable[[World], object]] = {
     "claims": lambda world: None,
     "claims elsewhere": World.leave_cloud_shell,
     "service principal": _service_principal,
+    "mixed up": lambda world: world.fail(faults.wrong_resource(), "try again"),
+    "clock": lambda world: world.fail(_past_its_life(), "set the clock of this machine, which may be 2 hours ahead"),
     "after a first token": World.leave_cloud_shell,
-    "another identity": lambda world: world.fail(_PORTAL, _TAB),
+    "another identity": lambda world: None,
+    "broker gone": lambda world: None,
 }
 
+
+_BEGIN_WELL = ("after a first token", "another identity")
 
 _WAITED_FOR = ("portal", "no answer", "server error")
 """What is asked again, or waited for, for the whole budget."""
@@ -272,6 +284,8 @@ class Operation:
             return self._command()
         if self.world.cause in ("claims", "claims elsewhere"):
             return self._challenged()
+        if self.world.cause in _BEGIN_WELL and self.credential is None:
+            self._begin_well()
         return self._token()
 
     def _command(self) -> str:
@@ -305,6 +319,19 @@ class Operation:
         except ClientAuthenticationError as error:
             raise Told(error.message) from error
 
+    def _begin_well(self) -> None:
+        """What goes before the fault: a first token."""
+        if self.world.cause == "another identity":
+            self._token()
+            self.world.shell.expire_tokens()
+            self.world.fail(_PORTAL, _TAB)
+            return
+        world, scope = self.world, self.scope
+        refused, world.programs._refused = world.programs._refused, None
+        self.scope = f"{ARM}/.default"
+        self._token()
+        world.programs._refused, self.scope = refused, scope
+
     def _challenged(self) -> str:
         """A service's operation: it challenges what has not been signed in to for it."""
         token = self._token()
@@ -314,6 +341,8 @@ class Operation:
     def _under_a_broker(self) -> str:
         if self.broker is None:
             self.start_broker()
+            if self.world.cause == "broker gone" and self.broker is not None:
+                self.broker.stop()
         assert self.broker is not None
         if self.reader == "program":
             return self._ask_broker(self.broker.environment)
@@ -494,13 +523,13 @@ def _heal(operation: Operation, match: re.Match[str]) -> None:
     if heal := operation.world.heals.pop(match[0].partition(" in ")[0] if match["after"] else match[0], None):
         heal()
     if match["after"]:
-        operation.world.stack.enter_context(mock.patch.object(clock, "current", _Later(int(match["after"].split()[0]))))
+        operation.world.stack.enter_context(mock.patch.object(clock, "current", Later(int(match["after"].split()[0]))))
     if match[0].startswith(("restart Cloud Shell", "correct")):
         # Nothing survives that.
         operation.credential = operation.broker = None
 
 
-class _Later:
+class Later:
     """The clocks, so many seconds later."""
 
     def __init__(self, seconds: float) -> None:

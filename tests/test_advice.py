@@ -6,14 +6,21 @@ by itself, in a world of its own with the fault still in it. What takes two erro
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
+from azure_cloudshell_credential._endpoint import advice, azure_cli
+from azure_cloudshell_credential._endpoint.azure_cli import SIGNED_OUT, AzureCli
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
-from .carrying_out import AnotherPerson, Operation, World, follow, told, ways
+from .carrying_out import CAUSES, AnotherPerson, Operation, World, follow, told, ways
+from .test_failures import MAKERS, sample
 
 TWO_ERRORS = "two errors"
 """The next error names what cures: this reader could not know of it, since nobody asks az for it."""
@@ -99,12 +106,18 @@ def of_requests() -> Iterator[Row]:
     yield Row("claims elsewhere", "signed in", "default")
     yield Row("claims", "signed out", "led to default", ANOTHER_PERSON)
     yield Row("service principal", "signed out", "default")
+    yield from (Row("clock", "signed out", reader) for reader in ("credential", "default", "token"))
+    yield from (Row("mixed up", "signed out", reader) for reader in ("credential", "default"))
+    yield from (Row("after a first token", az, "default") for az in ("expired", "mfa", "expired-old-az"))
+    yield Row("after a first token", "consent", "default", ANOTHER_PERSON)
+    yield Row("another identity", "signed in as grace", "default")
 
 
 def of_brokers() -> Iterator[Row]:
     yield Row("audience", "signed out", "led to credential")
     yield from (Row("audience", az, "led to default") for az in ("own", "mfa"))
     yield Row("audience", "signed out", "led to token")
+    yield from (Row("broker gone", "signed out", f"led to {reader}") for reader in ("credential", "default", "token"))
 
 
 ROWS = [*of_services(), *of_faults(), *of_requests(), *of_brokers()]
@@ -152,3 +165,173 @@ def ended(operation: Operation, steps: Any, sentence: str) -> str:
 @pytest.mark.parametrize(("row", "is_async"), FORMS, ids=lambda value: str(value).replace("True", "async"))
 def test_what_an_error_says_cures(emulator: CloudShellEmulator, row: Row, is_async: bool) -> None:
     carry_out(emulator, row, is_async=is_async)
+
+
+# What stands in the documentation.
+
+PAGE = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
+OF_PAGE = {
+    "This is not Azure Cloud Shell": ["not Cloud Shell"],
+    "MSI_ENDPOINT is not Cloud Shell's": ["unusable endpoint"],
+    "The token request for … failed": ["unreachable"],
+    "did not answer within …": ["no answer"],
+    "from the Azure portal in your browser": ["portal"],
+    "Cloud Shell does not issue tokens for … (AudienceNotSupported)": ["audience"],
+    "Microsoft Entra ID did not issue a token": ["entra"],
+    "endpoint answered …": ["server error", "redirected"],
+    "returned an unusable response": ["garbage", "clock"],
+    "with a token for …": ["mixed up"],
+    "was not sent": ["busy", "not_run"],
+    "from inside another token request": ["nested"],
+    "was broken off": ["broken_off"],
+    "claims challenge": ["claims"],
+    "is a permission without its resource": ["permission"],
+    "proof-of-possession token": ["pop_not_supported"],
+    "in tenant … was requested": ["other tenant"],
+    "Another credential has a token for …, but as …": ["another identity"],
+    "Cloud Shell's token does not tell whether that name is one of its tenant's": ["tenant_by_name"],
+}
+"""For each section the causes of its sentences, in order. A function in ``failures`` is one that is not provoked."""
+
+
+def sentences_of_page() -> dict[str, list[str]]:
+    sections = re.split(r"^### ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    quoted = re.compile(r"(?:^> .+\n?)+", re.MULTILINE)
+    found = {
+        section.partition("\n")[0]: [
+            " ".join(line.removeprefix("> ") for line in quote.strip().splitlines())
+            for quote in quoted.findall(section)
+        ]
+        for section in sections
+    }
+    return {heading: sentences for heading, sentences in found.items() if sentences}
+
+
+def test_each_section_of_troubleshooting_has_its_sentence() -> None:
+    assert {heading: len(found) for heading, found in sentences_of_page().items()} == {
+        heading: len(causes) for heading, causes in OF_PAGE.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("heading", "number"), [(each, n) for each, causes in OF_PAGE.items() for n in range(len(causes))]
+)
+def test_troubleshooting_says_what_the_error_says(emulator: CloudShellEmulator, heading: str, number: int) -> None:
+    """The sentence is that of a row, which does it."""
+    cause, said = OF_PAGE[heading][number], sentences_of_page()[heading][number]
+    if cause in CAUSES:
+        az = "signed in as grace" if cause == "another identity" else "signed out"
+        assert Row(cause, az, "default") in ROWS
+        with World(emulator, az, cause) as world:
+            sentence = told(Operation(world, "default", is_async=False)) or ""
+    else:
+        failure = sample(MAKERS[cause])
+        sentence = advice.sentence_for(failure.cure, advice.DEFAULT, AzureCli(SIGNED_OUT), failure.details)
+    assert re.fullmatch(re.escape(said).replace("…", r"[\w=-]+"), sentence), sentence
+
+
+# The test itself.
+
+
+def mutants() -> dict[str, tuple[Row, Any]]:
+    """Wrong sentences, each with a row that it is found in."""
+
+    def put(table: Any, key: str, value: object) -> Any:
+        return lambda: mock.patch.dict(table, {key: value})
+
+    def name(target: Any, attribute: str, value: object) -> Any:
+        return lambda: mock.patch.object(target, attribute, value)
+
+    signed_out = AzureCli(SIGNED_OUT)
+    credential = Row("audience", "signed out", "credential")
+    return {
+        "sign in, to a class that never asks az": (credential, put(advice._REACH, advice.CREDENTIAL, "")),
+        "restart, where the tab sleeps": (
+            Row("portal", "signed out", "default"),
+            put(advice._FIRST, "tab", "restart Cloud Shell"),
+        ),
+        "any sign-in, for multi-factor authentication": (
+            Row("not Cloud Shell", "mfa", "default"),
+            name(azure_cli, "az_that_said", lambda text: signed_out),
+        ),
+        "sign in, without consent": (Row("not Cloud Shell", "consent", "default", ANOTHER_PERSON), put_none()),
+        "an administrator, where a sign-in does": (
+            Row("not Cloud Shell", "mfa", "default"),
+            put(advice._REMEDIES, "50076", "ask an administrator of the tenant"),
+        ),
+        "run az, which is not there": (
+            Row("audience", "absent", "token"),
+            name(azure_cli, "_az_in_profile", lambda environ: signed_out),
+        ),
+        "the challenged token again": (
+            Row("claims", "signed out", "default"),
+            name(advice, "_WITHOUT_CLOUD_SHELL", "DefaultCloudShellCredential"),
+        ),
+        "a keyword of another class": (
+            Row("audience", "signed out", "token"),
+            put(advice._REACH, advice.TOKEN, "pass process_timeout=120"),
+        ),
+        "three ways": (
+            Row("portal", "signed out", "default"),
+            put(advice._FIRST, "tab", "try again, or restart Cloud Shell"),
+        ),
+        "one way that does not cure": (
+            Row("server error", "signed out", "default"),
+            put(advice._FIRST, "again", "restart Cloud Shell"),
+        ),
+        "nothing to do": (Row("permission", "signed out", "default"), put(advice._ONLY, "graph_scope", "")),
+        "words that nobody can do": (
+            Row("permission", "signed out", "default"),
+            put(advice._ONLY, "graph_scope", "see the documentation"),
+        ),
+        "restart Cloud Shell, where the broker is gone": (
+            Row("broker gone", "signed out", "led to default"),
+            put(advice._LED, "restart", "restart Cloud Shell"),
+        ),
+    }
+
+
+def put_none() -> Any:
+    return lambda: mock.patch.object(advice, "_REMEDIES", {})
+
+
+@pytest.mark.parametrize("name", mutants())
+def test_a_wrong_sentence_is_found(emulator: CloudShellEmulator, name: str) -> None:
+    row, change = mutants()[name]
+    assert row in ROWS
+    with change(), pytest.raises(AssertionError):
+        carry_out(emulator, row, is_async=False)
+
+
+# Nowhere else.
+
+PACKAGE = Path(advice.__file__).parent.parent
+ADVICE = re.compile(r"az login|[Tt]ry again|[Rr]estart Cloud Shell|[Kk]eep the browser tab|[Ss]ign in (?:again|with)")
+ALLOWED = {
+    "_endpoint/advice.py": "the place",
+    "_endpoint/azure_cli.py": "what azure-identity and az say",
+    "_azure/explanation.py": "the same",
+    "emulator/_azure_cli.py": "what az says",
+    "_cli/_tools.py": "how az gets its tokens",
+    "_cli/_parser.py": "the help of run",
+    "_cli/token.py": "the help of --fallback",
+}
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The texts in a module, without its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in statements:
+            yield node.value
+
+
+def test_no_sentence_of_advice_is_written_elsewhere() -> None:
+    modules = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    found = {name for name, path in modules.items() if any(ADVICE.search(text) for text in texts_of(path))}
+    assert found == set(ALLOWED)
+
+
+def test_each_cause_is_in_a_row() -> None:
+    assert {row.cause for row in ROWS} == set(CAUSES)

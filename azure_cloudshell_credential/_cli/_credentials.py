@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any
 
+from .._endpoint import advice
+from .._endpoint.azure_cli import ABSENT, AzureCli
 from .._endpoint.text import quoted
 from ._errors import CommandError
 from ._parser import Parser, resources
@@ -36,7 +38,8 @@ def check_credential(name: str | None) -> None:
         from shutil import which
 
         if which("az") is None:
-            raise CommandError("--credential az needs the Azure CLI, and there is no az on PATH.")
+            step = advice.sentence_for("sign_in", advice.DEFAULT, AzureCli(ABSENT), {})
+            raise CommandError(f"--credential az needs the Azure CLI, and there is no az on PATH. {step}")
     if name not in (None, "default", "az") and not all(name.partition(":")):
         raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
 
