@@ -262,10 +262,10 @@ class Operation:
         # Who was led to a broker waits for it longer than it takes.
         self.options: dict[str, Any] = {"timeout": 5 if self.is_led else 0.3, "retry_backoff_factor": 0}
         is_slow = world.az == "slow"
-        self.arguments: list[str] = [
-            "--timeout",
-            "1.5" if is_slow or (world.cause in _WAITED_FOR and not self.is_led) else "30",
-        ]
+        self.arguments: list[str] = ["--timeout", "30"]
+        if is_slow or (world.cause in _WAITED_FOR and not self.is_led):
+            # Of a fallback the seconds are az's too.
+            self.arguments = ["--timeout", "1.5" if is_slow or self.reader == "fallback" else "0.3"]
         self.az_seconds = 1.0 if is_slow else 30.0
         self.broker_is_of_az = False
         if self.reader == "fallback":

@@ -15,9 +15,9 @@ from .untrusted_json import read_json_file
 ABSENT, SIGNED_OUT, OWN, SIGNED_IN = "absent", "signed out", "own", "signed in"
 SLOW, BROKEN, REFUSED, LEFT_OUT, UNKNOWN = "slow", "broken", "refused", "left out", "unknown"
 
-_ENTRA_CODE = re.compile(r"AADSTS([0-9]+)")
-# On a line of its own, as az prints it. Nothing else of a text that others wrote becomes a command to run.
-_LOGIN = re.compile(r"^[ \t]*(az login(?: [\w~:/.,=\"+@-]+)*)[ \t]*$", re.MULTILINE | re.ASCII)
+# On a line of its own, as az prints it. Nothing else of a text that others wrote becomes a command to run. Not compiled
+# here: the command token imports this, and needs it only when something has failed.
+_LOGIN = r"(?am)^[ \t]*(az login(?: [\w~:/.,=\"+@-]+)*)[ \t]*$"
 
 
 class AzureCli:
@@ -53,7 +53,7 @@ def az_that_said(text: str) -> AzureCli:
         return AzureCli(ABSENT)
     if text.startswith("Failed to invoke the Azure CLI"):
         return AzureCli(SLOW)
-    code, named = _ENTRA_CODE.search(text), _LOGIN.findall(text)
+    code, named = re.search("AADSTS([0-9]+)", text), re.findall(_LOGIN, text)
     if code:
         return AzureCli(REFUSED, named[-1] if named else "", code[1])
     if (on_disk := _az_in_profile(os.environ)).state == OWN:
@@ -69,10 +69,16 @@ def az_on_disk(environ: Mapping[str, str]) -> AzureCli:
     return AzureCli(LEFT_OUT, chosen, beneath=az) if (chosen := left_out(environ)) else az
 
 
-def _az_in_profile(environ: Mapping[str, str]) -> AzureCli:
-    from shutil import which
+def _is_on_path(environ: Mapping[str, str]) -> bool:
+    # Not by shutil.which: it brings the compressions, which take 5 ms.
+    names = ("az.cmd", "az.exe", "az.bat") if os.name == "nt" else ("az",)
+    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    paths = (os.path.join(folder, name) for folder in folders for name in names)
+    return any(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths)
 
-    if which("az", path=environ.get("PATH")) is None:
+
+def _az_in_profile(environ: Mapping[str, str]) -> AzureCli:
+    if not _is_on_path(environ):
         return AzureCli(ABSENT)
     profile = read_json_file(profile_path(environ))
     subscriptions = profile.get("subscriptions") if isinstance(profile, dict) else None
