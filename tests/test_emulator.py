@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 import pytest
 import requests
+from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
@@ -156,6 +157,24 @@ def test_revoked_tokens_are_replaced(shell: CloudShellEmulator) -> None:
     assert ask(shell, "https://management.azure.com").json()["access_token"] != first.token
     shell.expire_tokens()
     assert credential.get_token(ARM) != first
+
+
+def test_a_credential_can_be_told_to_forget_or_to_begin_anew(
+    shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = CloudShellCredential()
+    with pytest.raises(CredentialUnavailableError):
+        credential.get_token(ARM)
+    monkeypatch.setenv("MSI_ENDPOINT", shell.endpoint)
+    credential._begin_anew()
+    first = credential.get_token(ARM).token
+    credential._forget_tokens("another")
+    assert credential.get_token(ARM).token == first
+    assert len(shell.requests) == 1
+    for number, forgotten in enumerate([(first,), ()], 2):
+        credential._forget_tokens(*forgotten)
+        assert credential.get_token(ARM).token == first
+        assert len(shell.requests) == number
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """``doctor --report``: what the endpoint does, without saying to whom.
 
-It asks for each row of the table of assumptions, and for every known resource in each spelling, one request for each.
+It asks for each field of the emulator's behaviour, and for every known resource in each spelling, one request for each.
 Of what the endpoint says, only known words and numbers are written.
 """
 
@@ -17,10 +17,10 @@ from .._endpoint import audiences
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
 from .._endpoint.token import claims_of
 from .._version import __version__
-from ..emulator import assumptions
+from ..emulator._questions import GRANTED, TOKEN_PATH, Answer, Question, outcome
 from ..emulator._services import observations
-from ..emulator.assumptions import TABLE, Answer, Assumption, Question
-from ._known_words import HEADERS, VARIABLES, allowed
+from ..emulator.behaviour import Assumption, assumptions
+from ._known_words import allowed, shown
 from ._progress import Progress
 
 _MAX_FAILURES = 2
@@ -63,17 +63,19 @@ def make_report(environment: Environment, seconds: float, progress: Progress) ->
         "month": strftime("%Y-%m"),
         "cloud": cloud if cloud in _CLOUDS else "another" if cloud else None,
         # Their names tell which host has opened Cloud Shell: the portal, Windows Terminal, Visual Studio Code.
-        "variables": sorted(_named(name, VARIABLES) for name in os.environ if name.startswith(_PREFIXES)),
+        "variables": sorted(str(allowed(name)) for name in os.environ if name.startswith(_PREFIXES)),
         "endpoint_is_the_documented_one": bool(environment.endpoint and environment.endpoint.url == DEFAULT_ENDPOINT),
-        "headers": sorted({_named(name, HEADERS) for name in _headers(answers)}),
-        "assumptions": [_compared(row, answers) for row in TABLE],
+        "headers": sorted(
+            {str(allowed(name)) for answer in answers.values() if isinstance(answer, Answer) for name in answer.headers}
+        ),
+        "assumptions": [_compared(each, answers) for each in assumptions()],
         "answers": described,
     }
     return report, bool(described) and described[0]["outcome"] == "token"
 
 
 def _questions() -> Iterator[Question]:
-    """Each once: those of the table, and every known resource with and without its slash and under its id."""
+    """Each once: those of the behaviour, and every known resource with and without its slash and under its id."""
     resources: list[str] = []
     for audience in audiences.KNOWN:
         for identifier in audience.identifiers:
@@ -81,9 +83,9 @@ def _questions() -> Iterator[Question]:
             if "://" in identifier:
                 resources.append(identifier.rstrip("/") if identifier.endswith("/") else f"{identifier}/")
     resources += [row.resource for row in observations()]
-    of_the_table = [row.question for row in TABLE if row.question is not None]
-    asked_again = [question for question in of_the_table if question.repeats]
-    others = [question for question in of_the_table if not question.repeats]
+    of_the_fields = [each.question for each in assumptions() if each.question is not None]
+    asked_again = [question for question in of_the_fields if question.repeats]
+    others = [question for question in of_the_fields if not question.repeats]
     yield from dict.fromkeys([*others, *(Question(resource=resource) for resource in resources), *asked_again])
 
 
@@ -91,7 +93,7 @@ def _ask(endpoint: Endpoint, question: Question, seconds: float, before: Answer 
     """The answer, or why there is none."""
     fields = [*question.more, *([("resource", question.resource)] if question.resource is not None else [])]
     form = urlencode(fields)
-    target = question.path.replace(assumptions.TOKEN_PATH, endpoint.target)
+    target = question.path.replace(TOKEN_PATH, endpoint.target)
     headers = {} if question.metadata is None else {"Metadata": question.metadata}
     connection = HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
     try:
@@ -123,31 +125,24 @@ def _described(question: Question, answer: Answer | str) -> dict[str, Any]:
     if isinstance(answer, str):
         return {**asked, "outcome": answer}
     described = {**asked, "outcome": "reply", "status": answer.status}
-    if assumptions.outcome(answer) == assumptions.TOKEN:
+    if outcome(answer) == GRANTED:
         return {**described, "outcome": "token", "token_is_for": allowed(str(answer.claims.get("aud", "missing")))}
     if "error" in answer.content:
         return {**described, "outcome": "error", "error": allowed(": ".join(answer.error))}
     return described
 
 
-def _compared(row: Assumption, answers: dict[Question, Answer | str]) -> dict[str, Any]:
+def _compared(each: Assumption, answers: dict[Question, Answer | str]) -> dict[str, Any]:
     """What is assumed, what was seen, and whether it is the same; None where nothing was seen."""
-    looked_at = answers.values() if row.question is None else [answers.get(row.question)]
+    looked_at = answers.values() if each.question is None else [answers.get(each.question)]
     seen = next(
-        (what for answer in looked_at if isinstance(answer, Answer) and (what := row.seen_in(answer)) is not None), None
+        (what for answer in looked_at if isinstance(answer, Answer) and (what := each.seen_in(answer)) is not None),
+        None,
     )
     return {
-        "about": row.name,
-        "assumed": row.expected(),
-        "source": row.source,
-        "seen": allowed(seen),
-        "same": None if seen is None else seen == row.expected(),
+        "about": each.name,
+        "assumed": shown(each.assumed, each.question),
+        "source": each.source,
+        "seen": allowed(shown(seen, each.question)),
+        "same": None if seen is None else seen == each.assumed,
     }
-
-
-def _headers(answers: dict[Question, Answer | str]) -> Iterator[str]:
-    return (name for answer in answers.values() if isinstance(answer, Answer) for name in answer.headers)
-
-
-def _named(name: str, known: frozenset[str]) -> str:
-    return name if name in known else f"<{len(name)}>"

@@ -20,7 +20,7 @@ from .._endpoint.environment import Environment
 from .._endpoint.text import count, printable, quoted
 from .._endpoint.token import claims_of, named_in, shown_claim
 from ..emulator._azure_cli import SUBSCRIPTION_ID
-from ..emulator._identity import MARK
+from ..emulator._issuer import MARK
 from ._errors import CommandError
 from ._parser import Parser
 from ._urls import shown_url

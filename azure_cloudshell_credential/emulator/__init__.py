@@ -13,11 +13,11 @@ from .faults import ScriptedReply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._emulated_azure import EmulatedAzure as EmulatedAzure
-    from ._emulator import DEFAULT_AUDIENCES as DEFAULT_AUDIENCES
-    from ._emulator import DEFAULT_LIFETIME as DEFAULT_LIFETIME
     from ._emulator import CloudShellEmulator as CloudShellEmulator
-    from ._emulator import TokenRequest as TokenRequest
-    from ._identity import Identity as Identity
+    from ._responder import RecordedRequest as RecordedRequest
+    from ._settings import DEFAULT_AUDIENCES as DEFAULT_AUDIENCES
+    from ._settings import DEFAULT_LIFETIME as DEFAULT_LIFETIME
+    from ._settings import Identity as Identity
 
 __all__ = [
     "DEFAULT_AUDIENCES",
@@ -25,19 +25,19 @@ __all__ = [
     "CloudShellEmulator",
     "EmulatedAzure",
     "Identity",
+    "RecordedRequest",
     "ScriptedReply",
-    "TokenRequest",
     "faults",
 ]
 
-# What needs an extra is imported when it is used: doctor --report reads the table of assumptions without any.
+# What needs an extra is imported when it is used: doctor --report reads the behaviour without any.
 _LAZY_EXPORTS = {
-    "DEFAULT_AUDIENCES": ("._emulator", "emulator"),
-    "DEFAULT_LIFETIME": ("._emulator", "emulator"),
+    "DEFAULT_AUDIENCES": ("._settings", "emulator"),
+    "DEFAULT_LIFETIME": ("._settings", "emulator"),
     "CloudShellEmulator": ("._emulator", "emulator"),
     "EmulatedAzure": ("._emulated_azure", "demo"),
-    "Identity": ("._identity", "emulator"),
-    "TokenRequest": ("._emulator", "emulator"),
+    "Identity": ("._settings", "emulator"),
+    "RecordedRequest": ("._responder", "emulator"),
 }
 
 

@@ -17,7 +17,7 @@ import jwt
 
 from .._endpoint import audiences
 from .._serving.messages import Request, Response, compact, error_body, error_response
-from . import _tokens
+from . import _issuer
 from ._azure_cli import SUBSCRIPTION_ID, SUBSCRIPTION_NAME
 from ._emulator import CloudShellEmulator
 
@@ -228,7 +228,7 @@ class ResourceManagerStandIn:
                 "Authentication failed. The 'Authorization' header is provided in an invalid format.",
             )
         try:
-            claims = _tokens.verify(token)
+            claims = _issuer.verify(token)
         except jwt.InvalidTokenError:
             raise _RejectedError("InvalidAuthenticationToken", "The access token is invalid.") from None
         accepted = _AUDIENCES[request.headers["host"].partition(":")[0].lower()]
@@ -262,8 +262,8 @@ class ResourceManagerStandIn:
         if tenant_id != expected:
             raise _RejectedError(
                 "InvalidAuthenticationTokenTenant",
-                f"The access token is from the wrong issuer '{_tokens.issuer(tenant_id)}'. It must match the tenant "
-                f"'{_tokens.issuer(expected)}' associated with this subscription.",
+                f"The access token is from the wrong issuer '{_issuer.issuer(tenant_id)}'. It must match the tenant "
+                f"'{_issuer.issuer(expected)}' associated with this subscription.",
             )
 
 

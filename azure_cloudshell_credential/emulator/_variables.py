@@ -1,10 +1,6 @@
-"""Environment variables of this process, changed for a while."""
+"""Environment variables by which programs find an identity."""
 
 from __future__ import annotations
-
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from .._serving.token_protocols import IDENTITY_VARIABLES
 
@@ -40,25 +36,3 @@ It says whose tokens a default chain takes from there. HOME would hide the files
 programs find by it, such as packages of Python's user site. A ``SharedTokenCacheCredential`` that a program makes
 itself does not read the variable.
 """
-
-
-@contextmanager
-def changed(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Change ``os.environ``, and restore it afterwards.
-
-    :param changes: the values; None removes a variable.
-    """
-    before = {name: os.environ.get(name) for name in changes}
-    _set(changes)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from .._endpoint.audiences import did_you_mean
 from .._serving.messages import error_body
-from . import assumptions
+from .behaviour import Behaviour
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply
 
 def portal_timeout() -> ScriptedReply:
     """The portal in the browser did not answer: the failure that users meet most."""
-    row = assumptions.by_name()["portal does not answer"]
-    assert isinstance(row, assumptions.Refusal)
-    return error(*row)
+    outcome = Behaviour.portal_timeout
+    return error(outcome.status, outcome.code, outcome.message)
 
 
 def server_error(status: int = 500, retry_after: float | None = None) -> ScriptedReply:

@@ -1,0 +1,95 @@
+"""What an emulator is set to: who is signed in, what there are tokens for, and what is assumed of the endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from .._endpoint.audiences import identifiers_of, plain
+from ._questions import GRANTED
+from ._services import supported_audiences
+from .behaviour import Behaviour
+
+DEFAULT_LIFETIME = Behaviour.lifetime
+"""Seconds, as in the one reply that has been published."""
+
+DEFAULT_AUDIENCES = supported_audiences()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The user who is signed in.
+
+    :param user: the user principal name.
+    :param name: the display name.
+    :param tenant_id: the tenant signed in to.
+    :param object_id: the user's object id in that tenant.
+    """
+
+    __module__ = "azure_cloudshell_credential.emulator"
+
+    user: str = "ada@contoso.example"
+    name: str = "Ada Example"
+    tenant_id: str = "11111111-aaaa-4bbb-8ccc-222222222222"
+    object_id: str = "33333333-dddd-4eee-9fff-444444444444"
+
+    def changed(self, **changes: str) -> Identity:
+        """The same identity with some fields changed."""
+        return replace(self, **changes)
+
+
+_changing = Lock()
+
+
+@dataclass(eq=False, repr=False)
+class Settings:
+    """What an emulator is set to, which it can be at any time. ``CloudShellEmulator`` documents each."""
+
+    identity: Identity
+    lifetime: int
+    audiences: list[str] | None
+    latency: float
+    list_audiences: bool
+    assumed: Behaviour
+
+    def __post_init__(self) -> None:
+        if self.audiences is not None:
+            self.audiences = list(self.audiences)
+
+    def sign_in(self, **changes: str) -> None:
+        """Sign in as somebody else, or to another tenant.
+
+        :param changes: what is different: fields of ``Identity``, such as ``user`` or ``tenant_id``.
+        """
+        with _changing:
+            self.identity = self.identity.changed(**changes)
+
+    def deny(self, name: str) -> None:
+        """Support an audience no longer, under any of its identifiers.
+
+        :param name: a URI, an application id, a scope, or a short name such as ``vault``.
+        :raises ValueError: for what is none of these.
+        """
+        denied = {plain(identifier) for identifier in identifiers_of(name)}
+        with _changing:
+            listed = DEFAULT_AUDIENCES if self.audiences is None else self.audiences
+            self.audiences = [audience for audience in listed if plain(audience) not in denied]
+
+    def allow(self, name: str) -> None:
+        """Support an audience, under all of its identifiers.
+
+        :param name: as for ``deny``.
+        :raises ValueError: for what is none of these.
+        """
+        allowed = identifiers_of(name)
+        with _changing:
+            if self.audiences is not None:
+                self.audiences = [*self.audiences, *allowed]
+
+
+def supports(settings: Settings, resource: str) -> bool:
+    """Whether there are tokens for a resource."""
+    supported = settings.audiences
+    if supported is None or resource in supported:
+        return True
+    return settings.assumed.audience_with_slash_added == GRANTED and plain(resource) in map(plain, supported)
