@@ -10,14 +10,14 @@ import os
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from time import monotonic, strftime, time
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from .._endpoint import audiences
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
 from .._endpoint.token import claims_of
 from .._version import __version__
-from ..emulator._questions import GRANTED, TOKEN_PATH, Answer, Question, outcome
+from ..emulator._questions import GRANTED, TOKEN_PATH, Answer, Question, of_the_portal, outcome
 from ..emulator._services import observations
 from ..emulator.behaviour import Assumption, assumptions
 from ._known_words import allowed, shown
@@ -26,6 +26,9 @@ from ._progress import Progress
 _MAX_FAILURES = 2
 """Requests in a row without an answer before the rest is not asked."""
 
+_MAX_PORTAL_TIMEOUTS = 3
+"""Timeouts of the portal in a row before the rest is not asked: each takes it some 9 seconds."""
+
 _MAX_BODY = 1_000_000
 _CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
 """The values of ``ACC_CLOUD`` that Cloud Shell's own startup knows (PSCloudShellStartup.ps1)."""
@@ -33,25 +36,37 @@ _CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
 _PREFIXES = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
 
 
-def make_report(environment: Environment, seconds: float, progress: Progress) -> tuple[dict[str, Any], bool]:
+class Report(NamedTuple):
+    """The report.
+
+    :param works: whether the endpoint has a token for Resource Manager.
+    :param stopped: why the rest was not asked; empty if everything was.
+    """
+
+    content: dict[str, Any]
+    works: bool
+    stopped: str
+
+
+def make_report(environment: Environment, seconds: float, progress: Progress) -> Report:
     """Ask, and describe what came of it.
 
     :param seconds: per request.
-    :return: the report, and whether the endpoint has a token for Resource Manager.
     """
     answers: dict[Question, Answer | str] = {}
     took: dict[Question, float] = {}
     questions = list(_questions()) if environment.endpoint is not None else []
-    failures = 0
+    patience = _Patience()
     for index, question in enumerate(questions, 1):
-        if environment.endpoint is None or failures >= _MAX_FAILURES:
+        if environment.endpoint is None or patience.ends:
             break
         progress.show(f"{index} of {len(questions)}")
         start = monotonic()
         before = answers.get(question._replace(repeats=False))
         answer = _ask(environment.endpoint, question, seconds, before if isinstance(before, Answer) else None)
         answers[question], took[question] = answer, round(monotonic() - start, 3)
-        failures = failures + 1 if isinstance(answer, str) else 0
+        patience.notice(answer)
+    stopped = f"{patience.ends}: {len(answers)} of {len(questions)} requests were sent" if patience.ends else ""
     cloud = environment.cloud
     described = [
         {**_described(question, answer), "seconds": took[question]}
@@ -70,8 +85,30 @@ def make_report(environment: Environment, seconds: float, progress: Progress) ->
         ),
         "assumptions": [_compared(each, answers) for each in assumptions()],
         "answers": described,
+        "stopped": stopped or None,
     }
-    return report, bool(described) and described[0]["outcome"] == "token"
+    return Report(report, bool(described) and described[0]["outcome"] == "token", stopped)
+
+
+class _Patience:
+    """Notices when it is no use to go on asking.
+
+    :ivar ends: why; empty while it is of use.
+    """
+
+    def __init__(self) -> None:
+        self._failures = self._portal_timeouts = 0
+        self.ends = ""
+
+    def notice(self, answer: Answer | str) -> None:
+        """Take an answer into account."""
+        self._failures = self._failures + 1 if isinstance(answer, str) else 0
+        is_of_the_portal = isinstance(answer, Answer) and of_the_portal(answer) is not None
+        self._portal_timeouts = self._portal_timeouts + 1 if is_of_the_portal else 0
+        if self._failures >= _MAX_FAILURES:
+            self.ends = f"the endpoint did not answer {_MAX_FAILURES} requests in a row"
+        elif self._portal_timeouts >= _MAX_PORTAL_TIMEOUTS:
+            self.ends = f"the portal did not answer {_MAX_PORTAL_TIMEOUTS} requests in a row"
 
 
 def _questions() -> Iterator[Question]:

@@ -88,8 +88,10 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
         reason = not_in_cloud_shell(environment.refusal, environment.other_host).what
         say(f"azure-cloudshell: {reason} There is nothing to ask.")
     with Progress() as progress:
-        report, works = make_report(environment, arguments.timeout, progress)
-    text = json.dumps(report, indent=2) + "\n"
+        report = make_report(environment, arguments.timeout, progress)
+    if report.stopped:
+        say(f"azure-cloudshell: Stopped early, since {report.stopped}.")
+    text = json.dumps(report.content, indent=2) + "\n"
     if arguments.report == "-":
         sys.stdout.write(text)
     else:
@@ -99,4 +101,4 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
             raise CommandError(f"Cannot write {arguments.report}: {error.strerror}.") from None
         held = "It holds no token, user, tenant or subscription; look at it before you share it."
         print(f"Wrote {arguments.report}. {held}")
-    return 0 if works else 1
+    return 0 if report.works else 1

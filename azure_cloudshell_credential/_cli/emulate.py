@@ -132,7 +132,7 @@ def _started(settings: Mapping[str, Any], stack: ExitStack) -> emulator.CloudShe
         shell = emulator.CloudShellEmulator(
             port=settings["port"],
             identity=_identity(settings),
-            lifetime=settings["lifetime"] or emulator.DEFAULT_LIFETIME,
+            lifetime=settings["lifetime"],
             audiences=_audiences(settings),
             latency=settings["latency"],
         )

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from ._emulator import CloudShellEmulator as CloudShellEmulator
     from ._responder import RecordedRequest as RecordedRequest
     from ._settings import DEFAULT_AUDIENCES as DEFAULT_AUDIENCES
-    from ._settings import DEFAULT_LIFETIME as DEFAULT_LIFETIME
     from ._settings import Identity as Identity
 
 __all__ = [
     "DEFAULT_AUDIENCES",
-    "DEFAULT_LIFETIME",
     "CloudShellEmulator",
     "EmulatedAzure",
     "Identity",
@@ -33,7 +31,6 @@ __all__ = [
 # What needs an extra is imported when it is used: doctor --report reads the behaviour without any.
 _LAZY_EXPORTS = {
     "DEFAULT_AUDIENCES": ("._settings", "emulator"),
-    "DEFAULT_LIFETIME": ("._settings", "emulator"),
     "CloudShellEmulator": ("._emulator", "emulator"),
     "EmulatedAzure": ("._emulated_azure", "demo"),
     "Identity": ("._settings", "emulator"),

@@ -6,17 +6,18 @@ What it answers is what a ``Behaviour`` says of the real endpoint.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from .._endpoint.audiences import did_you_mean
 from .._serving.server import Served, Server
-from ._azure_cli import Programs
+from ._azure_cli import FAILURES, Programs
 from ._issuer import Issuer
 from ._process import Process, begin_all_anew, forget_all_tokens, stand_ins
 from ._responder import APP_SERVICE, IMDS_PREFIX, NO_IMDS_PREFIX, OPENID_CONFIGURATION, RecordedRequest, Responder
 from ._settings import DEFAULT_AUDIENCES, Identity, Settings
 from .behaviour import Behaviour
-from .faults import ScriptedReply
+from .faults import ScriptedReply, reply_given
 
 
 class CloudShellEmulator(Settings, Served):
@@ -33,7 +34,7 @@ class CloudShellEmulator(Settings, Served):
     :keyword int port: the port; 0, the default, takes a free one. Tools with a hard-coded address (azure-cli, azd,
         MSAL for Python) need 50342.
     :keyword Identity identity: who is signed in. Default: the made-up ``Identity()``.
-    :keyword int lifetime: how long tokens live, in seconds. Default: as assumed, 3900.
+    :keyword lifetime: how long tokens live, in seconds. Default: None, as ``assumed`` says: 3900.
     :keyword audiences: the resources it issues tokens for; None: all. Default: ``DEFAULT_AUDIENCES``.
     :keyword float latency: seconds before each reply. Default 0.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
@@ -60,10 +61,8 @@ class CloudShellEmulator(Settings, Served):
         list_audiences: bool = False,
         assumed: Behaviour | None = None,
     ) -> None:
-        assumed = assumed or Behaviour()
-        lifetime = assumed.lifetime if lifetime is None else lifetime
         supported = None if audiences is None else list(audiences)
-        self._initially = (identity or Identity(), lifetime, supported, latency, list_audiences, assumed)
+        self._initially = (identity or Identity(), lifetime, supported, latency, list_audiences, assumed or Behaviour())
         super().__init__(*self._initially)
         self._issuer = Issuer(self)
         self._programs = Programs(self._issuer)
@@ -87,7 +86,7 @@ class CloudShellEmulator(Settings, Served):
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """A ``RecordedRequest`` for each request so far."""
+        """A ``RecordedRequest`` for each request so far, of which the last 10,000 are kept."""
         return self._responder.requests
 
     @property
@@ -153,39 +152,38 @@ class CloudShellEmulator(Settings, Served):
         """Answer the next requests like this, one reply each, before answering as usual again.
 
         :param replies: such as ``faults.portal_timeout()``.
+        :raises TypeError: for anything that is not a reply, such as a name or a function.
         """
-        self._responder.script(*replies)
+        self._responder.script(*map(reply_given, replies))
 
-    @contextmanager
-    def failing(self, reply: ScriptedReply) -> Iterator[None]:
+    def failing(self, reply: ScriptedReply) -> AbstractContextManager[None]:
         """Answer every request like this for the length of a ``with`` block.
 
         :param reply: such as ``faults.hang()``.
+        :raises TypeError: as ``script``, at the call.
         """
-        with self._responder.failing(reply):
-            yield
+        return self._responder.failing(reply_given(reply))
 
     def az_login(self, *, user: str | None = None, tenant: str | None = None, seconds: float = 0.0) -> None:
         """Sign somebody in to the az that the fixtures and ``emulate --az-login`` put on PATH.
 
-        :keyword str user: the user principal name. Default: somebody else of the emulated company.
+        :keyword str user: the user principal name. Default: another user of the emulated company.
         :keyword str tenant: the tenant. Default: the emulated Cloud Shell's.
         :keyword float seconds: how long az takes to answer.
         """
-        identity = self.identity.changed(
-            user=user or "grace@contoso.example",
-            name="Grace Example",
-            tenant_id=tenant or self.identity.tenant_id,
-            object_id="55555555-eeee-4fff-8aaa-666666666666",
-        )
-        self._programs.login(identity, seconds)
+        changes = {"user": user or "grace@contoso.example", "tenant_id": tenant or self.identity.tenant_id}
+        self._programs.login(self.identity.changed(**changes), seconds)
 
     def az_fails(self, text: str, *, seconds: float = 0.0) -> None:
         """Let that az fail, as it does before ``az_login``.
 
-        :param text: what it prints on stderr, or a key of ``FAILURES``, such as ``audience``.
+        :param text: what it prints on stderr; a single word is a key of ``FAILURES``, such as ``audience``.
         :keyword float seconds: how long it takes.
+        :raises ValueError: for a word that is not a key.
         """
+        if text not in FAILURES and len(text.split()) < 2:
+            hint = did_you_mean(text, FAILURES) or f" Known are: {', '.join(FAILURES)}."
+            raise ValueError(f"{text!r} is not a failure of az.{hint}")
         self._programs.fail(text, seconds)
 
     @property
@@ -204,7 +202,7 @@ class CloudShellEmulator(Settings, Served):
             yield variables
 
     def sign_in(self, **changes: str) -> None:
-        """Sign in as somebody else, or to another tenant.
+        """Sign in as another user, or to another tenant.
 
         :param changes: what is different: fields of ``Identity``, such as ``user`` or ``tenant_id``.
         """

@@ -66,7 +66,7 @@ class Issuer:
         with self._mutex:
             kept = self._kept.get(resource)
             if kept is None or kept.expires_on <= time() or not self._settings.assumed.token_is_kept:
-                kept = self._kept[resource] = self._mint(self._settings.identity, resource, self._settings.lifetime)
+                kept = self._kept[resource] = self._mint(self._settings.identity, resource)
             return kept
 
     def mint(self, resource: str, *, identity: Identity | None = None, lifetime: int | None = None) -> Issued:
@@ -76,14 +76,15 @@ class Issuer:
         :param lifetime: None: that of the others.
         """
         with self._mutex:
-            lives = self._settings.lifetime if lifetime is None else lifetime
-            return self._mint(identity or self._settings.identity, resource, lives)
+            return self._mint(identity or self._settings.identity, resource, lifetime)
 
-    def _mint(self, identity: Identity, resource: str, lifetime: int) -> Issued:
+    def _mint(self, identity: Identity, resource: str, lifetime: int | None = None) -> Issued:
+        settings = self._settings
+        lives = next(each for each in (lifetime, settings.lifetime, settings.assumed.lifetime) if each is not None)
         issued_at = int(time())
-        expires_on = issued_at + lifetime
+        expires_on = issued_at + lives
         self._serial += 1
-        audience = self._settings.assumed.audience_for_arm_without_slash if resource == ARM.rstrip("/") else resource
+        audience = settings.assumed.audience_for_arm_without_slash if resource == ARM.rstrip("/") else resource
         token = signed(identity, audience, min(issued_at, expires_on), expires_on, self._serial)
         return Issued(token, issued_at, expires_on)
 

@@ -20,6 +20,7 @@ from .._serving.messages import Request, Response, compact, error_body, error_re
 from . import _issuer
 from ._azure_cli import SUBSCRIPTION_ID, SUBSCRIPTION_NAME
 from ._emulator import CloudShellEmulator
+from ._responder import KEPT
 
 _PUBLIC_AUDIENCE = "https://management.core.windows.net/"
 
@@ -65,7 +66,7 @@ class ResourceManagerStandIn:
     :param shell: the emulator whose tokens it takes.
     :keyword str subscription_tenant_id: the tenant of the subscription. Default: the one signed in to at the time.
     :keyword int page_size: how many virtual machines a page holds.
-    :ivar requests: the method and target of each request so far.
+    :ivar requests: the method and target of each request so far; the last 10,000 are kept.
     :ivar power: the state of each machine.
     """
 
@@ -217,6 +218,7 @@ class ResourceManagerStandIn:
         """
         with self._mutex:
             self.requests.append(f"{request.method} {request.target}")
+            del self.requests[:-KEPT]
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not token:
             raise _RejectedError(

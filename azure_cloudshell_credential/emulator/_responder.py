@@ -39,6 +39,9 @@ _OTHER_PROTOCOLS: dict[str, TokenProtocol] = {
 _POLL_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
 
+KEPT = 10_000
+"""Requests that are remembered, the last ones: an emulator may run for days."""
+
 
 @dataclass
 class RecordedRequest:
@@ -69,7 +72,7 @@ class Responder:
     """Responds to requests, and keeps what was asked.
 
     :param settings: may change at any time.
-    :ivar requests: a ``RecordedRequest`` for each so far.
+    :ivar requests: a ``RecordedRequest`` for each so far, up to ``KEPT``.
     :ivar most_at_once: how many were there at once, at most.
     """
 
@@ -156,6 +159,7 @@ class Responder:
         asked = RecordedRequest(request.method, request.path, request.headers, request.fields())
         with self._mutex:
             self.requests.append(asked)
+            del self.requests[:-KEPT]
             scripted = self._script.popleft() if self._script else self._failing or ScriptedReply()
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
@@ -176,6 +180,8 @@ class Responder:
         requested = protocol.resource_of(request)
         if isinstance(requested, Response):
             return requested
+        if scripted.portal_times_out:
+            return self._cloud_shell.refused(self._settings.assumed.portal_timeout, requested)
         if scripted.body is not None:
             return Response(scripted.status, scripted.body.replace("{resource}", requested), scripted.headers)
         resource, settings = scripted.token_for or requested, self._settings

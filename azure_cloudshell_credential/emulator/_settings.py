@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from threading import Lock
+from uuid import NAMESPACE_DNS, uuid5
 
 from .._endpoint.audiences import identifiers_of, plain
 from ._questions import GRANTED
 from ._services import supported_audiences
 from .behaviour import Behaviour
-
-DEFAULT_LIFETIME = Behaviour.lifetime
-"""Seconds, as in the one reply that has been published."""
 
 DEFAULT_AUDIENCES = supported_audiences()
 
@@ -21,21 +19,29 @@ class Identity:
     """The user who is signed in.
 
     :param user: the user principal name.
-    :param name: the display name.
+    :param name: the display name. Default: made from ``user``.
     :param tenant_id: the tenant signed in to.
-    :param object_id: the user's object id in that tenant.
+    :param object_id: the user's object id in that tenant. Default: made from ``user``: another user has another.
     """
 
     __module__ = "azure_cloudshell_credential.emulator"
 
     user: str = "ada@contoso.example"
-    name: str = "Ada Example"
+    name: str = ""
     tenant_id: str = "11111111-aaaa-4bbb-8ccc-222222222222"
-    object_id: str = "33333333-dddd-4eee-9fff-444444444444"
+    object_id: str = ""
+
+    def __post_init__(self) -> None:
+        given = self.user.partition("@")[0].replace(".", " ")
+        made = {"name": f"{given.title()} Example", "object_id": str(uuid5(NAMESPACE_DNS, self.user.casefold()))}
+        for field, value in made.items():
+            if not getattr(self, field):
+                object.__setattr__(self, field, value)
 
     def changed(self, **changes: str) -> Identity:
-        """The same identity with some fields changed."""
-        return replace(self, **changes)
+        """The same identity with some fields changed. Another user has another name and another object id."""
+        is_another = changes.get("user", self.user) != self.user
+        return replace(self, **{**({"name": "", "object_id": ""} if is_another else {}), **changes})
 
 
 _changing = Lock()
@@ -46,7 +52,7 @@ class Settings:
     """What an emulator is set to, which it can be at any time. ``CloudShellEmulator`` documents each."""
 
     identity: Identity
-    lifetime: int
+    lifetime: int | None
     audiences: list[str] | None
     latency: float
     list_audiences: bool
@@ -57,7 +63,7 @@ class Settings:
             self.audiences = list(self.audiences)
 
     def sign_in(self, **changes: str) -> None:
-        """Sign in as somebody else, or to another tenant.
+        """Sign in as another user, or to another tenant.
 
         :param changes: what is different: fields of ``Identity``, such as ``user`` or ``tenant_id``.
         """

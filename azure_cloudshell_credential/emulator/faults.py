@@ -5,12 +5,12 @@ Only the first few are known of the real endpoint; the rest is what any server o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from .._endpoint.audiences import did_you_mean
 from .._serving.messages import error_body
-from .behaviour import Behaviour
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class ScriptedReply:
     :param drops: close the connection instead of replying.
     :param token_for: reply with a token for this resource instead of the one requested.
     :param token_life: reply with a token that expires in this many seconds, which may be negative.
+    :param portal_times_out: reply as the endpoint does when the portal is silent: ``Behaviour.portal_timeout``.
     """
 
     status: int = 200
@@ -33,6 +34,15 @@ class ScriptedReply:
     drops: bool = False
     token_for: str | None = None
     token_life: int | None = None
+    portal_times_out: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the server could not send.
+
+        :raises TypeError: for a body that is not text.
+        """
+        if not isinstance(self.body, str | None):
+            raise TypeError(f"The body of a reply is text, not {type(self.body).__name__}.")
 
 
 def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply:
@@ -48,8 +58,7 @@ def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply
 
 def portal_timeout() -> ScriptedReply:
     """The portal in the browser did not answer: the failure that users meet most."""
-    outcome = Behaviour.portal_timeout
-    return error(outcome.status, outcome.code, outcome.message)
+    return ScriptedReply(portal_times_out=True)
 
 
 def server_error(status: int = 500, retry_after: float | None = None) -> ScriptedReply:
@@ -113,6 +122,25 @@ NAMED: dict[str, Callable[[], ScriptedReply]] = {
     "expired-token": expired_token,
 }
 """The faults that ``azure-cloudshell emulate --fault`` knows."""
+
+
+def reply_given(reply: object) -> ScriptedReply:
+    """What somebody gave as a reply.
+
+    :raises TypeError: if it is not one. Otherwise the server would fail over it, which a client that retries hides.
+    """
+    if isinstance(reply, ScriptedReply):
+        return reply
+    if callable(reply):
+        name = getattr(reply, "__name__", type(reply).__name__)
+        raise TypeError(f"{name} is a function, not a reply. Did you mean {name}()?")
+    if isinstance(reply, Iterable) and not isinstance(reply, str):
+        raise TypeError(f"A {type(reply).__name__} is not a reply. Give each reply by itself: script(*replies).")
+    close = get_close_matches(str(reply).casefold().replace("_", "-"), NAMED, n=1)
+    hint = (
+        f"Did you mean faults.{NAMED[close[0]].__name__}()?" if close else "Give one of faults, such as faults.hang()."
+    )
+    raise TypeError(f"{reply!r} is not a reply. {hint}")
 
 
 def named(text: str) -> tuple[ScriptedReply, int | None]:
