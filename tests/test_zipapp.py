@@ -59,16 +59,14 @@ def test_it_passes_on_the_exit_status(pyz: Path) -> None:
     assert done.stderr.startswith("azure-cloudshell: This is not Azure Cloud Shell")
 
 
-@pytest.mark.parametrize(
-    "words", ["run -- true", "serve --port 0", "emulate --port 0 true", "demo", "token --fallback"]
-)
+@pytest.mark.parametrize("words", ["run -- true", "serve --port 0", "emulate --port 0 true", "token --fallback"])
 def test_what_it_lacks_it_says_how_to_get(pyz: Path, words: str) -> None:
     done = run(pyz, *words.split())
     assert done.returncode == 1
     assert done.stderr.startswith("azure-cloudshell: ")
     # By the names of packages, and not of modules.
     assert "azure." not in done.stderr
-    extra = "[demo]" if words.startswith(("emulate", "demo")) else ""
+    extra = "[emulator]" if words.startswith("emulate") else ""
     assert done.stderr.replace("'", "").endswith(f"pip install azure-cloudshell-credential{extra}\n")
     assert done.stderr.count("\n") == 1
 

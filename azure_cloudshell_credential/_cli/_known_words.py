@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from typing import get_args
 
 from .._endpoint import audiences
+from .._endpoint.environment import MARKERS
+from .._serving.variables import OF_THIS_MACHINE
 from ..emulator._questions import Echo, Question, Remaining
 from ..emulator.behaviour import assumptions
 
-# Headers, and variables of Cloud Shell and of other hosts of managed identities.
+# Headers, and variables of Cloud Shell.
 _NAMES = """
     cache-control connection content-length content-type date etag keep-alive server transfer-encoding vary
     x-content-type-options x-ms-request-id x-powered-by
-    ACC_CLOUD ACC_CLUSTER ACC_LOCATION ACC_OID ACC_PUID ACC_STORAGE_PROFILE ACC_TERM_ID ACC_TID ACC_VERSION
-    AZD_IN_CLOUDSHELL AZD_SKIP_UPDATE_CHECK AZURE_HTTP_USER_AGENT AZUREPS_HOST_ENVIRONMENT IDENTITY_ENDPOINT
-    IDENTITY_HEADER MSI_ENDPOINT MSI_SECRET POWERSHELL_DISTRIBUTION_CHANNEL POWERSHELL_UPDATECHECK
+    ACC_CLUSTER ACC_LOCATION ACC_OID ACC_PUID ACC_STORAGE_PROFILE ACC_TERM_ID ACC_TID ACC_VERSION
+    AZD_SKIP_UPDATE_CHECK AZURE_HTTP_USER_AGENT POWERSHELL_UPDATECHECK
 """
 
 # Codes of OAuth and of Azure, media types, and words of which the errors of such a service are made.
@@ -58,7 +59,7 @@ def _pieces() -> Iterator[str]:
             yield str(assumed)
             yield from (word.rstrip(".:") for word in str(assumed).split() if not word[0].isdigit())
     yield from (*get_args(Echo), *get_args(Remaining), "missing", "number")
-    yield from (*_NAMES.split(), *_WORDS.split())
+    yield from (*MARKERS, *OF_THIS_MACHINE, *_NAMES.split(), *_WORDS.split())
 
 
 _KNOWN = re.compile(

@@ -16,9 +16,9 @@ from .._version import __version__
 from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
 from ._errors import CommandError
+from ._foreground import say
 from ._parser import Parser, timeout
 from ._progress import Progress
-from ._serving import say
 
 EXAMPLES = (
     "azure-cloudshell doctor",

@@ -1,8 +1,7 @@
 """Azure Cloud Shell's token endpoint, emulated: run and test Cloud Shell code anywhere.
 
-Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``EmulatedAzure``, which leads
-unmodified programs to a stand-in for Azure, needs the extra ``demo``. ``faults`` has replies to script, to see what a
-client makes of them.
+Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``EmulatedAzure`` leads unmodified
+programs to a stand-in for Azure. ``faults`` has replies to script, to see what a client makes of them.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ __all__ = [
 
 # What needs an extra is imported when it is used: doctor --report reads the behaviour without any.
 _LAZY_EXPORTS = {
-    "DEFAULT_AUDIENCES": ("._settings", "emulator"),
-    "CloudShellEmulator": ("._emulator", "emulator"),
-    "EmulatedAzure": ("._emulated_azure", "demo"),
-    "Identity": ("._settings", "emulator"),
-    "RecordedRequest": ("._responder", "emulator"),
+    "DEFAULT_AUDIENCES": "._settings",
+    "CloudShellEmulator": "._emulator",
+    "EmulatedAzure": "._emulated_azure",
+    "Identity": "._settings",
+    "RecordedRequest": "._responder",
 }
 
 
@@ -43,12 +42,11 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module, extra = _LAZY_EXPORTS[name]
     try:
-        value: object = getattr(import_module(module, __name__), name)
+        value: object = getattr(import_module(_LAZY_EXPORTS[name], __name__), name)
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            f"{name} needs more than is installed: pip install 'azure-cloudshell-credential[{extra}]'",
+            f"{name} needs more than is installed: pip install 'azure-cloudshell-credential[emulator]'",
             name=missing.name,
         ) from None
     globals()[name] = value

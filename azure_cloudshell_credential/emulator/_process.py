@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .._azure.credential import living
+from .._serving.variables import SIGN_INS
 from ._azure_cli import Programs
-from ._variables import SIGN_IN_VARIABLES
 
 
 class Process:
@@ -30,7 +30,7 @@ class Process:
         :param more: further variables; None removes one.
         """
         try:
-            with _changed({**dict.fromkeys(SIGN_IN_VARIABLES), **self._environment(), **more}):
+            with _changed({**dict.fromkeys(SIGN_INS), **self._environment(), **more}):
                 self._times_entered += 1
                 begin_all_anew()
                 try:
