@@ -59,7 +59,7 @@ def add_arguments(parser: Parser) -> None:
         "--with-azure",
         action="store_true",
         help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. "
-        "This holds programs that read proxy variables; Node 20's own http and fetch, and Java, do not",
+        "Java, and Node 20's own http and fetch, read no proxy variables: they are not held",
     )
     parser.add_argument(
         "--fault",
@@ -71,7 +71,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--own-sign-in",
         action="store_true",
-        help="leave COMMAND your own sign-ins of az, azd and PowerShell, which are hidden otherwise",
+        help="do not hide your own sign-ins from COMMAND",
     )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
     parser.add_argument("--exec", action="store_true", help="may stand before COMMAND, for clarity")
