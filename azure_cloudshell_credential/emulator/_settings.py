@@ -44,6 +44,7 @@ class Identity:
         return replace(self, **{**({"name": "", "object_id": ""} if is_another else {}), **changes})
 
 
+# One for all, since each change reads what was set before, and takes no time.
 _changing = Lock()
 
 
