@@ -81,7 +81,7 @@ send = make_send(endpoint, {})
 started = []
 watched = ("import", "subprocess", "os.")
 sys.addaudithook(lambda event, arguments: started.append(event) if event.startswith(watched) else None)
-outcome = ask_endpoint("https://management.azure.com", send, RetryPolicy(), endpoint.port)
+outcome = ask_endpoint("https://management.azure.com", send, RetryPolicy(), endpoint)
 assert outcome.expires_on, outcome
 print(started)
 """

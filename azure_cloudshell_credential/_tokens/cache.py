@@ -52,7 +52,7 @@ REFRESH_RETRY_DELAY = 30
 class CachedToken:
     """A token and the moments at which it stops being fresh and valid."""
 
-    __slots__ = ("access_token", "attempt_from", "fresh_until", "fresh_until_monotonic", "token")
+    __slots__ = ("access_token", "attempt_from", "condition", "fresh_until", "fresh_until_monotonic", "token")
 
     def __init__(self, token: Token) -> None:
         now = clock.current
@@ -61,10 +61,12 @@ class CachedToken:
         self.fresh_until = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
         self.fresh_until_monotonic = now.monotonic() + self.fresh_until - now.time()
         self.attempt_from = now.monotonic() + REFRESH_RETRY_DELAY
+        self.condition = token.condition
 
     def is_valid(self) -> bool:
-        """Whether the token has not expired."""
-        return clock.current.time() < self.token.expires_on
+        """Whether the token has not expired, and nothing else has ended its use."""
+        is_current = clock.current.time() < self.token.expires_on
+        return is_current and (self.condition is None or self.condition())
 
 
 class TokenCache:
@@ -102,7 +104,7 @@ class TokenCache:
             return None
         now = clock.current
         if now.time() < cached.fresh_until and now.monotonic() < cached.fresh_until_monotonic:
-            return cached
+            return cached if cached.condition is None or cached.condition() else None
         return None
 
     def begin(

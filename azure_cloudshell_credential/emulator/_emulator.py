@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from .._azure.identities import forget
 from .._endpoint.audiences import did_you_mean
 from .._serving.server import Served, Server
 from ._azure_cli import FAILURES, Programs
@@ -34,7 +35,7 @@ class CloudShellEmulator(Settings, Served):
     :keyword int port: the port; 0, the default, takes a free one. Tools with a hard-coded address (azure-cli, azd,
         MSAL for Python) need 50342.
     :keyword Identity identity: who is signed in. Default: the made-up ``Identity()``.
-    :keyword lifetime: how long tokens live, in seconds. Default: None, as ``assumed`` says: 3900.
+    :keyword lifetime: how long tokens live, in seconds. Default: as ``assumed`` says, 3900.
     :keyword audiences: the resources it issues tokens for; None: all. Default: ``DEFAULT_AUDIENCES``.
     :keyword float latency: seconds before each reply. Default 0.
     :keyword bool list_audiences: name the supported audiences in ``AudienceNotSupported``, as the endpoint did before
@@ -78,6 +79,7 @@ class CloudShellEmulator(Settings, Served):
         failures and what they are acquiring.
         """
         self._responder.drop_waiting()
+        forget(self.port)
         self._responder.forget()
         self._programs.reset()
         super().__init__(*self._initially)

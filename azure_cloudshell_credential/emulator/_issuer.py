@@ -80,9 +80,8 @@ class Issuer:
 
     def _mint(self, identity: Identity, resource: str, lifetime: int | None = None) -> Issued:
         settings = self._settings
-        lives = next(each for each in (lifetime, settings.lifetime, settings.assumed.lifetime) if each is not None)
         issued_at = int(time())
-        expires_on = issued_at + lives
+        expires_on = issued_at + (settings.lifetime if lifetime is None else lifetime)
         self._serial += 1
         audience = settings.assumed.audience_for_arm_without_slash if resource == ARM.rstrip("/") else resource
         token = signed(identity, audience, min(issued_at, expires_on), expires_on, self._serial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from threading import Lock
 from uuid import NAMESPACE_DNS, uuid5
@@ -48,20 +49,33 @@ class Identity:
 _changing = Lock()
 
 
-@dataclass(eq=False, repr=False)
 class Settings:
     """What an emulator is set to, which it can be at any time. ``CloudShellEmulator`` documents each."""
 
-    identity: Identity
-    lifetime: int | None
-    audiences: list[str] | None
-    latency: float
-    list_audiences: bool
-    assumed: Behaviour
+    def __init__(
+        self,
+        identity: Identity,
+        lifetime: int | None,
+        audiences: Iterable[str] | None,
+        latency: float,
+        list_audiences: bool,
+        assumed: Behaviour,
+    ) -> None:
+        self.identity = identity
+        self._lifetime = lifetime
+        self.audiences = None if audiences is None else list(audiences)
+        self.latency = latency
+        self.list_audiences = list_audiences
+        self.assumed = assumed
 
-    def __post_init__(self) -> None:
-        if self.audiences is not None:
-            self.audiences = list(self.audiences)
+    @property
+    def lifetime(self) -> int:
+        """How long tokens live that are issued from now on, in seconds. Until it is set: as ``assumed`` says."""
+        return self.assumed.lifetime if self._lifetime is None else self._lifetime
+
+    @lifetime.setter
+    def lifetime(self, seconds: int) -> None:
+        self._lifetime = seconds
 
     def sign_in(self, **changes: str) -> None:
         """Sign in as another user, or to another tenant.
