@@ -15,10 +15,18 @@ from .._serving.server import Served, Server
 from ._azure_cli import FAILURES, Programs
 from ._issuer import Issuer
 from ._process import Process, begin_all_anew, forget_all_tokens, stand_ins
-from ._responder import APP_SERVICE, IMDS_PREFIX, NO_IMDS_PREFIX, OPENID_CONFIGURATION, RecordedRequest, Responder
+from ._responder import (
+    APP_SERVICE,
+    IMDS_PREFIX,
+    NO_IMDS_PREFIX,
+    OPENID_CONFIGURATION,
+    RecordedRequest,
+    Responder,
+    reply_given,
+)
 from ._settings import DEFAULT_AUDIENCES, Identity, Settings
 from .behaviour import Behaviour
-from .faults import ScriptedReply, reply_given
+from .faults import ScriptedReply
 
 
 class CloudShellEmulator(Settings, Served):

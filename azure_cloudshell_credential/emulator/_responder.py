@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from threading import Lock
 from time import monotonic, sleep
 
@@ -23,7 +24,7 @@ from ._cloud_shell import AssumedProtocol
 from ._issuer import Issuer, key_set, openid_configuration
 from ._questions import GRANTED, TOKEN_PATH, VM_PATH
 from ._settings import Settings, supports
-from .faults import ScriptedReply
+from .faults import NAMED, ScriptedReply
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,6 +67,25 @@ class RecordedRequest:
     def resource(self) -> str:
         """The resource asked for."""
         return self.parameters.get("resource", "")
+
+
+def reply_given(reply: object) -> ScriptedReply:
+    """What somebody gave as a reply.
+
+    :raises TypeError: if it is not one. Otherwise the server would fail over it, which a client that retries hides.
+    """
+    if isinstance(reply, ScriptedReply):
+        return reply
+    if callable(reply):
+        name = getattr(reply, "__name__", type(reply).__name__)
+        raise TypeError(f"{name} is a function, not a reply. Did you mean {name}()?")
+    if isinstance(reply, Iterable) and not isinstance(reply, str):
+        raise TypeError(f"A {type(reply).__name__} is not a reply. Give each reply by itself: script(*replies).")
+    close = get_close_matches(str(reply).casefold().replace("_", "-"), NAMED, n=1)
+    hint = (
+        f"Did you mean faults.{NAMED[close[0]].__name__}()?" if close else "Give one of faults, such as faults.hang()."
+    )
+    raise TypeError(f"{reply!r} is not a reply. {hint}")
 
 
 class Responder:

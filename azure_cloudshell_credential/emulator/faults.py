@@ -5,9 +5,8 @@ Only the first few are known of the real endpoint; the rest is what any server o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from .._endpoint.audiences import did_you_mean
 from .._serving.messages import error_body
@@ -122,25 +121,6 @@ NAMED: dict[str, Callable[[], ScriptedReply]] = {
     "expired-token": expired_token,
 }
 """The faults that ``azure-cloudshell emulate --fault`` knows."""
-
-
-def reply_given(reply: object) -> ScriptedReply:
-    """What somebody gave as a reply.
-
-    :raises TypeError: if it is not one. Otherwise the server would fail over it, which a client that retries hides.
-    """
-    if isinstance(reply, ScriptedReply):
-        return reply
-    if callable(reply):
-        name = getattr(reply, "__name__", type(reply).__name__)
-        raise TypeError(f"{name} is a function, not a reply. Did you mean {name}()?")
-    if isinstance(reply, Iterable) and not isinstance(reply, str):
-        raise TypeError(f"A {type(reply).__name__} is not a reply. Give each reply by itself: script(*replies).")
-    close = get_close_matches(str(reply).casefold().replace("_", "-"), NAMED, n=1)
-    hint = (
-        f"Did you mean faults.{NAMED[close[0]].__name__}()?" if close else "Give one of faults, such as faults.hang()."
-    )
-    raise TypeError(f"{reply!r} is not a reply. {hint}")
 
 
 def named(text: str) -> tuple[ScriptedReply, int | None]:
