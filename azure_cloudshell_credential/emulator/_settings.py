@@ -63,7 +63,7 @@ class Settings:
     ) -> None:
         self.identity = identity
         self._lifetime = lifetime
-        self.audiences = None if audiences is None else list(audiences)
+        self.audiences: list[str] | None = None if audiences is None else list(audiences)
         self.latency = latency
         self.list_audiences = list_audiences
         self.assumed = assumed
