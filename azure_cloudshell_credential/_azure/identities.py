@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 from .._endpoint import failures
-from .._endpoint.audiences import lookup, plain
+from .._endpoint.audiences import is_same
 from .._endpoint.failures import TRANSIENT, Failure
 from .._endpoint.identity import Identity
 from .._endpoint.scopes import TokenRequest
@@ -33,10 +33,13 @@ class Identities:
 
     def note(self, resource: str, user: Identity) -> None:
         """Note whose token the endpoint has issued, and say so if it is another user's than the tokens before."""
-        self._issued.add(_one_name(resource))
+        self._issued.add(resource)
+        before = self.user
+        if before is not None and before.tenant_id == user.tenant_id and before.object_id == user.object_id:
+            return
         if not user.is_known:
             return
-        before, self.user = self.user, user
+        self.user = user
         if all(user.differs(each) for each in self._users):
             if before is not None:
                 _LOGGER.warning(
@@ -58,11 +61,11 @@ class Identities:
         """
         if cause.kind == "not_cloud_shell":
             return None
-        theirs, resource = token.identity, _one_name(request.resource)
+        theirs = token.identity
 
         def is_refused() -> bool:
             # One that Cloud Shell could have issued, had it not failed this time; one that it has issued before.
-            stands_in = cause.kind in TRANSIENT or resource in self._issued
+            stands_in = cause.kind in TRANSIENT or any(is_same(request.resource, each) for each in self._issued)
             return stands_in and self._known(said).differs(theirs) and not self._is_asked_for_elsewhere(request)
 
         if is_refused():
@@ -107,8 +110,3 @@ def known_at(port: int) -> Identities:
 def forget(port: int) -> None:
     """Forget what is known of an endpoint: another one is there now."""
     _by_port.pop(port, None)
-
-
-def _one_name(resource: str) -> str:
-    audience = lookup(resource)
-    return plain(resource if audience is None else audience.resource)

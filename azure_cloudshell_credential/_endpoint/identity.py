@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .audiences import GUID
 from .text import quoted
+
+_NAMES = ("upn", "unique_name", "preferred_username")
 
 
 class Identity:
@@ -22,7 +25,7 @@ class Identity:
     """
 
     # One for each token, of which thousands may be held.
-    __slots__ = ("domain", "name", "object_id", "source", "tenant_id")
+    __slots__ = ("_name", "domain", "object_id", "source", "tenant_id")
 
     def __init__(
         self,
@@ -34,9 +37,14 @@ class Identity:
     ) -> None:
         self.tenant_id = tenant_id
         self.object_id = object_id
-        self.name = name
+        self._name = name
         self.domain = domain
         self.source = source
+
+    @property
+    def name(self) -> str | None:
+        """The name, fit to be shown."""
+        return self._name and quoted(self._name, 200)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -82,18 +90,21 @@ def identity_in(claims: Mapping[str, object]) -> Identity:
     An Entra guest's token has the home tenant as ``idp``, a personal account's name has a ``#``; a member's has no
     ``idp``, or one equal to ``iss``.
     """
-    user, application = _shown(claims, "upn", "unique_name", "preferred_username"), _shown(claims, "appid")
-    upn, provider = claims.get("upn"), claims.get("idp")
+    name, upn, provider = None, claims.get("upn"), claims.get("idp")
+    for each in _NAMES:
+        value = claims.get(each)
+        if name is None and isinstance(value, str) and value:
+            name = value
+    if name is None and (application := _id_in(claims, "appid")):
+        name = f"the application {application}"
     is_member = isinstance(upn, str) and "@" in upn and "#" not in upn and provider in (None, claims.get("iss"))
-    return Identity(
-        _shown(claims, "tid"),
-        _shown(claims, "oid"),
-        user or (application and f"the application {application}"),
-        str(upn).rpartition("@")[2].casefold() if is_member else None,
-    )
+    domain = str(upn).rpartition("@")[2].casefold() if is_member else None
+    return Identity(_id_in(claims, "tid"), _id_in(claims, "oid"), name, domain)
 
 
-def _shown(claims: Mapping[str, object], *names: str) -> str | None:
-    """The first of some claims that there is, fit to be shown."""
-    values = (claims.get(name) for name in names)
-    return next((quoted(value, 200) for value in values if isinstance(value, str) and value), None)
+def _id_in(claims: Mapping[str, object], name: str) -> str | None:
+    """A claim that should be an id, fit to be shown."""
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        return None
+    return value if GUID.fullmatch(value) else quoted(value, 200)

@@ -43,8 +43,8 @@ class TokenRequest:
             self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
             self.mistake = str(error)
         self.options = {name: value for name, value in options.items() if value}
-        if is_any_tenant(str(self.options.get("tenant_id", ""))):
-            self.options.pop("tenant_id", None)
+        if "tenant_id" in self.options and is_any_tenant(str(self.options["tenant_id"])):
+            del self.options["tenant_id"]
         self.claims: str | None = self.options.get("claims")  # type: ignore[assignment]
         self.tenant_id: str | None = self.options.get("tenant_id")  # type: ignore[assignment]
         others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")

@@ -136,8 +136,8 @@ class TokenCache:
         try:
             in_flight = self.in_flight.setdefault(mine.place, mine)
             if in_flight is mine or sys.is_finalizing():
-                newer = self.valid(key)
-                if claims is None and newer is not None and newer is not usable:
+                newer = self._tokens.get(key)
+                if claims is None and newer is not None and newer is not usable and newer.is_valid():
                     # Another one has ended since this caller looked.
                     mine.end(newer)
                     return newer
@@ -185,7 +185,6 @@ class Acquisition(InFlight):
     def __init__(
         self, cache: TokenCache, key: Hashable, request: TokenRequest, acquire: Callable[[], Token | Failure]
     ) -> None:
-        super().__init__(acquire, cache.budget)
         self._cache = cache
         self._key = key
         self._request = request
@@ -193,6 +192,7 @@ class Acquisition(InFlight):
         self._before = cache.valid(key)
         self.place = (key, request.claims)
         """Where it is found by who asks for the same."""
+        super().__init__(acquire, cache.budget)
 
     def give_up_place(self) -> None:
         """Leave the place to who comes next."""
