@@ -61,7 +61,7 @@ class Settings:
         list_audiences: bool,
         assumed: Behaviour,
     ) -> None:
-        self.identity = identity
+        self.identity: Identity = identity
         self._lifetime = lifetime
         self.audiences: list[str] | None = None if audiences is None else list(audiences)
         self.latency = latency
