@@ -59,7 +59,7 @@ def test_exec_of_nothing_is_an_error() -> None:
 
 
 def test_exec_leaves_the_interrupt_to_the_command() -> None:
-    script = "trap 'echo caught; exit 3' INT; echo ready; for i in $(seq 100); do sleep 0.1; done"
+    script = "trap 'echo caught; exit 3' INT; echo ready; for i in {1..100}; do sleep 0.1; done"
     with subprocess.Popen(
         [*COMMAND, "emulate", "--port", "0", "--exec", "bash", "-c", script],
         stdout=subprocess.PIPE,
