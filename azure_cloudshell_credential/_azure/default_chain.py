@@ -79,7 +79,7 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[tu
         from azure.identity import CredentialUnavailableError
 
     name = type(credential).__name__
-    before = programs.sign_in()
+    is_same_sign_in = programs.watch_sign_in()
     try:
         if hasattr(credential, "get_token_info"):
             token = credential.get_token_info(*request.scopes, options=dict(request.options))
@@ -94,7 +94,7 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[tu
     if isinstance(checked, str):
         return [(name, f"it returned {checked}")], True
     # Which of a DefaultAzureCredential's steps it is from is not told: it may be from az.
-    checked.condition = lambda: programs.sign_in() == before
+    checked.condition = is_same_sign_in
     return checked, True
 
 
