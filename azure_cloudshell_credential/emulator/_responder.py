@@ -102,7 +102,7 @@ class Responder:
         self._programs = programs
         self._cloud_shell = AssumedProtocol(settings)
         self._mutex = Lock()
-        self._resets = 0
+        self._times_dropped = 0
         self._under_way = 0
         self.forget()
 
@@ -117,7 +117,7 @@ class Responder:
     def drop_waiting(self) -> None:
         """Drop the requests that wait for an answer: an acquisition that goes on would be the next test's."""
         with self._mutex:
-            self._resets += 1
+            self._times_dropped += 1
         deadline = monotonic() + _DRAIN_SECONDS
         while self._under_way and monotonic() < deadline:
             sleep(_POLL_SECONDS / 10)
@@ -168,9 +168,9 @@ class Responder:
 
     def _waits(self, request: Request, seconds: float) -> bool:
         """Wait; False if the client goes away or everything is reset meanwhile."""
-        resets = self._resets
+        times_dropped = self._times_dropped
         while seconds > 0:
-            if not request.wait(min(seconds, _POLL_SECONDS)) or self._resets != resets:
+            if not request.wait(min(seconds, _POLL_SECONDS)) or self._times_dropped != times_dropped:
                 return False
             seconds -= _POLL_SECONDS
         return True
