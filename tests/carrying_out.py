@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import logging
 import os
 import re
 import shlex
@@ -291,7 +292,7 @@ class Operation:
     def _command(self) -> str:
         out, err = io.StringIO(), io.StringIO()
         tenant = ["--tenant", self.tenant] if self.tenant else []
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _logging_as_it_was():
             status = main(["token", "--scope", self.scope, *self.arguments, *tenant])
         if status:
             raise Told(err.getvalue().strip())
@@ -372,6 +373,19 @@ class Operation:
                 return str(loads(answer.read())["access_token"])
         except urllib.error.HTTPError as error:
             raise Told(loads(error.read())["message"]) from error
+
+
+@contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """A command sets up logging for its process."""
+    loggers = [logging.getLogger(name) for name in ("azure", "azure_cloudshell_credential")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, (level, handlers) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 # What a sentence says.

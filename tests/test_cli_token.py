@@ -149,7 +149,7 @@ def test_the_fallback_does_not_ask_cloud_shell_again(shell: CloudShellEmulator, 
     assert len(shell.requests) == 1
 
 
-LEFT_OUT = "Install the Azure CLI, unset AZURE_TOKEN_CREDENTIALS, which leaves out the Azure CLI, and run 'az login'."
+LEFT_OUT = "Install the Azure CLI, run 'az login' and unset AZURE_TOKEN_CREDENTIALS, which leaves out the Azure CLI."
 
 
 @pytest.mark.parametrize(
@@ -168,15 +168,9 @@ def test_a_fallback_without_a_token_is_one_line_unless_debugging(
 ) -> None:
     nobody = {**shell.environment, "PATH": os.devnull, "AZURE_TOKEN_CREDENTIALS": chosen}
     done = run("token", "acr", "--fallback", **nobody)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "azure-cloudshell: No credential has a token for https://containerregistry.azure.net. Cloud Shell: Cloud Shell "
-        f"does not issue tokens for https://containerregistry.azure.net (AudienceNotSupported). {advice}\n"
-    )
-    debugging = run("token", "acr", "--fallback", "--debug", **nobody)
-    assert debugging.returncode == 1
-    assert "Traceback" in debugging.stderr
-    assert "redential" in debugging.stderr
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "Cloud Shell does not issue tokens for https://containerregistry.azure.net" in done.stderr
+    assert done.stderr.endswith(f"(AudienceNotSupported). {advice}\n")
 
 
 def test_a_hanging_endpoint_is_left_after_the_timeout(shell: CloudShellEmulator) -> None:
@@ -221,7 +215,7 @@ def test_its_path_is_the_standard_library(shell: CloudShellEmulator) -> None:
     assert not modules & {*HEAVY, "azure.core", "http.client", "ssl", "email", "logging", "dataclasses", "inspect"}
     # argparse imports them to learn the width of the terminal, unless it is told one.
     assert not modules & {"shutil", "lzma", "bz2", "textwrap", "typing"}
-    others = {"run", "serve", "doctor", "emulate", "demo", "completion"}
+    others = {"run", "serve", "doctor", "emulate", "completion"}
     assert not modules & {f"azure_cloudshell_credential._cli.{name}" for name in others}
 
 
@@ -410,9 +404,9 @@ def test_a_bare_permission_says_which_scope_to_use(shell: CloudShellEmulator, ar
 
 
 def test_a_command_to_run_stands_in_quotes(shell: CloudShellEmulator) -> None:
-    done = token(shell, "--tenant", "9999")
+    done = token(shell, "--tenant", "99999999-9999-4999-8999-999999999999")
     assert "Switch the directory in the portal and restart Cloud Shell, or " in done.stderr
-    assert done.stderr.endswith("run 'az login --tenant 9999' and add --fallback.\n")
+    assert done.stderr.endswith("run 'az login --tenant 99999999-9999-4999-8999-999999999999' and add --fallback.\n")
 
 
 def test_an_unknown_option_is_refused_with_the_one_that_was_meant() -> None:

@@ -84,7 +84,7 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[Re
         from azure.identity import CredentialUnavailableError
 
     name = type(credential).__name__
-    before = programs.sign_in()
+    is_same_sign_in = programs.watch_sign_in()
     try:
         with quietly():
             if hasattr(credential, "get_token_info"):
@@ -100,7 +100,7 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[Re
     if isinstance(checked, str):
         return [Reason(name, f"it returned {checked}")], True
     # Which of a DefaultAzureCredential's steps it is from is not told: it may be from az.
-    checked.condition = lambda: programs.sign_in() == before
+    checked.condition = is_same_sign_in
     return checked, True
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._endpoint import audiences
-from ._identity import Identity
+from ._issuer import Issuer
+from ._settings import Identity
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
 SUBSCRIPTION_NAME = "Contoso Pay-As-You-Go"
@@ -130,11 +131,11 @@ class Printed(NamedTuple):
 class Programs:
     """The programs, and who is signed in to az.
 
-    :param issue: makes a token for an identity and a resource; returns it and its expiry in Unix time.
+    :param issuer: makes their tokens.
     """
 
-    def __init__(self, issue: Callable[[Identity, str], tuple[str, int]]) -> None:
-        self._issue = issue
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
         self._profile: Path | None = None
         self.reset()
 
@@ -257,7 +258,7 @@ class Programs:
         if refused := self._refusal(identity, resource):
             text = f"ERROR: AADSTS{refused.code}: {refused.what} {_IDS}{_AGAIN if refused.names_command else ''}"
             return Printed(1, err=_filled(text, resource, identity.tenant_id))
-        token, expires_on = self._issue(identity, resource)
+        token, _, expires_on = self._issuer.mint(resource, identity=identity)
         if options.get("query") == "accessToken" or options.get("output") == "tsv":
             return Printed(0, f"{token}\n")
         content = {

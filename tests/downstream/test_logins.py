@@ -97,7 +97,17 @@ def test_az_is_slow(cloud_shell):
 def test_a_shells_az_is_the_same(team):
     shown = subprocess.run(["az", "account", "show"], capture_output=True, text=True, check=True).stdout
     assert "grace@contoso.example" in shown
-    token = ["az", "account", "get-access-token", "--resource", "https://x", "--query", "accessToken", "-o", "tsv"]
+    token = [
+        "az",
+        "account",
+        "get-access-token",
+        "--resource",
+        "https://vault.azure.net",
+        "--query",
+        "accessToken",
+        "-o",
+        "tsv",
+    ]
     assert subprocess.run(token, capture_output=True, text=True, check=True).stdout.count(".") == 2
     assert subprocess.run(["az", "vm", "list"], capture_output=True, check=False).returncode == 1
 
