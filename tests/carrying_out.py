@@ -107,6 +107,13 @@ class World:
         if done.returncode:
             raise Unreadable(f"{command!r} cannot be done here: {done.stderr}")
 
+    def doctor(self, *arguments: str) -> list[str]:
+        """What doctor says to do."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            main(["doctor", "--json", *arguments])
+        return list(loads(out.getvalue())["advice"])
+
     def leave_cloud_shell(self) -> None:
         for name in self.shell.environment:
             del os.environ[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ from azure_cloudshell_credential._endpoint import advice, azure_cli
 from azure_cloudshell_credential._endpoint.azure_cli import SIGNED_OUT, AzureCli
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
-from .carrying_out import CAUSES, AnotherPerson, Operation, World, follow, told, ways
+from .carrying_out import CAUSES, VAULT, AnotherPerson, Operation, World, follow, told, ways
+from .command import run
 from .test_failures import MAKERS, sample
 
 TWO_ERRORS = "two errors"
@@ -178,6 +180,67 @@ def ended(operation: Operation, steps: Any, sentence: str) -> str:
 )
 def test_what_an_error_says_cures(emulator: CloudShellEmulator, row: Row, is_async: bool) -> None:
     carry_out(emulator, row, is_async=is_async)
+
+
+# The doctor has not been told what will ask: it names the ways to use a sign-in, and each of them is tried.
+
+OF_DOCTOR = [
+    (cause, az)
+    for cause in ("not Cloud Shell", "audience")
+    for az in ("absent", "signed out", "signed in", "left out", "left out, signed out")
+] + [("audience", "own"), ("portal", "signed in"), ("portal", "signed out"), ("unreachable", "absent")]
+
+
+@pytest.mark.parametrize(("cause", "az"), OF_DOCTOR)
+def test_what_doctor_says_cures(emulator: CloudShellEmulator, cause: str, az: str) -> None:
+    with World(emulator, az, cause) as world:
+        done = world.doctor("--timeout", "5" if az != "slow" else "1")
+        (line,) = [line for line in done if advice._USERS in line]
+        step = line.partition(f": {advice._USERS}")[0].rpartition(". ")[2]
+        if not step.startswith("The Azure CLI is signed in"):
+            way = ways(step.partition("are refused. ")[2] or step)[-1]
+            follow(Operation(world, "default", is_async=False), way)
+        for reader in ("default", "fallback", "program"):
+            assert told(Operation(world, reader, is_async=False)) is None, line
+
+
+# Programs in processes of their own, as they are started.
+
+DEFAULT_AZURE = f"""
+from azure.identity import DefaultAzureCredential
+try:
+    print(DefaultAzureCredential().get_token("{VAULT}/.default").token)
+except Exception as error:
+    print(getattr(error, "message", error))
+"""
+OURS = DEFAULT_AZURE.replace("from azure.identity", "from azure_cloudshell_credential").replace(
+    "DefaultAzureCredential", "DefaultCloudShellCredential"
+)
+PROGRAMS = {
+    "run": ("run", "--", sys.executable, "-c", DEFAULT_AZURE),
+    "run, with our credential": ("run", "--", sys.executable, "-c", OURS),
+    "run token": ("run", "--", sys.executable, "-m", "azure_cloudshell_credential", "token", "vault"),
+    "token": ("token", "vault", "--fallback"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cause", ["not Cloud Shell", "audience"])
+@pytest.mark.parametrize("az", ["signed out", "mfa", "expired-old-az"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_what_a_program_is_told_cures(emulator: CloudShellEmulator, cause: str, az: str, program: str) -> None:
+    with World(emulator, az, cause) as world:
+
+        def start() -> str:
+            done = run(*PROGRAMS[program])
+            return done.stdout or done.stderr
+
+        said = start()
+        (sentence,) = re.findall(r"Run 'az login[^']*'(?: where azure-cloudshell was started)?", said)
+        assert ("where azure-cloudshell" in sentence) == program.startswith("run")
+        (way,) = ways(sentence)
+        follow(Operation(world, "default", is_async=False), way)
+        assert start().count(".") == 2
 
 
 # What stands in the documentation.
