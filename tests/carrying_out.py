@@ -157,6 +157,11 @@ def _left_out_and_signed_out(world: World) -> None:
     os.environ["AZURE_TOKEN_CREDENTIALS"] = "prod"
 
 
+def _excluded(world: World) -> None:
+    world.programs.login(ADA)
+    world.options = {"exclude_cli_credential": True}
+
+
 AZ: dict[str, Callable[[World], object]] = {
     "absent": lambda world: (world.folder / "az").unlink(),
     "signed out": lambda world: None,
@@ -167,6 +172,7 @@ AZ: dict[str, Callable[[World], object]] = {
     "broken": _broken,
     "not executable": _not_executable,
     "left out": _left_out,
+    "excluded": _excluded,
     "left out, signed out": _left_out_and_signed_out,
     **{name: partial(_refused, name=name) for name in REFUSALS},
 }
@@ -461,6 +467,7 @@ _STEPS = {
         "run": rf"run '(?P<command>az [^']*)'(?: as (?P<user>\S+)(?: in tenant (?P<tenant>[\w-]+))?)?{_WHERE}"
         r"(?: \(the user that 'az account show' names is Cloud Shell's own sign-in\))?(?:, as the Azure CLI says)?",
         "unset": r"unset (?P<name>[A-Z_]+)(?:, which leaves out the Azure CLI)?",
+        "drop": r"drop exclude_cli_credential=True, which leaves out the Azure CLI",
         "exclude": r"use DefaultCloudShellCredential\(exclude_cloud_shell_credential=True\)(?: to be .*)?",
         "class": r"use DefaultCloudShellCredential(?P<unless> unless AzureCliCredential is behind this credential)?",
         "option": r"add (?P<option>--[a-z]+)(?: (?P<value>\d+))?",
@@ -536,6 +543,13 @@ def _unset(operation: Operation, match: re.Match[str]) -> None:
     operation.credential = None
 
 
+def _drop(operation: Operation, _match: re.Match[str]) -> None:
+    if operation.reader != "default":
+        raise Unreadable("there is no such keyword here")
+    del operation.world.options["exclude_cli_credential"]
+    operation.credential = None
+
+
 def _scope(operation: Operation, match: re.Match[str]) -> None:
     operation.scope = match["scope"]
 
@@ -583,6 +597,7 @@ _DO: dict[str, Callable[[Operation, re.Match[str]], None]] = {
     "install": _install,
     "run": _run,
     "unset": _unset,
+    "drop": _drop,
     "exclude": _exclude,
     "class": _class,
     "option": _option,

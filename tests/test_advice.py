@@ -93,6 +93,7 @@ def of_faults() -> Iterator[Row]:
             yield from (Row(cause, az, reader) for az in ("signed out", "own", "signed in", "absent"))
         yield from (Row(cause, "signed out", f"led to {reader}") for reader in ("credential", "default", "token"))
     yield from (Row("portal", az, "default") for az in ("consent", "slow", "left out"))
+    yield from (Row(cause, "excluded", "default") for cause in ("not Cloud Shell", "audience"))
 
 
 def of_requests() -> Iterator[Row]:

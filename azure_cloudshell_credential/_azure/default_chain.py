@@ -71,7 +71,8 @@ class Chain(Credential):
                 reasons += answer
                 if is_final:
                     break
-        return explanation.nobody_has_a_token(request, cloud_shells, reasons)
+        excludes_az = bool(self._options.get("exclude_cli_credential"))
+        return explanation.nobody_has_a_token(request, cloud_shells, reasons, excludes_az=excludes_az)
 
 
 def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[Reason], bool]:

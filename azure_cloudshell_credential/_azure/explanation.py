@@ -81,11 +81,14 @@ def _reason(name: str, said: str) -> Reason:
     return Reason(name, quoted(said, _MAX_SAID), az)
 
 
-def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reasons: Sequence[Reason]) -> Failure:
+def nobody_has_a_token(
+    request: TokenRequest, cloud_shells: Failure | None, reasons: Sequence[Reason], *, excludes_az: bool = False
+) -> Failure:
     """The failure of the whole chain, said once, in one paragraph.
 
     :param cloud_shells: why Cloud Shell has no token; None if it is not in the chain.
     :param reasons: why the others have none.
+    :param excludes_az: whether the user's program leaves out the Azure CLI.
     """
     if cloud_shells is not None and cloud_shells.kind == "not_cloud_shell" and cloud_shells.cure != "unset_endpoint":
         cloud_shells = None
@@ -104,7 +107,7 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
         what = cloud_shells.what
     failure = Failure("chain", what, "sign_in", request.resource, cloud_shells.code if cloud_shells else "")
     failure.reasons = reasons
-    failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others))
+    failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others), is_excluded=excludes_az)
     if cloud_shells is not None:
         failure.cure, failure.details = cloud_shells.cure, dict(cloud_shells.details)
     elif az is None and others and others[-1].name in _CONFIGURED:
@@ -116,6 +119,8 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
     return failure
 
 
-def _az_that_was_not_asked(*, knows_others: bool) -> AzureCli:
+def _az_that_was_not_asked(*, knows_others: bool, is_excluded: bool) -> AzureCli:
     az = azure_cli.az_on_disk(os.environ)
+    if is_excluded:
+        az = AzureCli(azure_cli.LEFT_OUT, "drop exclude_cli_credential=True", beneath=az.beneath or az)
     return az if az.state == azure_cli.LEFT_OUT and not knows_others else AzureCli(azure_cli.UNKNOWN)
