@@ -16,7 +16,7 @@ from typing import Any
 import azure.identity
 import pytest
 import trio
-from azure.core.credentials import AccessTokenInfo
+from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ChainedTokenCredential, DefaultAzureCredential
 
@@ -565,6 +565,50 @@ def test_a_cold_chain_starts_one_thread(in_cloud_shell: CloudShellEmulator, mock
 def test_a_name_where_a_scope_belongs_is_said_before_anybody_is_asked(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' is not a scope: use https://"):
         DefaultCloudShellCredential(**QUIET).get_token(name)
+
+
+class TakesAll:
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        return AccessToken(" and ".join(scopes).replace(" ", "_"), int(time.time()) + 3600)
+
+
+def test_scopes_of_several_resources_go_to_a_credential_that_takes_them(in_cloud_shell: CloudShellEmulator) -> None:
+    chain = ChainedTokenCredential(CloudShellCredential(), TakesAll())
+    assert chain.get_token(ARM, VAULT).token == f"{ARM}_and_{VAULT}"
+    default = DefaultCloudShellCredential(**QUIET)
+    default.credentials = (default.credentials[0], TakesAll())
+    assert default.get_token(ARM, VAULT).token == f"{ARM}_and_{VAULT}"
+    assert default.get_token(VAULT).token.count(".") == 2
+
+
+@pytest.mark.parametrize("is_here", [True, False], ids=["Cloud Shell", "laptop"])
+def test_where_no_credential_takes_several_scopes_it_says_how_to_ask(
+    shell: CloudShellEmulator, fake_az: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (shell.environment if is_here else {}).items():
+        monkeypatch.setenv(name, value)
+
+    def scopes(*asked: str) -> str:
+        with DefaultCloudShellCredential(**QUIET, exclude_cloud_shell_credential=not is_here) as credential:
+            return credential.get_token(*asked).token
+
+    with pytest.raises(ClientAuthenticationError, match=r"Ask for one resource's scopes at a time\.$"):
+        scopes(ARM, VAULT)
+    if not is_here:
+        with pytest.raises(
+            ClientAuthenticationError, match=r"Use the scope https://graph\.microsoft\.com/\.default\.$"
+        ):
+            scopes("User.Read", "Mail.Read")
+
+
+def test_a_scope_that_entra_does_not_know_names_the_right_one(
+    token: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "az").write_text("#!/bin/sh\necho 'ERROR: AADSTS500011: The resource was not found.' >&2; exit 1\n")
+    (tmp_path / "az").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(ClientAuthenticationError, match=r"Use the scope https://servicebus\.azure\.net/\.default\.$"):
+        token("https://contoso.servicebus.windows.net/.default")
 
 
 def test_a_slow_az_is_said_to_be_slow(

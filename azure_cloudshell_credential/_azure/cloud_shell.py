@@ -7,7 +7,7 @@ import os
 from inspect import iscoroutinefunction
 from typing import Any
 
-from .._endpoint import acquisition, clock, failures, scopes
+from .._endpoint import acquisition, clock, failures
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
@@ -78,8 +78,8 @@ class FromCloudShell(Credential):
         if request.mistake:
             raise ValueError(request.mistake)
         resource = request.resource
-        if scopes.is_bare_permission(resource):
-            return failures.permission_without_resource(resource)
+        if request.is_for_several:
+            return failures.several_resources(resource)
         if request.claims:
             return failures.claims_not_supported(resource, request.claims)
         return failures.pop_not_supported(resource) if request.options.get("pop") else None

@@ -139,7 +139,7 @@ class SyncCredential(Credential):
     ) -> AccessToken:
         """Get an access token for a scope. Azure SDK clients call this method.
 
-        :param str scopes: one scope, such as ``https://management.azure.com/.default``.
+        :param str scopes: one scope, such as ``https://management.azure.com/.default``, or several of one resource.
         :keyword str claims: a claims challenge. Cloud Shell cannot satisfy any; another credential of a chain may.
         :keyword str tenant_id: the tenant the token must be for. Cloud Shell is signed in to one tenant.
         :keyword bool enable_cae: whether the token may be subject to Continuous Access Evaluation. Cloud Shell's
@@ -151,7 +151,7 @@ class SyncCredential(Credential):
             why and what to do; ``AudienceNotSupportedError`` if the resource is not one of those it supports.
         :raises azure.core.exceptions.ClientAuthenticationError: if no credential of a
             ``DefaultCloudShellCredential`` has a token.
-        :raises ValueError: unless there is exactly one valid scope.
+        :raises ValueError: for no scope, or for a name that is not a scope.
         """
         is_plain = not (claims or tenant_id or enable_cae or kwargs)
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
@@ -162,14 +162,14 @@ class SyncCredential(Credential):
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
-        :param str scopes: one scope, such as ``https://management.azure.com/.default``.
+        :param str scopes: one scope, such as ``https://management.azure.com/.default``, or several of one resource.
         :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in ``get_token``; None counts as
             absent.
         :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
         :rtype: azure.core.credentials.AccessTokenInfo
         :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
-        :raises ValueError: unless there is exactly one valid scope.
+        :raises ValueError: for no scope, or for a name that is not a scope.
         """
         cached = None if options else self._cache.fresh(scopes)
         return as_info(cached or token_or_raise(self._outcome(TokenRequest(scopes, options or {}))))

@@ -12,6 +12,7 @@ from .._endpoint import clock
 from .._endpoint.environment import Environment, is_led_to_a_broker, managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
+from .._endpoint.text import quoted
 from .._endpoint.token import Token, checked_token
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
@@ -88,6 +89,11 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str
             token = credential.get_token(*request.scopes, **request.options)
     except AzureError as error:
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
+    except ValueError as error:
+        if len(request.scopes) == 1:
+            raise
+        # azure-identity's credentials that start programs take one scope.
+        return [(name, quoted(str(error)))], False
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
     checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
     return [(name, f"it returned {checked}")] if isinstance(checked, str) else checked, True

@@ -43,7 +43,7 @@ class CloudShellAuth(AuthBase):
         self._scope = resource_manager_scope() if scope is None else scope
         if not isinstance(self._scope, str):
             raise TypeError("The first argument is a scope; pass a credential as credential=.")
-        scope_to_resource((self._scope,))
+        scope_to_resource(self._scope)
         self._credential = credential or DefaultCloudShellCredential()
         check_is_synchronous(self._credential)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
+from . import audiences
 from .text import duration, printable, quoted, sentence
 
 TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
@@ -52,6 +53,8 @@ class Failure:
         self.code = code
         self.retry_after = retry_after
         self.supported_audiences: tuple[str, ...] = ()
+        self.meant: str | None = None
+        """The resource that is meant by one that was refused, where that is known."""
 
     @property
     def message(self) -> str:
@@ -76,10 +79,10 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", _SIGN_IN_OR_MOVE)
 
 
-def permission_without_resource(resource: str) -> Failure:
-    """A bare permission such as ``User.Read``, as msgraph-sdk passes it through."""
-    what = f"The scope {resource} is a permission without its resource, and Cloud Shell issues tokens for resources."
-    return Failure("scope", what, "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.", resource)
+def several_resources(resources: str) -> Failure:
+    """Scopes of several resources in one request. The endpoint takes one, and so does Microsoft Entra ID."""
+    what = f"A token was requested for scopes of several resources ({resources}), and Cloud Shell issues it for one."
+    return Failure("scope", what, "Ask for one resource's scopes at a time.", resources)
 
 
 def unreachable(resource: str, reason: str) -> Failure:
@@ -171,9 +174,16 @@ def audience_not_supported(resource: str, supported: tuple[str, ...], said: str 
         "a chain with AzureCliCredential behind this credential, then uses that sign-in. For a program you cannot "
         "change, put 'azure-cloudshell run --' before it."
     )
-    refused = Failure("audience", what, advice, resource, "AudienceNotSupported")
+    meant = audiences.meant_by(resource)
+    refused = Failure("audience", what, use_scope(meant) if meant else advice, resource, "AudienceNotSupported")
     refused.supported_audiences = supported
+    refused.meant = meant
     return refused
+
+
+def use_scope(resource: str) -> str:
+    """What to do where a resource was refused and another one was meant."""
+    return f"Use the scope {resource.rstrip('/')}/.default."
 
 
 def wrong_resource(resource: str, received: str) -> Failure:

@@ -33,7 +33,7 @@ class AsyncCredential(Credential):
     ) -> AccessToken:
         """Get an access token for a scope, as the synchronous credential's ``get_token``.
 
-        :param str scopes: one scope.
+        :param str scopes: one scope, or several of one resource.
         :keyword str claims: a claims challenge.
         :keyword str tenant_id: the tenant the token must be for.
         :keyword bool enable_cae: whether the token may be subject to Continuous Access Evaluation. Default False.
@@ -49,7 +49,7 @@ class AsyncCredential(Credential):
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, as the synchronous credential's ``get_token_info``.
 
-        :param str scopes: one scope.
+        :param str scopes: one scope, or several of one resource.
         :keyword options: as the keyword arguments of ``get_token``.
         :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
