@@ -61,6 +61,10 @@ class Credential:
         """Why a token that others may have waited for too is not of the tenant that this request names."""
         return None
 
+    def _forget_token(self, value: str) -> None:
+        """Forget a token that a service no longer takes."""
+        self._cache.drop(value)
+
     def _open(self) -> None:
         for transport in self._transports:
             transport.__enter__()

@@ -152,7 +152,7 @@ class _OfOne(Chain, SyncCredential):
 def cached(credential: Any) -> SyncCredential:
     """Any synchronous credential as one whose tokens are cached, and acquired once for all who wait.
 
-    :raises TypeError: for what is no synchronous credential.
+    :raises TypeError: for anything other than a synchronous credential.
     """
     check_is_synchronous(credential)
     return credential if isinstance(credential, SyncCredential) else _OfOne(credential=credential)
