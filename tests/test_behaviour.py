@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError
+from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
@@ -153,6 +155,21 @@ def test_outside_cloud_shell(kind: Any, fake_az: str) -> None:
     with pytest.raises(CredentialUnavailableError, match=r"not Azure Cloud Shell.*az login"):
         credential.get_token(ARM)
     assert credential.chained_with_az().token == fake_az
+
+
+def test_in_cloud_shells_image_without_its_variables(
+    kind: Any, fake_az: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "IMAGE_FOLDER", str(tmp_path))
+    credential = kind()
+    said = "This is Azure Cloud Shell, but its variables are missing. Pass on MSI_ENDPOINT and ACC_CLOUD."
+    with pytest.raises(CredentialUnavailableError, match=f"^{re.escape(said)}$"):
+        credential.get_token(ARM)
+    assert credential.chained_with_az().token == fake_az
+    monkeypatch.setenv("MSI_ENDPOINT", "http://localhost:1/")
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://localhost:1/")
+    with pytest.raises(CredentialUnavailableError, match="MSI_ENDPOINT belongs to another service"):
+        kind().get_token(ARM)
 
 
 @pytest.mark.parametrize("lists", [False, True], ids=["without a list", "with a list"])

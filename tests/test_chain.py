@@ -567,6 +567,30 @@ def test_a_name_where_a_scope_belongs_is_said_before_anybody_is_asked(name: str)
         DefaultCloudShellCredential(**QUIET).get_token(name)
 
 
+def test_in_cloud_shells_image_without_its_variables_that_comes_first(
+    token: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "IMAGE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClientAuthenticationError) as raised:
+        token(exclude_managed_identity_credential=True)
+    start = (
+        f"No credential has a token for {ARM.removesuffix('/.default')}. Cloud Shell: This is Azure Cloud Shell, but"
+    )
+    assert raised.value.message.startswith(start)
+    assert raised.value.message.endswith("Pass on MSI_ENDPOINT and ACC_CLOUD.")
+
+
+def test_a_reason_that_ends_in_brackets_has_one_full_stop(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    in_cloud_shell.script(*[faults.server_error(503)] * 4)
+    with pytest.raises(ClientAuthenticationError, match=r"\(Asked 2 times in [\w. ]+\.\) \w") as raised:
+        DefaultCloudShellCredential(**QUIET, retry_total=1, retry_backoff_factor=0).get_token(ARM)
+    assert ".)." not in raised.value.message
+
+
 class TakesAll:
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         return AccessToken(" and ".join(scopes).replace(" ", "_"), int(time.time()) + 3600)

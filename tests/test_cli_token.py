@@ -10,10 +10,12 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.identity import AzureCliCredential
 
+from azure_cloudshell_credential import _cli
 from azure_cloudshell_credential._cli import _shells
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
@@ -415,6 +417,15 @@ def test_a_bare_permission_is_not_a_resource(shell: CloudShellEmulator) -> None:
     assert done.returncode == 2
     assert "'User.Read' is not a known resource." in done.stderr
     assert shell.requests == []
+
+
+def test_in_cloud_shells_image_without_its_variables(
+    tmp_path: Path, mocker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocker.patch("azure_cloudshell_credential._endpoint.environment.IMAGE_FOLDER", str(tmp_path))
+    assert _cli.main(["token"]) == 1
+    said = "This is Azure Cloud Shell, but its variables are missing. Pass on MSI_ENDPOINT and ACC_CLOUD."
+    assert capsys.readouterr().err == f"azure-cloudshell: {said}\n"
 
 
 @pytest.mark.parametrize("fallback", [[], ["--fallback"]], ids=["alone", "fallback"])

@@ -56,8 +56,8 @@ class Parser(argparse.ArgumentParser):
     def add_command(self, meaning: str) -> None:
         """Take a program to run: ``arguments.words``, empty if there is none.
 
-        The grammar is that of env and nohup: options end at the first word that is not one. The program's words begin there, and
-        none of those is looked at. One ``--`` before it may be left out.
+        The grammar is that of env and nohup: options end at the first word that is not one. The program's own words
+        begin there, and none of them is looked at. One ``--`` before it may be left out.
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)

@@ -166,7 +166,7 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
             "Either switch the directory in the portal and restart Cloud Shell, or add --fallback and run "
             f"az login --tenant {tenant}"
         )
-    if failure.kind == "entra":
+    if failure.kind in ("entra", "cleared"):
         return failure.advice
     if failure.kind == "not_cloud_shell":
         first = "unset or correct it" if environment.refusal else "run this in Cloud Shell"

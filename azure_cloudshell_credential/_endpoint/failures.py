@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
-from . import audiences
+from . import audiences, environment
 from .text import duration, printable, quoted, sentence
 
 TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
@@ -33,9 +33,9 @@ _SIGN_IN_OR_MOVE = "Sign in with 'az login', or run this in Cloud Shell."
 class Failure:
     """Why there is no token.
 
-    :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
-        ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
-        ``pop``, ``error``, ``identity`` or ``chain``.
+    :param kind: a word for programs: ``not_cloud_shell``, ``cleared``, ``scope``, ``refused``, ``busy``, ``nested``,
+        ``timeout``, ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``,
+        ``tenant``, ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
     :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
     :param resource: the resource requested.
@@ -73,10 +73,18 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     """
     if refusal:
         return Failure("not_cloud_shell", refusal, "Unset or correct it, or sign in with 'az login'.")
+    if not other_host and environment.is_image():
+        return cleared_environment()
     reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
     if other_host:
         reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
     return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", _SIGN_IN_OR_MOVE)
+
+
+def cleared_environment() -> Failure:
+    """Cloud Shell's image without any of its variables, as under sudo, in cron and in an MCP client's servers."""
+    what = "This is Azure Cloud Shell, but its variables are missing."
+    return Failure("cleared", what, "Pass on MSI_ENDPOINT and ACC_CLOUD.")
 
 
 def several_resources(resources: str) -> Failure:
