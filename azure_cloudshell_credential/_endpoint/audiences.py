@@ -257,7 +257,8 @@ _REGISTERED_BY_HOST = frozenset(
 """Resources whose hosts are resources too: azure-cosmos, azure-kusto-data, Kafka's clients of Event Hubs and older
 azure-appconfiguration ask for the host (Microsoft's "Authorize access to Event Hubs"; the clients themselves)."""
 
-_URL = re.compile(r"https?://([a-z0-9.-]+)(?::[0-9]*)?(?:[/?#].*)?", re.ASCII | re.IGNORECASE | re.DOTALL)
+# Compiled when it is needed: that would cost the token command as much as reading the tables.
+_URL = r"https?://([a-z0-9.-]+)(?::[0-9]*)?(?:[/?#].*)?"
 # In small letters: "User.Read" is a permission.
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/.*)?")
 
@@ -303,7 +304,7 @@ def resource_at(url: str) -> str | None:
 
     A URL with a user or a password in it is not known: clients differ in what they take for its host.
     """
-    match = _URL.fullmatch(url)
+    match = re.fullmatch(_URL, url, re.ASCII | re.IGNORECASE | re.DOTALL)
     host = match[1].rstrip(".").casefold() if match else ""
     if (known := _known_at().get(host)) is not None:
         return known
