@@ -23,8 +23,9 @@ from azure.core.exceptions import (
 )
 
 from .._endpoint.audiences import cloud_named
+from .._endpoint.identity import identity_in
 from .._endpoint.text import quoted, sentence
-from .._endpoint.token import claims_of, shown_claim
+from .._endpoint.token import claims_of
 from .._endpoint.untrusted_json import read_json, read_json_file
 from .credential import check_is_synchronous
 
@@ -119,7 +120,7 @@ def first_enabled_subscription_id(token: str) -> str:
             _LOGGER.warning("Working in %s, the first enabled subscription. %s", quoted(identifier), _HOW_TO_CHOOSE)
             return identifier
         disabled.append(quoted(f"{subscription.get('displayName') or identifier} ({state})", 100))
-    tenant = shown_claim(claims_of(token), "tid") or os.environ.get("ACC_TID") or "this tenant"
+    tenant = identity_in(claims_of(token)).tenant_id or os.environ.get("ACC_TID") or "this tenant"
     there_are = f": {', '.join(disabled[:10])}" if disabled else ""
     raise LookupError(
         f"There is no enabled subscription in {tenant}{there_are}. Switch the directory in the portal, or ask for "
