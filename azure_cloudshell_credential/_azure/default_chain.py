@@ -12,7 +12,6 @@ from .._endpoint import clock
 from .._endpoint.environment import Environment, is_led_to_a_broker, managed_identity_is_cloud_shell
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
-from .._endpoint.text import quoted
 from .._endpoint.token import Token, checked_token
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
@@ -80,7 +79,7 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[tu
         from azure.identity import CredentialUnavailableError
 
     name = type(credential).__name__
-    before = programs.sign_in()
+    is_same_sign_in = programs.watch_sign_in()
     try:
         if hasattr(credential, "get_token_info"):
             token = credential.get_token_info(*request.scopes, options=dict(request.options))
@@ -88,11 +87,6 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[tu
             token = credential.get_token(*request.scopes, **request.options)
     except AzureError as error:
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
-    except ValueError as error:
-        if len(request.scopes) == 1:
-            raise
-        # azure-identity's credentials that start programs take one scope.
-        return [(name, quoted(str(error)))], False
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
     checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
     if isinstance(checked, Token) and request.is_in_another_tenant(checked.identity.tenant_id):
@@ -100,7 +94,7 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[tu
     if isinstance(checked, str):
         return [(name, f"it returned {checked}")], True
     # Which of a DefaultAzureCredential's steps it is from is not told: it may be from az.
-    checked.condition = lambda: programs.sign_in() == before
+    checked.condition = is_same_sign_in
     return checked, True
 
 

@@ -9,6 +9,7 @@ credential it was for. Before the first one it is whom ``ACC_TID`` and ``ACC_OID
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from .._endpoint import failures
 from .._endpoint.audiences import is_same
@@ -27,19 +28,23 @@ class Identities:
         self.user: Identity | None = None
         """Whose the endpoint's last token is."""
         self._users: list[Identity] = []
+        self._changes = 0
         self._issued: set[str] = set()
         self._others: dict[tuple[str, str], tuple[str, Identity]] = {}
         self._told: set[tuple[str, str]] = set()
 
     def note(self, resource: str, user: Identity) -> None:
         """Note whose token the endpoint has issued, and say so if it is another user's than the tokens before."""
-        self._issued.add(resource)
+        if resource not in self._issued:
+            self._issued.add(resource)
+            self._changes += 1
         before = self.user
         if before is not None and before.tenant_id == user.tenant_id and before.object_id == user.object_id:
             return
         if not user.is_known:
             return
         self.user = user
+        self._changes += 1
         if all(user.differs(each) for each in self._users):
             if before is not None:
                 _LOGGER.warning(
@@ -68,10 +73,10 @@ class Identities:
             stands_in = cause.kind in TRANSIENT or any(is_same(request.resource, each) for each in self._issued)
             return stands_in and self._known(said).differs(theirs) and not self._is_asked_for_elsewhere(request)
 
+        decided_at = self._changes
         if is_refused():
             return failures.another_identity(request.resource, cause, theirs, self._known(said))
-        is_same_sign_in = token.condition
-        token.condition = lambda: (is_same_sign_in is None or is_same_sign_in()) and not is_refused()
+        token.condition = _both(token.condition, self._unless(is_refused, decided_at))
         is_new = self._others.setdefault(theirs.key, (request.resource, theirs))[1] is theirs
         mine = self._known(said)
         if is_new and not (mine.object_id and theirs.object_id):
@@ -80,6 +85,20 @@ class Identities:
             )
         self._tell(mine)
         return None
+
+    def _unless(self, is_refused: Callable[[], bool], decided_at: int) -> Callable[[], bool]:
+        """A condition that is decided anew only after something more has become known."""
+
+        def holds() -> bool:
+            nonlocal decided_at
+            changes = self._changes
+            if changes != decided_at:
+                if is_refused():
+                    return False
+                decided_at = changes
+            return True
+
+        return holds
 
     def _known(self, said: Identity) -> Identity:
         return self.user or said
@@ -97,6 +116,10 @@ class Identities:
                     "%s is accessed as %s, not as %s, Cloud Shell's user.",
                     *(resource, theirs.beside(mine), mine.beside(theirs)),
                 )
+
+
+def _both(first: Callable[[], bool] | None, second: Callable[[], bool]) -> Callable[[], bool]:
+    return second if first is None else lambda: first() and second()
 
 
 _by_port: dict[int, Identities] = {}

@@ -34,14 +34,20 @@ def profile_path(environ: Mapping[str, str]) -> str:
     return os.path.join(folder, "azureProfile.json")
 
 
-def sign_in() -> object:
-    """What changes when somebody signs in to az, signs out, or chooses another subscription."""
+def watch_sign_in() -> Callable[[], bool]:
+    """Tells whether nobody has signed in to az, signed out or chosen another subscription since this call."""
     path = profile_path(os.environ)
+    before = _time_and_size(path)
+    return lambda: _time_and_size(path) == before
+
+
+def _time_and_size(path: str) -> tuple[int, int] | None:
+    # az writes in place: who reads the file may find it empty.
     try:
         status = os.stat(path)
     except OSError:
-        return path
-    return path, status.st_mtime_ns, status.st_size
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def one_at_a_time(credential: Any) -> Any:

@@ -79,7 +79,7 @@ class CloudShellAuth(AuthBase):
         if claims is None and not _EXPIRED.search(f"{challenge} {said[:4000]}"):
             return response
         if claims is None:
-            self._credential._forget_token(token)
+            self._credential._forget_tokens(token)
         new = self._credential.get_token(scope, claims=claims).token
         if new == token:
             return response

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 _PACKAGES = {
     "azure": "azure-core",
-    "azure.mgmt": "azure-mgmt-compute",
     "cryptography": "PyJWT[crypto]",
     "jwt": "PyJWT[crypto]",
 }
 """The names to install modules by that are called otherwise."""
 
-_NEEDED = {
-    "emulate": "azure-identity 'PyJWT[crypto]' trustme",
-    "demo": "azure-identity 'PyJWT[crypto]' trustme azure-mgmt-compute rich",
-}
+_NEEDED = {"emulate": "azure-identity 'PyJWT[crypto]' trustme"}
 """What to install for a command beside the one file of a release, where it is not azure-identity alone."""
 
 

@@ -1,8 +1,7 @@
 """The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names, and their hosts.
 
 The tables serve the check of replies, the command line, ``doctor``, and whoever has a service's URL and needs its
-scope. They know names only; the emulator's ``services.json`` says which of them the endpoint is known to issue tokens
-for.
+scope. They know names only; the emulator's ``_services`` says which of them the endpoint is known to issue tokens for.
 
 Sources: the resources named there; application ids from Microsoft's published first-party application lists; the clouds
 from azure-cli's ``cloud.py``.
