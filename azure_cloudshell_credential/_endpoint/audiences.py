@@ -383,8 +383,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def is_same(first: str, second: str) -> bool:
     """Whether two identifiers are one resource's: equal but for case and a slash at the end, or aliases."""
-    known = lookup(first)
-    return plain(first) == plain(second) or (known is not None and known is lookup(second))
+    return canonical(first) == canonical(second)
 
 
 def are_different(requested: str, received: str) -> bool:
