@@ -33,7 +33,9 @@ from azure.identity import AzureCliCredential, ChainedTokenCredential
 
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential, aio
 from azure_cloudshell_credential._cli import main
+from azure_cloudshell_credential._cli import token as token_command
 from azure_cloudshell_credential._endpoint import advice, clock, environment
+from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy
 from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 from azure_cloudshell_credential.emulator._azure_cli import REFUSALS
@@ -205,6 +207,15 @@ def _other_tenant(world: World) -> None:
     world.heals["switch the directory in the portal"] = lambda: world.shell.sign_in(tenant_id=OTHER_TENANT)
 
 
+def _cleared(world: World) -> None:
+    before = dict(world.shell.environment)
+    world.leave_cloud_shell()
+    world.stack.enter_context(mock.patch.object(environment, "IMAGE_FOLDER", str(world.folder)))
+    world.heals["pass on MSI_ENDPOINT and ACC_CLOUD"] = lambda: os.environ.update(
+        {name: before[name] for name in ("MSI_ENDPOINT", "ACC_CLOUD")}
+    )
+
+
 def _service_principal(world: World) -> None:
     wrong = {"AZURE_CLIENT_ID": "x", "AZURE_CLIENT_SECRET": "x", "AZURE_TENANT_ID": ADA.tenant_id}
     os.environ.update(wrong)
@@ -241,7 +252,10 @@ CAUSES: dict[str, Callable[[World], object]] = {
     "server error": lambda world: world.fail(faults.server_error(500), "try again"),
     "garbage": lambda world: world.fail(faults.garbage(), "try again"),
     "other tenant": _other_tenant,
-    "permission": lambda world: None,
+    "wrong scope": lambda world: None,
+    "wrong scope elsewhere": World.leave_cloud_shell,
+    "wrong scope (path)": lambda world: world.shell.deny("vault"),
+    "cleared": _cleared,
     "claims": lambda world: None,
     "claims elsewhere": World.leave_cloud_shell,
     "service principal": _service_principal,
@@ -253,10 +267,13 @@ CAUSES: dict[str, Callable[[World], object]] = {
 }
 
 
-_BEGIN_WELL = ("after a first token", "another identity")
+_SCOPES = {
+    "wrong scope": "https://myvault.vault.azure.net/.default",
+    "wrong scope elsewhere": "https://myvault.vault.azure.net/.default",
+    "wrong scope (path)": f"{ARM}/subscriptions/.default",
+}
 
-_WAITED_FOR = ("portal", "no answer", "server error")
-"""What is asked again, or waited for, for the whole budget."""
+_BEGIN_WELL = ("after a first token", "another identity")
 
 
 class Operation:
@@ -271,15 +288,12 @@ class Operation:
         self.is_led = reader.startswith("led to ")
         self.reader = reader.removeprefix("led to ")
         self.is_async = is_async
-        self.scope = "User.Read" if world.cause == "permission" else f"{VAULT}/.default"
+        self.scope = _SCOPES.get(world.cause, f"{VAULT}/.default")
         self.tenant = OTHER_TENANT if world.cause == "other tenant" else None
         # Who was led to a broker waits for it longer than it takes.
         self.options: dict[str, Any] = {"timeout": 5 if self.is_led else 0.3, "retry_backoff_factor": 0}
         is_slow = world.az == "slow"
-        self.arguments: list[str] = ["--timeout", "30"]
-        if is_slow or (world.cause in _WAITED_FOR and not self.is_led):
-            # Of a fallback the seconds are az's too.
-            self.arguments = ["--timeout", "1.5" if is_slow or self.reader == "fallback" else "0.3"]
+        self.arguments: list[str] = ["--timeout", "1"] if is_slow else []
         self.az_seconds = 1.0 if is_slow else 30.0
         self.broker_is_of_az = False
         if self.reader == "fallback":
@@ -305,7 +319,10 @@ class Operation:
     def _command(self) -> str:
         out, err = io.StringIO(), io.StringIO()
         tenant = ["--tenant", self.tenant] if self.tenant else []
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _logging_as_it_was():
+        # Cloud Shell is asked for a moment only, az for as long as it is given.
+        budget = 5 if self.is_led else 0.3
+        hasty = mock.patch.object(token_command, "RetryPolicy", lambda _, retries: RetryPolicy(budget, retries))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _logging_as_it_was(), hasty:
             status = main(["token", "--scope", self.scope, *self.arguments, *tenant])
         if status:
             raise Told(err.getvalue().strip())
@@ -475,7 +492,8 @@ _STEPS = {
         "scope": r"use the (?:scope|resource) (?P<scope>\S+)",
         "heal": rf"{_TAB}|try again(?: in (?P<after>\d+ seconds?))?|restart Cloud Shell|reload the portal"
         r"|switch the directory in the portal"
-        r"|set the clock of this machine, which may be .* ahead|correct the configuration of \w+",
+        r"|set the clock of this machine, which may be .* ahead|pass on MSI_ENDPOINT and ACC_CLOUD"
+        r"|correct the configuration of \w+",
         "look": r"check the portal's directory",
         "repair": r"correct what the Azure CLI reports",
         "start again": r"start azure-cloudshell again",
@@ -559,7 +577,7 @@ def _heal(operation: Operation, match: re.Match[str]) -> None:
         heal()
     if match["after"]:
         operation.world.stack.enter_context(mock.patch.object(clock, "current", Later(int(match["after"].split()[0]))))
-    if match[0].startswith(("restart Cloud Shell", "correct")):
+    if match[0].startswith(("restart Cloud Shell", "correct", "pass on")):
         # Nothing survives that.
         operation.credential = operation.broker = None
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from azure_cloudshell_credential._endpoint import advice, azure_cli
+from azure_cloudshell_credential._endpoint import advice, audiences, azure_cli
 from azure_cloudshell_credential._endpoint.azure_cli import SIGNED_OUT, AzureCli
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
@@ -103,7 +103,11 @@ def of_requests() -> Iterator[Row]:
         yield Row("unusable endpoint", "signed out", reader)
         yield Row("unusable endpoint elsewhere", "signed out", reader)
     yield from (Row("another service", "signed out", reader) for reader in ("credential", "token"))
-    yield from (Row("permission", "signed out", reader) for reader in ("credential", "default"))
+    for reader in ("credential", "default", "token", "fallback", "program"):
+        yield Row("wrong scope", "signed in", reader)
+        yield Row("wrong scope (path)", "signed in", reader)
+    yield from (Row("wrong scope elsewhere", "signed in", reader) for reader in ASKS)
+    yield from (Row("cleared", "signed out", reader) for reader in ("credential", "token"))
     for az in ("signed out", "own", "signed in"):
         yield from (Row("claims", az, reader) for reader in ("credential", "default"))
     yield Row("claims elsewhere", "signed in", "default")
@@ -249,11 +253,12 @@ def test_what_a_program_is_told_cures(emulator: CloudShellEmulator, cause: str, 
 PAGE = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
 OF_PAGE = {
     "This is not Azure Cloud Shell": ["not Cloud Shell"],
+    "but its variables are missing": ["cleared_environment"],
     "MSI_ENDPOINT is not Cloud Shell's": ["unusable endpoint"],
     "The token request for … failed": ["unreachable"],
     "did not answer within …": ["no answer"],
     "from the Azure portal in your browser": ["portal"],
-    "Cloud Shell does not issue tokens for … (AudienceNotSupported)": ["audience"],
+    "Cloud Shell does not issue tokens for … (AudienceNotSupported)": ["audience", "wrong scope"],
     "Microsoft Entra ID did not issue a token": ["entra"],
     "endpoint answered …": ["server error", "redirected"],
     "returned an unusable response": ["garbage", "clock"],
@@ -262,7 +267,7 @@ OF_PAGE = {
     "from inside another token request": ["nested"],
     "was broken off": ["broken_off"],
     "claims challenge": ["claims"],
-    "is a permission without its resource": ["permission"],
+    "scopes of several resources": ["several_resources"],
     "proof-of-possession token": ["pop_not_supported"],
     "in tenant … was requested": ["other tenant"],
     "Another credential has a token for …, but as …": ["another identity"],
@@ -297,7 +302,7 @@ def test_troubleshooting_says_what_the_error_says(emulator: CloudShellEmulator, 
     """The sentence is that of a row, which does it."""
     cause, said = OF_PAGE[heading][number], sentences_of_page()[heading][number]
     if cause in CAUSES:
-        az = "signed in as grace" if cause == "another identity" else "signed out"
+        az = {"another identity": "signed in as grace", "wrong scope": "signed in"}.get(cause, "signed out")
         assert Row(cause, az, "default") in ROWS
         with World(emulator, az, cause) as world:
             sentence = told(Operation(world, "default", is_async=False)) or ""
@@ -356,10 +361,14 @@ def mutants() -> dict[str, tuple[Row, Any]]:
             Row("server error", "signed out", "default"),
             put(advice._FIRST, "again", "restart Cloud Shell"),
         ),
-        "nothing to do": (Row("permission", "signed out", "default"), put(advice._ONLY, "graph_scope", "")),
+        "nothing to do": (Row("clock", "signed out", "default"), put(advice._FROM_DETAILS, "clock", "")),
         "words that nobody can do": (
-            Row("permission", "signed out", "default"),
-            put(advice._ONLY, "graph_scope", "see the documentation"),
+            Row("clock", "signed out", "default"),
+            put(advice._FROM_DETAILS, "clock", "see the documentation"),
+        ),
+        "sign in, for a wrong scope": (
+            Row("wrong scope", "signed in", "default"),
+            name(audiences, "meant_by", lambda resource, **_: None),
         ),
         "restart Cloud Shell, where the broker is gone": (
             Row("broker gone", "signed out", "led to default"),

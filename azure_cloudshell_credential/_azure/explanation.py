@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from azure.core.exceptions import AzureError
 
-from .._endpoint import azure_cli, failures
+from .._endpoint import audiences, azure_cli, failures
 from .._endpoint.azure_cli import AzureCli
 from .._endpoint.failures import Failure, Reason
 from .._endpoint.scopes import TokenRequest
@@ -94,29 +94,51 @@ def nobody_has_a_token(
         cloud_shells = None
     az = next((each for each in reasons if each.az), None)
     others = [each for each in reasons if each is not az and not _NOT_SET_UP.search(each.text)]
-    said = [(each.name, each.text) for each in ([az, *others] if az else others) or (() if cloud_shells else reasons)]
-    if request.claims:
-        # The command that satisfies the challenge is in the advice, whole.
-        said = [(name, text) for name, text in said if "claims" not in text]
-    if cloud_shells is not None:
-        said = [("Cloud Shell", cloud_shells.what), *said]
-    told = [f"{name}: {sentence(text)}" for name, text in said if text]
-    what = " ".join([f"No credential has a token for {request.resource}.", *told])
-    if cloud_shells is not None and not reasons:
-        # Nobody else was asked: behind a broker, whose words those are, nobody ever is.
-        what = cloud_shells.what
-    failure = Failure("chain", what, "sign_in", request.resource, cloud_shells.code if cloud_shells else "")
+    said = ([az, *others] if az else others) or (() if cloud_shells else reasons)
+    code = cloud_shells.code if cloud_shells else ""
+    failure = Failure("chain", _told(request, cloud_shells, reasons, said), "sign_in", request.resource, code)
     failure.reasons = reasons
     failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others), is_excluded=excludes_az)
     if cloud_shells is not None:
         failure.cure, failure.details = cloud_shells.cure, dict(cloud_shells.details)
     elif az is None and others and others[-1].name in _CONFIGURED:
         failure.cure, failure.details = "configuration", {"credential": others[-1].name}
+    _add_what_was_asked_for(failure, request)
+    return failure
+
+
+def _told(
+    request: TokenRequest, cloud_shells: Failure | None, reasons: Sequence[Reason], said: Sequence[Reason]
+) -> str:
+    """What happened, in one paragraph."""
+    if cloud_shells is not None and not reasons:
+        # Nobody else was asked: behind a broker, whose words those are, nobody ever is.
+        return cloud_shells.what
+    # The command that satisfies a challenge is in the advice, whole.
+    shown = [(each.name, each.text) for each in said if not (request.claims and "claims" in each.text)]
+    if cloud_shells is not None:
+        shown = [("Cloud Shell", cloud_shells.what), *shown]
+    told = [f"{name}: {sentence(text)}" for name, text in shown if text]
+    return " ".join([f"No credential has a token for {request.resource}.", *told])
+
+
+def _add_what_was_asked_for(failure: Failure, request: TokenRequest) -> None:
+    if request.is_for_several:
+        failure.cure = "several"
+    elif meant := _meant_by(request, failure):
+        failure.details["scope"] = failures.scope_of(meant)
     if request.tenant_id:
         failure.details["tenant"] = request.tenant_id
     if request.claims:
         failure.details["claims"] = failures.encoded(request.claims)
-    return failure
+
+
+def _meant_by(request: TokenRequest, failure: Failure) -> str | None:
+    """The resource to ask for where the request is what is wrong, and not with which sign-in it was made."""
+    if failure.az and failure.az.code == "500011":
+        return audiences.meant_by(request.resource, is_registered=False)
+    takes_one = any("exactly one scope" in reason.text for reason in failure.reasons)
+    return request.resource if len(request.scopes) > 1 and takes_one else None
 
 
 def _az_that_was_not_asked(*, knows_others: bool, is_excluded: bool) -> AzureCli:

@@ -109,11 +109,11 @@ def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     """
     default = "devops" if arguments.output == "git-credential" else "arm"
     text: str = arguments.scope or arguments.resource_uri or arguments.resource_type or arguments.resource or default
-    if scopes.is_bare_permission(text):
-        raise CommandError(advice.message(failures.permission_without_resource(text), advice.TOKEN), 2)
     try:
+        if scopes.is_bare_permission(text) and not arguments.resource_uri:
+            return scopes.scope_to_resource(text)
         resource = audiences.resource_named(text, audiences.cloud_named(cloud))
-        return resource if arguments.resource_uri else scopes.scope_to_resource((resource,))
+        return resource if arguments.resource_uri else scopes.scope_to_resource(resource)
     except ValueError as error:
         raise CommandError(str(error), 2) from None
 

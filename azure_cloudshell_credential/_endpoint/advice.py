@@ -42,7 +42,8 @@ _FIRST = {
 """By cure: what would help without another sign-in."""
 
 _ONLY = {
-    "graph_scope": "use the scope https://graph.microsoft.com/.default",
+    "several": "ask for one resource's scopes at a time",
+    "cleared": "pass on MSI_ENDPOINT and ACC_CLOUD",
     "not_run": (
         "check that this process is not overloaded, and that gevent or eventlet is patched in before threads start"
     ),

@@ -14,8 +14,8 @@ import os
 from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 
+from . import audiences, environment
 from .azure_cli import AzureCli
-from .environment import is_marked
 from .identity import Identity
 from .text import duration, printable, quoted, sentence
 
@@ -42,9 +42,9 @@ class Reason:
 class Failure:
     """Why there is no token.
 
-    :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
-        ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
-        ``pop``, ``error``, ``identity`` or ``chain``.
+    :param kind: a word for programs: ``not_cloud_shell``, ``cleared``, ``scope``, ``refused``, ``busy``, ``nested``,
+        ``timeout``, ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``,
+        ``tenant``, ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
     :param cure: what would cure it, a word that ``advice`` knows.
     :param resource: the resource requested.
@@ -90,23 +90,32 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     """
     if refusal:
         # Without the variable, an environment that is not marked would not be Cloud Shell's at all.
-        return Failure("not_cloud_shell", refusal, "unset_endpoint" if is_marked(os.environ) else "sign_in")
+        cure = "unset_endpoint" if environment.is_marked(os.environ) else "sign_in"
+        return Failure("not_cloud_shell", refusal, cure)
+    if not other_host and environment.is_image():
+        return cleared_environment()
     reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
     if other_host:
         reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
     return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", "other_host" if other_host else "sign_in")
 
 
+def cleared_environment() -> Failure:
+    """Cloud Shell's image without any of its variables, as under sudo, in cron and in an MCP client's servers."""
+    what = "This is Azure Cloud Shell, but its variables are missing."
+    return Failure("cleared", what, "cleared")
+
+
+def several_resources(resources: str) -> Failure:
+    """Scopes of several resources in one request. The endpoint takes one, and so does Microsoft Entra ID."""
+    what = f"A token was requested for scopes of several resources ({resources}), and Cloud Shell issues it for one."
+    return Failure("scope", what, "several", resources)
+
+
 def nobody_listens(resource: str, url: str) -> Failure:
     """Cloud Shell's markers are set, as its image sets them anywhere, and there is no endpoint."""
     what = f"{_NOT_HERE} its variables are set, but MSI_ENDPOINT is not, and nobody listens at {url}."
     return Failure("not_cloud_shell", what, "sign_in", resource)
-
-
-def permission_without_resource(resource: str) -> Failure:
-    """A bare permission such as ``User.Read``, as msgraph-sdk passes it through."""
-    what = f"The scope {resource} is a permission without its resource, and Cloud Shell issues tokens for resources."
-    return Failure("scope", what, "graph_scope", resource)
 
 
 def unreachable(resource: str, reason: str) -> Failure:
@@ -186,9 +195,16 @@ def audience_not_supported(resource: str, supported: tuple[str, ...], said: str 
     """The resource is not on Cloud Shell's list, or a broker before Cloud Shell says why it has no token."""
     listing = f" It supports: {', '.join(supported)}." if supported else f" {sentence(said)}" if said else ""
     what = f"Cloud Shell does not issue tokens for {resource} (AudienceNotSupported).{listing}"
-    refused = Failure("audience", what, "sign_in", resource, "AudienceNotSupported")
+    meant = audiences.meant_by(resource)
+    details = {"scope": scope_of(meant)} if meant else {}
+    refused = Failure("audience", what, "sign_in", resource, "AudienceNotSupported", details=details)
     refused.supported_audiences = supported
     return refused
+
+
+def scope_of(resource: str) -> str:
+    """The scope to ask for a resource by."""
+    return f"{resource.rstrip('/')}/.default"
 
 
 def wrong_resource(resource: str, received: str) -> Failure:
