@@ -396,7 +396,7 @@ class Operation:
         self.credential = None
 
     def _ask_broker(self, variables: dict[str, str]) -> str:
-        url = f"{variables['IDENTITY_ENDPOINT']}?api-version=2019-08-01&resource={VAULT}"
+        url = f"{variables['IDENTITY_ENDPOINT']}?api-version=2019-08-01&resource={self.scope.removesuffix('/.default')}"
         request = urllib.request.Request(url, headers={"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]})
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:

@@ -39,6 +39,7 @@ def sample(maker: Callable[..., Failure]) -> Failure:
 def test_each_failure_is_a_sentence_and_has_a_cure(name: str) -> None:
     made = sample(MAKERS[name])
     assert made.what.endswith(".")
+    assert made.cure in {*advice._FIRST, *advice._ONLY, *advice._FROM_DETAILS, "identity", "other_host"}
     assert advice.next_step(made, advice.CREDENTIAL).endswith(".")
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from .environment import is_led_to_a_broker
+from .text import redacted
 from .untrusted_json import read_json_file
 
 ABSENT, SIGNED_OUT, OWN, SIGNED_IN = "absent", "signed out", "own", "signed in"
@@ -55,7 +56,7 @@ def az_that_said(text: str) -> AzureCli:
         return AzureCli(SLOW)
     code, named = re.search("AADSTS([0-9]+)", text), re.findall(_LOGIN, text)
     if code:
-        return AzureCli(REFUSED, named[-1] if named else "", code[1])
+        return AzureCli(REFUSED, redacted(named[-1]) if named else "", code[1])
     if (on_disk := _az_in_profile(os.environ)).state == OWN:
         # Whatever the endpoint that it shares with us has said.
         return on_disk
