@@ -255,6 +255,7 @@ CAUSES: dict[str, Callable[[World], object]] = {
     "wrong scope": lambda world: None,
     "wrong scope elsewhere": World.leave_cloud_shell,
     "wrong scope (path)": lambda world: world.shell.deny("vault"),
+    "unknown resource": lambda world: None,
     "cleared": _cleared,
     "claims": lambda world: None,
     "claims elsewhere": World.leave_cloud_shell,
@@ -270,6 +271,7 @@ CAUSES: dict[str, Callable[[World], object]] = {
 _SCOPES = {
     "wrong scope": "https://myvault.vault.azure.net/.default",
     "wrong scope elsewhere": "https://myvault.vault.azure.net/.default",
+    "unknown resource": "https://nobody.example/.default",
     "wrong scope (path)": f"{ARM}/subscriptions/.default",
 }
 

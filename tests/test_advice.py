@@ -107,6 +107,7 @@ def of_requests() -> Iterator[Row]:
         yield Row("wrong scope", "signed in", reader)
         yield Row("wrong scope (path)", "signed in", reader)
     yield from (Row("wrong scope elsewhere", "signed in", reader) for reader in ASKS)
+    yield from (Row("unknown resource", "signed in", reader, ANOTHER_PERSON) for reader in ASKS)
     yield from (Row("cleared", "signed out", reader) for reader in ("credential", "token"))
     for az in ("signed out", "own", "signed in"):
         yield from (Row("claims", az, reader) for reader in ("credential", "default"))

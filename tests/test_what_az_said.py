@@ -9,7 +9,9 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
 from azure_cloudshell_credential._azure import explanation
-from azure_cloudshell_credential._endpoint import azure_cli
+from azure_cloudshell_credential._endpoint import advice, azure_cli, failures
+from azure_cloudshell_credential._endpoint.failures import Reason
+from azure_cloudshell_credential._endpoint.scopes import TokenRequest
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 from azure_cloudshell_credential.emulator._azure_cli import REFUSALS
 
@@ -86,6 +88,17 @@ def test_the_command_is_taken_from_a_line_of_its_own(version: str) -> None:
     assert reason.text == shown
     assert reason.az is not None
     assert (reason.az.state, reason.az.detail) == (azure_cli.REFUSED, command)
+
+
+def test_a_credential_that_is_configured_and_fails_is_what_to_correct() -> None:
+    request = TokenRequest((f"{VAULT}/.default",), {})
+    reasons = [Reason("WorkloadIdentityCredential", "AADSTS700213: No matching federated identity record found.")]
+    for cloud_shells in (None, failures.audience_not_supported(VAULT, ())):
+        failure = explanation.nobody_has_a_token(request, cloud_shells, reasons)
+        assert advice.next_step(failure, advice.DEFAULT) == "Correct the configuration of WorkloadIdentityCredential."
+    # Where Cloud Shell fails just now, that is what to wait for.
+    failure = explanation.nobody_has_a_token(request, failures.endpoint_error(VAULT, 500, "", 0, "Odd."), reasons)
+    assert advice.next_step(failure, advice.DEFAULT) == "Try again."
 
 
 def az(*words: str) -> subprocess.CompletedProcess[str]:

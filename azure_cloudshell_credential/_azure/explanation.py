@@ -101,7 +101,8 @@ def nobody_has_a_token(
     failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others), is_excluded=excludes_az)
     if cloud_shells is not None:
         failure.cure, failure.details = cloud_shells.cure, dict(cloud_shells.details)
-    elif az is None and others and others[-1].name in _CONFIGURED:
+    if failure.cure == "sign_in" and az is None and others and others[-1].name in _CONFIGURED:
+        # It has ended the chain.
         failure.cure, failure.details = "configuration", {"credential": others[-1].name}
     _add_what_was_asked_for(failure, request)
     return failure

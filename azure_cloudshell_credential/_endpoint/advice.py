@@ -163,7 +163,7 @@ def _after(step: str, details: Mapping[str, str]) -> str:
 def for_doctor(cure: str, az: AzureCli, details: Mapping[str, str] | None = None) -> str:
     """The sentence for somebody who has not said what will ask: the ways to use another sign-in are named."""
     step = sentence_for(cure, DOCTOR, az, details or {})
-    if az.state == SIGNED_IN and cure not in _ONLY:
+    if az.state == SIGNED_IN and cure not in (*_ONLY, *_FROM_DETAILS):
         return f"{step} The Azure CLI is signed in as {az.detail}: {_USERS} use that sign-in.".lstrip()
     has_way = "az login" in step or az.state == LEFT_OUT
     return f"{step[:-1]}: {_USERS} use that sign-in." if has_way else step
