@@ -524,7 +524,8 @@ def test_two_users_are_told_without_verbose(
 def test_the_azure_cli_that_is_not_there_is_told_before_the_command_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     done = run("run", "--credential", "az", "--", "true")
-    said = "azure-cloudshell: --credential az needs the Azure CLI, and there is no az on PATH. Install the Azure CLI and run 'az login'.\n"
+    what = "azure-cloudshell: --credential az needs the Azure CLI, and there is no az on PATH."
+    said = f"{what} Install the Azure CLI and run 'az login'.\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
