@@ -688,7 +688,8 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
 
 def test_a_thread_that_does_not_run_is_not_the_fault_of_the_endpoint(mocker: Any) -> None:
     mocker.patch.object(in_flight_module, "_START_SECONDS", 0.1)
-    cache = TokenCache(0.1, lambda in_flight: None)
+    mocker.patch.object(threading.Thread, "start")
+    cache = TokenCache(0.1)
     failure = run_to_its_end(cache.begin("r", TokenRequest(("r",), {}), valid_token))
     assert failure.what == "The token request for r was not sent: its thread has not been run."
 

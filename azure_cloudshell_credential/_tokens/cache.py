@@ -209,7 +209,7 @@ class Acquisition(InFlight):
             outcome = failures.broken_off(self._request.resource, type(outcome).__name__)
         # First the token, then the place: a caller that finds the place free finds the token. A thread that is overdue
         # keeps its place until it comes back, so that no further one is lost to what it waits for.
-        if self.runner is None:
+        if not self.is_acquiring:
             self.give_up_place()
         if not isinstance(outcome, CachedToken) and is_plain and (valid := self._cache.valid(self._key)) is not None:
             said = outcome.message if isinstance(outcome, Failure) else type(outcome).__name__
