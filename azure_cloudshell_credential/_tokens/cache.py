@@ -15,7 +15,8 @@ issues is judged by the wall clock alone, so that a clock that was ahead and is 
 
 There is no lock. Finalizers and signal handlers run between any two bytecodes, on a thread that may be in here, and ask
 for tokens too: with a lock they would wait for themselves. With one that the same thread may take again (an RLock) they
-would find the place taken by an acquisition that the caller beneath them has not started, and wait out their budget.
+would hold it while they wait for their token: against every other caller, and against a hook or a finalizer on the
+thread that acquires it, until the budget is over.
 What must be atomic is one operation on a dictionary: the caller whose acquisition gets in starts it.
 
 In memory only; shared by threads and event loops; knows nothing of HTTP or of exceptions to raise.
