@@ -221,7 +221,7 @@ def test_its_path_is_the_standard_library(shell: CloudShellEmulator) -> None:
     assert not modules & {*HEAVY, "azure.core", "http.client", "ssl", "email", "logging", "dataclasses", "inspect"}
     # argparse imports them to learn the width of the terminal, unless it is told one.
     assert not modules & {"shutil", "lzma", "bz2", "textwrap", "typing"}
-    others = {"run", "serve", "doctor", "emulate", "demo", "completion"}
+    others = {"run", "serve", "doctor", "emulate", "completion"}
     assert not modules & {f"azure_cloudshell_credential._cli.{name}" for name in others}
 
 

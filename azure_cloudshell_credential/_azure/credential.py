@@ -46,8 +46,27 @@ class Credential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         Credential.__init__(self, **state["options"])
 
+    def _forget_tokens(self, token: str | None = None) -> None:
+        """Forget the tokens acquired so far: the next call asks for a new one.
+
+        :param token: only this one, which a service no longer takes.
+        """
+        if token is None:
+            self._cache.forget()
+        else:
+            self._cache.drop(token)
+
+    def _begin_anew(self) -> None:
+        """Forget tokens and failures, and look at the environment again, as a new credential does.
+
+        :raises ValueError: if a new one could not be made in this environment; it stays as it is, without its tokens.
+        :raises OSError: likewise, such as for a certificate that is not there.
+        """
+        self._forget_tokens()
+        self._reset()
+
     def _reset(self) -> None:
-        """Begin anew, in the environment as it is now."""
+        """Become what a new one would be, in the environment as it is now."""
         raise NotImplementedError
 
     def _begin(self, request: TokenRequest) -> CachedToken | Failure | InFlight:

@@ -75,7 +75,7 @@ class CloudShellAuth(AuthBase):
         if claims is None and not _EXPIRED.search(f"{challenge} {said[:4000]}"):
             return response
         if claims is None and isinstance(self._credential, SyncCredential):
-            self._credential._cache.drop(token)
+            self._credential._forget_tokens(token)
         ask = self._credential.get_token
         new = (ask(self._scope) if claims is None else ask(self._scope, claims=claims)).token
         if new == token:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _PACKAGES = {
     "azure": "azure-core",
-    "azure.mgmt": "azure-mgmt-compute",
     "cryptography": "PyJWT[crypto]",
     "jwt": "PyJWT[crypto]",
 }
@@ -29,7 +28,7 @@ def message_of(error: Exception, command: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         # The one file of a release has no packages beside it.
         package = _PACKAGES.get(error.name, error.name.replace(".", "-"))
-        extra = "[demo]" if command in ("demo", "emulate") else ""
+        extra = "[emulator]" if command == "emulate" else ""
         return f"{package} is not installed: pip install 'azure-cloudshell-credential{extra}'"
     text = " ".join(str(getattr(error, "message", "") or error).split())
     return text or f"{type(error).__name__}; run again with --debug for details"

@@ -25,7 +25,6 @@ COMMANDS = {
     "serve": "serve the same tokens to tools with a hard-coded address, until Ctrl-C",
     "doctor": "find out why something does not work, and what to do",
     "emulate": "run Cloud Shell's token endpoint on this machine",
-    "demo": "list your virtual machines; elsewhere, those of a made-up company",
     "completion": "print the completions for a shell",
 }
 """Every command, and what it does."""

@@ -15,9 +15,9 @@ from ._apart import module_path, served_apart
 from ._become import become
 from ._credentials import add_broker_arguments, check_credential, credential_named
 from ._errors import CommandError
+from ._foreground import say
 from ._log import log_to_stderr
 from ._parser import Parser
-from ._serving import say
 
 EXAMPLES = (
     "azure-cloudshell run node app.js",

@@ -1,7 +1,7 @@
 """The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names.
 
 One table serves the check of replies, the command line and ``doctor``. It knows names only;
-the emulator's ``services.json`` says which of them the endpoint is known to issue tokens for.
+the emulator's ``_services`` says which of them the endpoint is known to issue tokens for.
 
 Sources: the resources named there; application ids from Microsoft's published first-party application lists; the clouds
 from azure-cli's ``cloud.py``.
