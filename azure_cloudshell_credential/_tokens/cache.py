@@ -42,6 +42,7 @@ from .in_flight import InFlight
 _LOGGER = logging.getLogger(__name__)
 
 _END_LOOPS = (StopIteration, StopAsyncIteration)
+"""What a mock without further side effects raises: at a caller, a loop over its results would end without a word."""
 
 REFRESH_OFFSET = 300
 """Seconds before expiry at which a token without a refresh time becomes stale, as in azure-identity."""
@@ -136,6 +137,7 @@ class TokenCache:
         mine = Acquisition(self, key, request, acquire)
         try:
             in_flight = self.in_flight.setdefault(mine.place, mine)
+            # While the interpreter shuts down, the thread of the one in flight is gone, and nobody would end it.
             if in_flight is mine or sys.is_finalizing():
                 newer = self._tokens.get(key)
                 if claims is None and newer is not None and newer is not usable and newer.is_valid():
