@@ -89,7 +89,7 @@ class Settings:
         """Support an audience no longer, under any of its identifiers.
 
         :param name: a URI, an application id, a scope, or a short name such as ``vault``.
-        :raises ValueError: for what is none of these.
+        :raises ValueError: for anything else.
         """
         denied = {plain(identifier) for identifier in identifiers_of(name)}
         with _changing:
@@ -100,7 +100,7 @@ class Settings:
         """Support an audience, under all of its identifiers.
 
         :param name: as for ``deny``.
-        :raises ValueError: for what is none of these.
+        :raises ValueError: for anything else.
         """
         allowed = identifiers_of(name)
         with _changing:
