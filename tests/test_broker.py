@@ -126,6 +126,15 @@ def test_what_would_lead_a_program_elsewhere_is_removed(broker: CloudShellBroker
     assert after["NO_PROXY"] == after["no_proxy"] == "a,localhost,b,127.0.0.1,::1"
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "prod"), ("", "prod"), (" ", "prod"), ("dev", "dev")])
+def test_a_default_azure_credential_stops_at_the_broker_unless_its_user_has_chosen(
+    broker: CloudShellBroker, before: str | None, after: str
+) -> None:
+    chosen = {} if before is None else {"AZURE_TOKEN_CREDENTIALS": before}
+    assert broker.child_environment(chosen)["AZURE_TOKEN_CREDENTIALS"] == after
+    assert "AZURE_TOKEN_CREDENTIALS" not in broker.environment
+
+
 @pytest.mark.parametrize("names", [["IDENTITY_ENDPOINT", "IDENTITY_HEADER"], ["MSI_ENDPOINT"], None])
 def test_azure_identity_asks_it(
     broker: CloudShellBroker, given: Given, monkeypatch: pytest.MonkeyPatch, names: list[str] | None

@@ -552,6 +552,42 @@ def test_only_the_resources_that_are_allowed_are_served(inside: CloudShellEmulat
     assert f"{ARM}: refused, not one of the resources that are allowed" in done.stderr
 
 
+@pytest.mark.parametrize("program", [SYNC, AIO], ids=["sync", "aio"])
+def test_a_default_azure_credential_does_not_go_past_the_broker_to_az(
+    inside: CloudShellEmulator, fake_az: str, program: str
+) -> None:
+    # The refused one first: a chain that has succeeded once remembers where.
+    done = run("run", "--allow", "search", "--", sys.executable, "-c", program, ARM, SEARCH)
+    found = json.loads(done.stdout)
+    for refused, served in zip(found[::2], found[1::2], strict=True):
+        assert "ClientAuthenticationError: " in refused or "CredentialUnavailableError: " in refused
+        assert served == fake_az
+
+
+def test_a_choice_of_the_users_own_stays_and_what_it_lets_past_is_said(
+    inside: CloudShellEmulator, fake_az: str
+) -> None:
+    program = SYNC.replace("(DefaultAzureCredential, ManagedIdentityCredential)", "(DefaultAzureCredential,)")
+    words = ["run", "--allow", "search", "--", sys.executable, "-c", program, ARM]
+    done = run(*words, AZURE_TOKEN_CREDENTIALS="AzureCliCredential")
+    assert json.loads(done.stdout) == [fake_az]
+    assert done.stderr == (
+        "azure-cloudshell: AZURE_TOKEN_CREDENTIALS=AzureCliCredential is set: "
+        "programs may ask other credentials for what --allow refuses\n"
+    )
+    # Nothing to be said where nothing is limited, or where the choice lets nobody past.
+    for limits, chosen in (([], "dev"), (["--allow=arm"], "prod"), (["--allow=arm"], "ManagedIdentityCredential")):
+        done = run("run", *limits, "--", "printenv", "AZURE_TOKEN_CREDENTIALS", AZURE_TOKEN_CREDENTIALS=chosen)
+        assert (done.stdout, done.stderr) == (f"{chosen}\n", "")
+
+
+@pytest.mark.parametrize("chosen", ["", "dev"])
+def test_serve_leads_a_default_azure_credential_no_further_either(inside: CloudShellEmulator, chosen: str) -> None:
+    serve = Serve("--allow", "arm", AZURE_TOKEN_CREDENTIALS=chosen)
+    assert serve.variables()["AZURE_TOKEN_CREDENTIALS"] == (chosen or "prod")
+    assert ("is set: programs may ask other credentials" in serve.stop()) == bool(chosen)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

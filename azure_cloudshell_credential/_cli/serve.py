@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from .._endpoint import audiences
 from .._endpoint.token import claims_of, named_in, shown_claim
 from ..broker import CloudShellBroker
-from ._credentials import add_broker_arguments, credential_named
+from ._credentials import add_broker_arguments, credential_named, tell_of_a_way_past
 from ._errors import CommandError
 from ._log import log_to_stderr
 from ._parser import Parser, port
@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _listen(arguments: argparse.Namespace) -> int:
+    environ = dict(os.environ)
     credential = credential_named(arguments.credential)
     address = arguments.listen or "127.0.0.1"
     has_secret = arguments.path_secret or arguments.listen is not None or arguments.host_name is not None
@@ -77,20 +78,24 @@ def _listen(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise CommandError(str(error), 2) from None
-    exempt = broker.without_proxy(os.environ)
-    if arguments.output == "env-file" and any(len(value.splitlines()) > 1 for value in exempt.values()):
-        raise CommandError("NO_PROXY has a line break, which an env file cannot hold: set it on one line.", 2)
     try:
         broker.start()
     except OSError as error:
         raise cannot_listen(arguments.port, error, address) from None
     try:
-        return _serve(broker, exempt, arguments, has_secret=has_secret)
+        variables = broker.variables_for(environ)
+        broken = [name for name, value in variables.items() if len(value.splitlines()) > 1]
+        if arguments.output == "env-file" and broken:
+            raise CommandError(f"{broken[0]} has a line break, which an env file cannot hold: set it on one line.", 2)
+        tell_of_a_way_past(arguments.allow, environ)
+        return _serve(broker, variables, arguments, has_secret=has_secret)
     finally:
         broker.stop()
 
 
-def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse.Namespace, *, has_secret: bool) -> int:
+def _serve(
+    broker: CloudShellBroker, variables: dict[str, str], arguments: argparse.Namespace, *, has_secret: bool
+) -> int:
     from azure.core.exceptions import ClientAuthenticationError
 
     manager = audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
@@ -108,7 +113,6 @@ def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse
         say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
     if arguments.listen is not None and not ip_address(arguments.listen).is_loopback:
         say(f"They cross the network of {arguments.listen} without encryption.")
-    variables = {**broker.environment, **exempt}
     if arguments.output == "env-file":
         lines = [f"{name}={value}" for name, value in variables.items()]
     else:

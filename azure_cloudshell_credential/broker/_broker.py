@@ -40,6 +40,9 @@ _LOGGER = logging.getLogger(__name__)
 _REMOVED = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AUTH_CERT")
 """With one of these a client takes our variables for those of another host, or asks in another way."""
 
+CHOICE = "AZURE_TOKEN_CREDENTIALS"
+"""Which credentials a ``DefaultAzureCredential`` asks; azure-identity for Python reads it from 1.23 on."""
+
 _STEPS = (
     *("environment", "cloud_shell", "workload_identity", "managed_identity", "shared_token_cache"),
     *("visual_studio_code", "cli", "powershell", "developer_cli", "broker"),
@@ -182,13 +185,21 @@ class CloudShellBroker(Served):
         """The variables that would lead a program elsewhere, to be unset."""
         return _REMOVED
 
-    def without_proxy(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
+    def variables_for(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """All variables to set in an environment: those that lead a program to the broker, and two that keep it there.
 
-        :param environ: the variables that it is added to.
+        ``NO_PROXY``, in both spellings, exempts the names of the broker besides those that are exempt already.
+        ``AZURE_TOKEN_CREDENTIALS`` is ``prod`` unless it has a value: a ``DefaultAzureCredential`` takes a refusal for
+        "not here" otherwise, and goes on to the Azure CLI by itself.
+
+        :param environ: the variables that they are added to.
         :rtype: dict[str, str]
         """
-        return without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))])
+        return {
+            **self.environment,
+            CHOICE: environ.get(CHOICE, "").strip() or "prod",
+            **without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))]),
+        }
 
     def child_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables for a program that is to ask the broker.
@@ -197,7 +208,7 @@ class CloudShellBroker(Served):
         :rtype: dict[str, str]
         """
         variables = {name: value for name, value in environ.items() if name not in _REMOVED}
-        return {**variables, **self.environment, **self.without_proxy(variables)}
+        return {**variables, **self.variables_for(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
