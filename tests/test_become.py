@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -588,6 +589,37 @@ class TestServingProcess:
         line = f'mkdir {tmp_path}/x; cd {tmp_path}/x; rmdir {tmp_path}/x; exec "$@" echo hi'
         command = shutil.which("azure-cloudshell", path=str(Path(sys.executable).parent)) or "azure-cloudshell"
         assert execute("bash", "-c", line, "x", command, "run").stdout == "hi\n"
+
+    def test_it_ends_with_a_command_that_was_given_more_than_1024_descriptors(self) -> None:
+        line = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000)); "
+        line += "[os.set_inheritable(os.dup(0), True) for _ in range(1100)]; os.execv(sys.argv[1], sys.argv[1:])"
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 4000:
+            pytest.skip("needs leave to open 4,000 files")
+        script = "curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9; echo $MSI_ENDPOINT"
+        done = execute(sys.executable, "-c", line, *RUN, "bash", "-c", script)
+        answer, url = done.stdout.splitlines()
+        assert answer == '{"error":'
+        assert eventually(lambda: not is_open(int(url.split(":")[2].split("/")[0])))
+        assert done.stderr == ""
+
+    def test_one_that_cannot_watch_its_command_ends_and_says_so(self) -> None:
+        program = """
+import sys
+from azure_cloudshell_credential._cli import _apart, main
+_apart._PROGRAM = _apart._PROGRAM.replace(
+    "main(given", "from azure_cloudshell_credential._cli import _apart; _apart._wait_for_end = None; main(given"
+)
+sys.exit(main(["run", "--", "sh", "-c", 'echo "$MSI_ENDPOINT"; cat']))
+"""
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=without_coverage(),
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split(":")[2].split("/")[0])
+            assert eventually(lambda: not is_open(port))
+            _, errors = process.communicate(timeout=30)
+        assert errors == "azure-cloudshell: the broker stops, since it cannot watch its command: TypeError\n"
 
     def test_without_a_descriptor_for_the_process_it_looks_from_time_to_time(self) -> None:
         program = """

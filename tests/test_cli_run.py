@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import azure.identity
@@ -18,7 +21,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from .azurite import NODE_MODULES, Azurite, needs
 from .command import COMMAND, eventually, run
-from .conftest import claims_of
+from .conftest import claims_of, in_threads
 from .squatter import SQUAT, has_ipv6, squatter
 
 __all__ = ["squatter"]
@@ -214,8 +217,8 @@ GET = f"{CURL} -G --data-urlencode resource=$0"
     ],
 )
 def test_a_client_in_miniature(inside: CloudShellEmulator, fake_az: str, line: str) -> None:
-    for resource, token in ((ARM, inside.issue(ARM)[0]), (SEARCH, fake_az)):
-        content = json.loads(run("run", "bash", "-c", line, resource).stdout)
+    for asked, token in ((ARM, inside.issue(ARM)[0]), (SEARCH, fake_az)):
+        content = json.loads(run("run", "bash", "-c", line, asked).stdout)
         assert content.get("access_token", content.get("token")) == token
 
 
@@ -358,6 +361,31 @@ def test_serve_says_who_it_acts_as_and_serves_until_it_is_stopped(inside: CloudS
     assert serve.variables()["NO_PROXY"] == serve.variables()["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
+def test_idle_strangers_starve_nobody_where_few_files_may_be_open(factory: Path) -> None:
+    # 256 is a Mac's default. What a process starts with cannot be set from outside on every system.
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        serve = Serve("--path-secret", "--credential", "mine:Opening")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    url = serve.variables()["MSI_ENDPOINT"]
+    port = int(url.split(":")[2].partition("/")[0])
+
+    def ask(client: int) -> list[int]:
+        # Each for a resource of its own, so that none is answered from the cache.
+        forms = [{"resource": f"https://{client}-{index}.example"} for index in range(10)]
+        headers = {"Metadata": "true"}
+        return [requests.post(url, form, headers=headers, timeout=20).status_code for form in forms]
+
+    with ExitStack() as stack:
+        stack.callback(serve.process.kill)
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 60))
+        assert in_threads(50, ask) == [[200] * 10] * 50
+        serve.stop()
+
+
 def test_serve_without_a_sign_in_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     done = run("serve", "--port", "0")
@@ -419,6 +447,13 @@ def interrupted(): raise KeyboardInterrupt
 def hanging(): open("hangs", "w").write(str(os.getpid())); time.sleep(60)
 def lingering(): threading.Thread(target=time.sleep, args=[60]).start(); return Credential()
 def asking(): print("To sign in, use a browser.", flush=False); return Credential()
+class Opening(Credential):
+    turn = threading.Lock()
+    def get_token(self, *scopes, **options):
+        # As many as starting az takes, one at a time.
+        with self.turn:
+            for each in [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]: os.close(each)
+        return super().get_token(*scopes)
 class Prompting(Credential):
     def get_token(self, *scopes, **options):
         print("Enter the code ABC.")

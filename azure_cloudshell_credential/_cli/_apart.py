@@ -200,7 +200,11 @@ def _report(descriptor: int, content: Mapping[str, Any]) -> bool:
 
 def _watch(ended: Event, process: int, *descriptors: int) -> None:
     """When the command has ended, let this process end; and if it does not in time, end it."""
-    _wait_for_end(process, *descriptors)
+    try:
+        _wait_for_end(process, *descriptors)
+    except Exception as error:
+        # It would serve after the command, to nobody knows whom.
+        say(f"azure-cloudshell: the broker stops, since it cannot watch its command: {type(error).__name__}")
     ended.set()
     sleep(_GRACE_SECONDS)
     os._exit(1)
@@ -209,7 +213,10 @@ def _watch(ended: Event, process: int, *descriptors: int) -> None:
 def _wait_for_end(process: int, descriptor: int | None = None) -> None:
     """Return when a process has ended."""
     if descriptor is not None:
-        select.select([descriptor], [], [])
+        # Not select(), which takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll()
     elif sys.platform != "linux" and hasattr(select, "kqueue"):
         event = select.kevent(process, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
         with suppress(ProcessLookupError):
