@@ -101,7 +101,7 @@ def test_one_environment_leads_every_client_to_it(broker: CloudShellBroker) -> N
         "IDENTITY_HEADER": variables["IDENTITY_HEADER"],
         "MSI_ENDPOINT": cloud_shells,
         "ARM_MSI_ENDPOINT": cloud_shells,
-        "AZURE_MSI_ENDPOINT": cloud_shells,
+        "AZURE_MSI_ENDPOINT": f"{base}/msi/token",
         "AZD_AUTH_ENDPOINT": base,
         "AZD_AUTH_KEY": variables["AZD_AUTH_KEY"],
     }
@@ -191,11 +191,14 @@ def test_a_get_is_answered_too(broker: CloudShellBroker) -> None:
     assert requests.get(url, {"resource": ARM}, headers=METADATA, timeout=10).json()["access_token"] == CANARY
 
 
-@pytest.mark.parametrize("name", ["ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"])
-def test_terraform_and_object_store_ask_by_get_without_a_secret_header(broker: CloudShellBroker, name: str) -> None:
+@pytest.mark.parametrize(("name", "has_header"), [("ARM_MSI_ENDPOINT", False), ("AZURE_MSI_ENDPOINT", True)])
+def test_terraform_asks_by_get_without_a_secret_header_and_object_store_with_one(
+    broker: CloudShellBroker, name: str, has_header: bool
+) -> None:
     # hashicorp/go-azure-sdk, sdk/auth/managed_identity_authorizer.go; object_store, azure/credential.rs.
     parameters = {"api-version": "2018-02-01", "resource": f"{ARM}/", "client_id": "0f0f"}
-    reply = requests.get(broker.environment[name], parameters, headers=METADATA, timeout=10).json()
+    headers = METADATA | ({"x-identity-header": broker.environment["IDENTITY_HEADER"]} if has_header else {})
+    reply = requests.get(broker.environment[name], parameters, headers=headers, timeout=10).json()
     assert (reply["access_token"], reply["token_type"]) == (CANARY, "Bearer")
     assert int(reply["expires_on"]) - time.time() > 3590
 

@@ -222,6 +222,19 @@ def test_data_frames_reach_a_real_blob_service(box: Azurite, program: str) -> No
     assert (done.returncode, done.stdout) == (0, "stored\n"), done.stderr
 
 
+@pytest.mark.parametrize("program", [OBSTORE, DELTALAKE, POLARS], ids=["obstore", "deltalake", "polars"])
+def test_data_frames_that_are_refused_a_token_print_no_secret(box: Azurite, program: str) -> None:
+    show = 'printenv MSI_ENDPOINT IDENTITY_HEADER AZD_AUTH_KEY; exec "$@"'
+    command = ["bash", "-c", show, "x", python_of("data"), "-c", program, box.account_url]
+    done = run("run", "--allow", "vault", "--", *command, SSL_CERT_FILE=box.ca_file)
+    url, header, key, *rest = done.stdout.splitlines()
+    assert done.returncode != 0
+    # They asked, and were refused.
+    assert "--allow" in done.stderr
+    shown = done.stderr + "".join(rest)
+    assert not [secret for secret in (url.split("/")[3], header, key) if secret in shown]
+
+
 TERRAFORM = """
 terraform {
   backend "azurerm" {

@@ -177,8 +177,13 @@ class CloudShellBroker(Served):
         variables: dict[str, str] = {}
         for each in self._protocols:
             variables.update(each.environment(f"http://{host}:{self.port}{self._prefix_of(each)}"))
-        # Read by Terraform, and by Rust's object_store: Cloud Shell's form, by GET.
-        return {**variables, **dict.fromkeys(("ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), variables["MSI_ENDPOINT"])}
+        return {
+            **variables,
+            # Terraform: Cloud Shell's form, by GET.
+            "ARM_MSI_ENDPOINT": variables["MSI_ENDPOINT"],
+            # Rust's object_store, which sends App Service's header too, and prints the URL when it is refused a token.
+            "AZURE_MSI_ENDPOINT": variables["IDENTITY_ENDPOINT"],
+        }
 
     @property
     def removed(self) -> tuple[str, ...]:
