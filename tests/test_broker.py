@@ -24,7 +24,7 @@ from azure.identity import ManagedIdentityCredential, aio
 
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential._azure import default_chain
-from azure_cloudshell_credential._endpoint import audiences
+from azure_cloudshell_credential._endpoint import audiences, environment
 from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -667,6 +667,36 @@ def test_a_broker_does_not_ask_itself(fake_az: str, monkeypatch: pytest.MonkeyPa
         start = time.monotonic()
         assert ask(broker).json()["access_token"] == fake_az
         assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "[::1]"])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("", "/oauth2/token"),
+        ("MSI_ENDPOINT", "/oauth2/token"),
+        ("IDENTITY_ENDPOINT", "/msi/token"),
+        ("AZURE_POD_IDENTITY_AUTHORITY_HOST", ""),
+    ],
+)
+def test_nor_does_one_that_is_found_in_another_way(
+    fake_az: str, monkeypatch: pytest.MonkeyPatch, name: str, path: str, host: str
+) -> None:
+    with CloudShellBroker(path_secret=False) as broker:
+        if name == "IDENTITY_ENDPOINT":
+            monkeypatch.setenv("IDENTITY_HEADER", broker.environment["IDENTITY_HEADER"])
+        if name:
+            monkeypatch.setenv(name, f"http://{host}:{broker.port}{path}")
+        else:
+            # As in Cloud Shell's image elsewhere.
+            monkeypatch.setenv("ACC_CLOUD", "PROD")
+            monkeypatch.setattr(environment, "DEFAULT_ENDPOINT", f"http://{host}:{broker.port}{path}")
+        assert ask(broker).json()["access_token"] == fake_az
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1/", "http://192.0.2.1:{port}/", "http://[", "", "x"])
+def test_another_address_is_not_its_own(broker: CloudShellBroker, url: str) -> None:
+    assert not broker._is_ours(url.format(port=broker.port))
 
 
 def test_one_inside_another_asks_the_outer_one(

@@ -21,7 +21,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from .azurite import NODE_MODULES, Azurite, needs
 from .command import COMMAND, eventually, run
-from .conftest import claims_of, in_threads
+from .conftest import ON_PORT_50342, claims_of, in_threads
 from .squatter import SQUAT, has_ipv6, squatter
 
 __all__ = ["squatter"]
@@ -384,6 +384,21 @@ def test_idle_strangers_starve_nobody_where_few_files_may_be_open(factory: Path)
             stack.enter_context(socket.create_connection(("127.0.0.1", port), 60))
         assert in_threads(50, ask) == [[200] * 10] * 50
         serve.stop()
+
+
+@ON_PORT_50342
+def test_serve_on_cloud_shells_own_port_does_not_ask_itself(fake_az: str, tmp_path: Path) -> None:
+    # In Cloud Shell's image on another machine nothing else listens there.
+    start = time.monotonic()
+    serve = Serve("--port", "50342", ACC_CLOUD="PROD")
+    if not serve.lines and "in use" in (serve.process.communicate(timeout=20)[1]):
+        pytest.skip("port 50342 is in use")
+    url = serve.variables()["MSI_ENDPOINT"]
+    reply = requests.post(url, {"resource": SEARCH}, headers={"Metadata": "true"}, timeout=10)
+    assert reply.json()["access_token"] == fake_az
+    serve.stop()
+    # Who asks themselves waits 30 seconds for the answer.
+    assert time.monotonic() - start < 30
 
 
 def test_serve_without_a_sign_in_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ class Server:
         self._handle = handle
         self._opening = opening
         self._ssl_context = ssl_context
-        self._addresses = addresses
+        self.addresses = addresses
         self._refused = refused
         self.listeners: list[socket.socket] = []
         self._changed = Condition()
@@ -113,10 +113,10 @@ class Server:
         :raises PortInUseError: if the port is taken.
         :raises OSError: if there can be no socket.
         """
-        attempts = 1 if self.port or len(self._addresses) == 1 else _ATTEMPTS
+        attempts = 1 if self.port or len(self.addresses) == 1 else _ATTEMPTS
         for left in reversed(range(attempts)):
             try:
-                self.adopt(_listen(self._addresses, self.port))
+                self.adopt(_listen(self.addresses, self.port))
                 break
             except PortInUseError:
                 # The free port of one address may be taken on another.

@@ -16,6 +16,7 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from .._endpoint.environment import Environment
 from .._endpoint.text import quoted
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
@@ -42,6 +43,9 @@ _REMOVED = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AU
 
 CHOICE = "AZURE_TOKEN_CREDENTIALS"
 """Which credentials a ``DefaultAzureCredential`` asks; azure-identity for Python reads it from 1.23 on."""
+
+_ADDRESSES = ("MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+"""Where azure-identity finds a managed identity."""
 
 _STEPS = (
     *("environment", "cloud_shell", "workload_identity", "managed_identity", "shared_token_cache"),
@@ -234,12 +238,26 @@ class CloudShellBroker(Served):
 
                 # AZURE_TOKEN_CREDENTIALS is the program's, and narrows nothing here.
                 options = {f"exclude_{step}_credential": False for step in _STEPS}
-                # A process that has been led here is not to ask itself.
-                if any(os.environ.get(name) == value for name, value in self.environment.items()):
-                    options |= {"exclude_cloud_shell_credential": True, "exclude_managed_identity_credential": True}
+                # Nobody is to ask themselves: neither where variables lead here, nor where we have the default address.
+                cloud_shells = Environment(os.environ).endpoint
+                if cloud_shells is not None and self._is_ours(cloud_shells.url):
+                    options["exclude_cloud_shell_credential"] = True
+                if any(self._is_ours(os.environ.get(name, "")) for name in _ADDRESSES):
+                    options["exclude_managed_identity_credential"] = True
                 credential = self._credential or DefaultCloudShellCredential(**options)
                 self._asked = cached(credential)
             return self._asked
+
+    def _is_ours(self, url: str) -> bool:
+        """Whether a URL leads to this broker."""
+        from urllib.parse import urlsplit
+
+        try:
+            host, port = urlsplit(url).hostname, urlsplit(url).port or 80
+        except ValueError:
+            return False
+        names = {*self._server.addresses, *self._host_names}
+        return port == self.port and (host in names or (host == "localhost" and not names.isdisjoint(LOOPBACK)))
 
     def _respond(self, request: Request) -> Response:
         nothing = error_response(404, "NotFound", "There is nothing here.")
