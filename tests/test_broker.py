@@ -304,9 +304,37 @@ class TestAllow:
         assert given.scopes == []
         assert sum("refused, not one of the resources that are allowed" in line for line in log.lines) == 3
 
+    def test_what_is_judged_is_what_is_asked_for(self, given: Given) -> None:
+        # A permission is no part of the resource. azure-identity's AzureCliCredential takes it for one.
+        with CloudShellBroker(given, allow=["https://my.example/api"]) as limited:
+            assert ask_azd(limited, {"scopes": ["https://my.example/api"]}).json()["status"] == "error"
+            assert given.scopes == []
+            assert ask_azd(limited, {"scopes": ["https://my.example/api/.default"]}).json()["token"] == CANARY
+            assert ask(limited, "https://my.example/api").json()["access_token"] == CANARY
+        assert given.scopes == ["https://my.example/api/.default"]
+        with CloudShellBroker(given, allow=["https://my.example"]) as limited:
+            assert ask_azd(limited, {"scopes": ["https://my.example/api"]}).json()["token"] == CANARY
+            assert ask(limited, "https://my.example/api").json()["error"]["code"] == "AudienceNotSupported"
+        assert given.scopes[1:] == ["https://my.example/.default"]
+
     def test_an_unknown_name_is_an_error_with_a_suggestion(self) -> None:
         with pytest.raises(ValueError, match=r"'vualt' is not a known resource\. Did you mean 'vault'"):
             CloudShellBroker(allow=["vualt"])
+
+
+def test_a_resource_that_is_refused_is_a_warning_once(
+    broker: CloudShellBroker, given: Given, caplog: pytest.LogCaptureFixture
+) -> None:
+    given.outcome = ClientAuthenticationError("nobody is\nsigned in, eyJhbGciOiJub25lIn0.eyJhIjoxfQ.")
+    for resource in (ARM, f"{ARM}/", SEARCH, ARM):
+        ask(broker, resource)
+        ask_app_service(broker, resource)
+    ask_azd(broker, {"scopes": [f"{ARM}/.default"]})
+    logged = [(record.levelname, record.message) for record in caplog.records if record.name.endswith("._broker")]
+    warnings = [message for level, message in logged if level == "WARNING"]
+    assert [message.partition(", ")[0] for message in warnings] == [f"{ARM}: refused", f"{SEARCH}: refused"]
+    assert all("nobody is signed in, [redacted]" in message for message in warnings)
+    assert logged.count(("INFO", f"{ARM}: refused, invalid_request")) == 4
 
 
 class TestFailures:

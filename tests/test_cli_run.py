@@ -580,9 +580,18 @@ def test_no_log_of_another_library_stands_between_the_lines_of_the_program(
     inside: CloudShellEmulator, fake_az: str, denying_az: None
 ) -> None:
     command = [sys.executable, "-c", MSAL, DENIED]
-    assert run("run", "--credential", "az", "--", *command).stderr == ""
-    lines = run("run", "--credential", "az", "--verbose", "--", *command).stderr.splitlines()
-    assert [line.partition(" ")[2] for line in lines[1:]] == [f"{DENIED}: refused (invalid_request)"]
+    for words in ([], ["--verbose"]):
+        lines = run("run", "--credential", "az", *words, "--", *command).stderr.splitlines()[len(words) :]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"azure-cloudshell: {DENIED}: refused, ")
+        assert REFUSAL in lines[0]
+
+
+def test_why_a_resource_is_refused_is_one_line_for_each(inside: CloudShellEmulator, fake_az: str) -> None:
+    # Not every client passes it on.
+    said = f"azure-cloudshell: {ARM}: refused, not one of the resources that are allowed (--allow)"
+    script = 'for i in 1 2 3; do curl -s -H Metadata:true "$MSI_ENDPOINT?resource=$0"; done; echo done >&2'
+    assert run("run", "--allow", "search", "bash", "-c", script, ARM).stderr.splitlines() == [said, "done"]
 
 
 def test_the_variable_that_narrows_the_chain_of_the_program_leaves_the_brokers_alone(

@@ -122,6 +122,8 @@ def test_what_allow_refuses_a_default_azure_credential_does_not_get_from_az(
     done = run("run", "--allow", "search", "--", *command, ARM, SEARCH, **variables)
     refused, served = json.loads(done.stdout)
     assert served == place[1]
+    # What the client says may not be the reason.
+    assert f"azure-cloudshell: {ARM}: refused, not one of the resources that are allowed (--allow)\n" in done.stderr
     # azure-identity before 1.23 does not read AZURE_TOKEN_CREDENTIALS.
     assert ("Error: " in refused) if is_held else (refused == place[1])
 

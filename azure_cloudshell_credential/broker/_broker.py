@@ -16,6 +16,7 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from .._endpoint.audiences import plain
 from .._endpoint.environment import Environment
 from .._endpoint.text import quoted
 from .._serving.messages import Request, Response, error_response, refusal
@@ -56,7 +57,7 @@ _STEPS = (
 _NO_RESOURCE = "A resource is a URI or an application id, such as https://vault.azure.net."
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 _SECRET_BYTES = 32
-_AZ_SECONDS = 30
+_MAX_WARNINGS = 100
 
 
 class _Secrets(NamedTuple):
@@ -133,6 +134,8 @@ class CloudShellBroker(Served):
         self._mutex = Lock()
         self._asked: SyncCredential | None = None
         self._has_told_of_identities = False
+        # The resources whose refusal has been a warning.
+        self._unserved: set[str] = set()
 
     def _keep(self, secrets: _Secrets) -> None:
         self._secrets = secrets
@@ -288,15 +291,18 @@ class CloudShellBroker(Served):
         from .._endpoint.failures import Failure
         from .._endpoint.scopes import TokenRequest
 
-        shown = quoted(requested, 200)
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
         scope = requested if isinstance(asked, AzdProtocol) else f"{requested}/.default"
-        wanted = TokenRequest((scope,), {"tenant_id": asked.tenant_of(request)})
+        options = {"tenant_id": asked.tenant_of(request)}
+        wanted = TokenRequest((scope,), options)
         if wanted.mistake:
             said = wanted.mistake if scope == requested else _NO_RESOURCE
             return _refused(asked.error("invalid_request", said), "its resource is malformed")
+        # What is judged is what is asked for. A credential may take a permission for a part of the resource.
+        wanted = TokenRequest((f"{wanted.resource}/.default",), options)
+        shown = quoted(wanted.resource, 200)
         if self._allowed is not None and wanted.resource not in self._allowed:
-            _LOGGER.info("%s: refused, not one of the resources that are allowed", shown)
+            self._log_unserved(shown, "not one of the resources that are allowed (--allow)")
             return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
         try:
             outcome = self._cached_credential()._outcome(wanted)
@@ -304,13 +310,27 @@ class CloudShellBroker(Served):
             outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
-            _LOGGER.info("%s: refused (%s)", shown, code)
+            self._log_unserved(shown, outcome.message, code)
             return asked.error(code, outcome.message)
         token = outcome.token
         expires_on = int(token.expires_on)
         _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.who, expires_on - time())
         version = request.query.get("api-version", "")
         return asked.token(requested, token.value, expires_on, min(int(time()), expires_on), version)
+
+    def _log_unserved(self, resource: str, why: str, code: str = "") -> None:
+        """Log that a resource was refused: the first time as a warning, since not every client passes the reason on.
+
+        azure-identity for Python 1.23 and older say "App Service managed identity configuration not found" instead.
+        """
+        with self._mutex:
+            is_new = plain(resource) not in self._unserved and len(self._unserved) < _MAX_WARNINGS
+            if is_new:
+                self._unserved.add(plain(resource))
+        if is_new:
+            _LOGGER.warning("%s: refused, %s", resource, why)
+        else:
+            _LOGGER.info("%s: refused, %s", resource, code or why)
 
 
 def _address(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
