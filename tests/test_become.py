@@ -271,7 +271,7 @@ class TestInheritance:
         before = ("bash", "-c", "trap '' HUP INT USR1; umask 027; ulimit -c 0 -n 200; cd /; exec nice -n 3 \"$@\"", "x")
         assert self.shown(*before) == self.shown(*before, command=ENV)
 
-    @pytest.mark.parametrize("given", [[], ["LANG=C"], ["LC_CTYPE=C.UTF-8"], ["LC_ALL=C"]])
+    @pytest.mark.parametrize("given", [[], ["LANG=C"], ["LC_CTYPE=C.UTF-8"], ["LC_CTYPE=C"], ["LC_ALL=C"]])
     def test_the_locale_is_the_callers_and_not_pythons(self, given: list[str]) -> None:
         done = execute("env", "-i", *given, *RUN, shutil.which("env") or "")
         assert [line for line in done.stdout.splitlines() if line.startswith("L")] == given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -585,6 +586,24 @@ def test_no_log_of_another_library_stands_between_the_lines_of_the_program(
         assert len(lines) == 1
         assert lines[0].startswith(f"azure-cloudshell: {DENIED}: refused, ")
         assert REFUSAL in lines[0]
+
+
+def test_in_a_cleared_environment_it_gives_the_reason_that_token_gives(tmp_path: Path) -> None:
+    # As cron, sudo and MCP clients leave it. The program itself is not told where it runs.
+    for name in ("bash", "curl"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    kept = [f"PATH={tmp_path}", f"HOME={tmp_path}", "AZURE_POD_IDENTITY_AUTHORITY_HOST=http://127.0.0.1:9"]
+    cleared = ["env", "-i", *kept, *COMMAND]
+    token = subprocess.run([*cleared, "token"], capture_output=True, text=True, check=False, timeout=60).stderr
+    script = 'curl -s -H Metadata:true "$MSI_ENDPOINT?resource=$0"'
+    done = subprocess.run(
+        [*cleared, "run", "bash", "-c", script, ARM], capture_output=True, text=True, check=True, timeout=60
+    )
+    reason = token.removeprefix("azure-cloudshell: ").partition(". ")[0]
+    assert reason.startswith("This is not Azure Cloud Shell: ")
+    assert done.stderr.startswith(f"azure-cloudshell: {ARM}: refused, {reason}. No credential has a token")
+    assert reason not in done.stdout
+    assert "No credential has a token" in done.stdout
 
 
 def test_why_a_resource_is_refused_is_one_line_for_each(inside: CloudShellEmulator, fake_az: str) -> None:

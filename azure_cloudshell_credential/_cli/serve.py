@@ -120,7 +120,9 @@ def _serve(
         shell = arguments.shell or detect()
         lines = [unset_variable(shell, name) for name in broker.removed]
         lines += [set_variable(shell, name, value) for name, value in variables.items()]
-    print(*lines, sep="\n", file=sys.__stdout__, flush=True)
+    assert sys.__stdout__ is not None
+    sys.__stdout__.write("".join(f"{line}\n" for line in lines))
+    sys.__stdout__.flush()
     log_to_stderr("azure_cloudshell_credential.broker")
     wait()
     say("Stopped.")

@@ -310,13 +310,26 @@ class CloudShellBroker(Served):
             outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
-            self._log_unserved(shown, outcome.message, code)
+            self._log_unserved(shown, f"{self._not_asked()}{outcome.message}", code)
             return asked.error(code, outcome.message)
         token = outcome.token
         expires_on = int(token.expires_on)
         _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.who, expires_on - time())
         version = request.query.get("api-version", "")
         return asked.token(requested, token.value, expires_on, min(int(time()), expires_on), version)
+
+    def _not_asked(self) -> str:
+        """Why Cloud Shell was not among those that were asked, as ``azure-cloudshell token`` says it; empty if it was.
+
+        The program has been led here and is not told: where it runs is not its business. But its user may have lost
+        Cloud Shell's variables on the way, to cron or to sudo.
+        """
+        from .._endpoint.failures import not_in_cloud_shell
+
+        environment = Environment(os.environ)
+        if self._credential is not None or environment.endpoint is not None:
+            return ""
+        return f"{not_in_cloud_shell(environment.refusal, environment.other_host).what} "
 
     def _log_unserved(self, resource: str, why: str, code: str = "") -> None:
         """Log that a resource was refused: the first time as a warning, since not every client passes the reason on.
