@@ -402,6 +402,88 @@ def test_serve_on_cloud_shells_own_port_does_not_ask_itself(fake_az: str, tmp_pa
     assert time.monotonic() - start < 30
 
 
+class TestFilesOfServe:
+    """Secrets that outlive the server, in files that nobody else may read."""
+
+    def served(self, words: list[str], lines: Path) -> dict[str, str]:
+        """The variables that it writes, while it serves them."""
+        words = ["serve", "--port", "0", "--output", "env-file", "--to", str(lines), *words]
+        with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            shown = ""
+            while line := process.stderr.readline():
+                shown += line
+                if line == f"The lines are in {lines}.\n":
+                    break
+            else:
+                raise AssertionError(shown)
+            variables = dict(line.split("=", 1) for line in lines.read_text().splitlines())
+            headers = {"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]}
+            reply = requests.get(variables["IDENTITY_ENDPOINT"], {"resource": ARM}, headers=headers, timeout=10)
+            assert reply.json()["access_token"] == "of-the-factory"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20)[0] == ""
+        return variables
+
+    @pytest.mark.parametrize("umask", [0, 0o077, 0o777])
+    def test_nobody_else_can_read_them_whatever_the_umask(self, factory: Path, umask: int) -> None:
+        # One that was there before, and open to all.
+        lines, secrets = factory / "broker.env", factory / "secrets"
+        lines.write_text("old")
+        lines.chmod(0o644)
+        before = os.umask(umask)
+        try:
+            self.served(["--credential", "mine:make", "--secrets", str(secrets)], lines)
+        finally:
+            os.umask(before)
+        for file in (lines, secrets):
+            assert file.stat().st_mode & 0o777 == 0o600
+        assert {"broker.env", "mine.py", "secrets"} >= {
+            file.name for file in factory.iterdir() if file.name != "__pycache__"
+        }
+
+    def test_the_secrets_are_the_same_after_a_restart_and_others_without_a_file(self, factory: Path) -> None:
+        words, lines = ["--credential", "mine:make"], factory / "broker.env"
+        kept = [self.served([*words, "--secrets", "secrets"], lines) for _ in range(2)]
+        fresh = [self.served([*words, "--path-secret"], lines) for _ in range(2)]
+        for name in ("IDENTITY_HEADER", "AZD_AUTH_KEY"):
+            assert kept[0][name] == kept[1][name]
+            assert len({each[name] for each in (*kept, *fresh)}) == 3
+        paths = [each["MSI_ENDPOINT"].split("/")[3] for each in kept]
+        assert paths[0] == paths[1]
+        assert len(paths[0]) == 64
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+    def test_a_file_that_others_can_read_or_change_is_refused(self, factory: Path, mode: int) -> None:
+        (factory / "secrets").write_text(f"{'0' * 64}\n" * 3)
+        (factory / "secrets").chmod(mode)
+        done = run("serve", "--port", "0", "--credential", "mine:make", "--secrets", "secrets")
+        assert (done.returncode, done.stdout) == (1, "")
+        said = "secrets is not yours alone, and its secrets may be known: delete it, and new ones are made."
+        assert done.stderr == f"azure-cloudshell: {said}\n"
+
+    @pytest.mark.parametrize("text", ["", "x\n", f"{'0' * 64}\n" * 2, f"{'0' * 63}g\n" * 3, f"{'/' * 64}\n" * 3])
+    def test_a_file_of_something_else_is_refused_and_left_alone(self, factory: Path, text: str) -> None:
+        (factory / "secrets").write_text(text)
+        (factory / "secrets").chmod(0o600)
+        done = run("serve", "--port", "0", "--credential", "mine:make", "--secrets", "secrets")
+        said = "azure-cloudshell: secrets does not hold the secrets of a broker: name another file, or delete it.\n"
+        assert (done.returncode, done.stderr) == (1, said)
+        assert (factory / "secrets").read_text() == text
+
+    def test_files_that_cannot_be_made_are_one_line(self, factory: Path) -> None:
+        for option in ("--secrets", "--to"):
+            done = run("serve", "--port", "0", "--credential", "mine:make", option, "no/such")
+            assert done.returncode == 1
+            assert done.stderr.splitlines()[-1] == "azure-cloudshell: Cannot write no/such: No such file or directory."
+
+    def test_without_a_sign_in_the_file_of_before_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", os.devnull)
+        (tmp_path / "broker.env").write_text("old")
+        assert run("serve", "--port", "0", "--to", str(tmp_path / "broker.env")).returncode == 1
+        assert (tmp_path / "broker.env").read_text() == "old"
+
+
 def test_serve_without_a_sign_in_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     done = run("serve", "--port", "0")

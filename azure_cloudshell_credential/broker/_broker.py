@@ -158,9 +158,13 @@ class CloudShellBroker(Served):
         self._server.bind()
         return self._server.release(), self._secrets
 
+    def _take(self, secrets: Iterable[str]) -> None:
+        """Take the secrets of another one, instead of those made for this one."""
+        self._keep(_Secrets(*secrets))
+
     def _take_over(self, listeners: Sequence[socket.socket], secrets: Iterable[str]) -> None:
         """Serve what another process has handed over."""
-        self._keep(_Secrets(*secrets))
+        self._take(secrets)
         self._server.adopt(listeners)
         self._server.serve()
 
