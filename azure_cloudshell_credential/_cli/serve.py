@@ -11,7 +11,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from .._endpoint import audiences
-from .._endpoint.token import claims_of, named_in, shown_claim
+from .._endpoint.identity import identity_in
+from .._endpoint.token import claims_of
 from ..broker import CloudShellBroker
 from . import _private_files
 from ._credentials import add_broker_arguments, credential_named, tell_of_a_way_past
@@ -127,9 +128,8 @@ def _serve(
     except ClientAuthenticationError as error:
         raise CommandError(f"Not signed in. {error.message}") from error
     wait = stop_signal()
-    claims = claims_of(token)
-    who = named_in(claims)
-    say(f"Serving tokens of {who} in tenant {shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
+    user = identity_in(claims_of(token))
+    say(f"Serving tokens of {user.who} on port {broker.port}.")
     if has_secret:
         say("They are REAL: anyone who knows the lines below can act as this user. Ctrl-C stops it.")
     else:
