@@ -641,6 +641,13 @@ sys.exit(main(["run", "--", "sh", "-c", 'echo "$MSI_ENDPOINT"']))
         script = "echo $$; curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9; exit 3"
         done = execute(*unshare, *RUN, "bash", "-c", script)
         assert (done.returncode, done.stdout) == (3, '1\n{"error":\n'), done.stderr
+        # The system makes it a child of process 1, which is why the docs ask for an init.
+        wait = "try: os.wait()\nexcept ChildProcessError: print('none')"
+        script = f"import os, signal, threading\nthreading.Timer(2, os._exit, [5]).start()\n{wait}\nos._exit(0)"
+        done = execute(*unshare, *RUN, sys.executable, "-IS", "-c", script)
+        assert (done.returncode, done.stdout) == (5, "")
+        done = execute(*unshare, "sh", "-c", '"$@"; exit $?', "init", *RUN, sys.executable, "-IS", "-uc", script)
+        assert (done.returncode, done.stdout) == (0, "none\n")
 
     @pytest.mark.slow
     def test_a_hundred_at_once(self) -> None:

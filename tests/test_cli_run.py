@@ -606,6 +606,19 @@ def test_a_credential_that_cannot_be_made_is_one_line(
     assert not (factory / "started").exists()
 
 
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_credential_of_a_directory_that_is_gone_is_one_line(factory: Path, command: str) -> None:
+    line = f'mkdir gone; cd gone; rmdir ../gone; exec "$@" {command} --credential no_such:make'
+    program = shutil.which("azure-cloudshell", path=str(Path(sys.executable).parent)) or "azure-cloudshell"
+    words = ["bash", "-c", f"{line} true" if command == "run" else line, "x", program]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "azure-cloudshell: Cannot make a credential with no_such:make: ModuleNotFoundError: No module named 'no_such' "
+        "(The current directory is gone: change to one that is there.)\n"
+    )
+
+
 def test_a_credential_that_interrupts_is_told(factory: Path) -> None:
     done = run("run", "--credential", "mine:interrupted", "true")
     assert (done.returncode, done.stderr) == (1, "azure-cloudshell: KeyboardInterrupt\n")

@@ -1,7 +1,8 @@
 """A process that serves a command for as long as it lives, apart from it, as ssh-agent does.
 
 It has a session of its own, so no signal of the command's terminal or process group reaches it. It is not a child of
-the command, which may wait for all of its children. Of the descriptors that the command was given it holds stderr
+the command, which may wait for all of its children; but where the command is process 1, as in a container without an
+init (``docker run --init``), the system makes it one. Of the descriptors that the command was given it holds stderr
 alone, for warnings, and it ends with the command, so that ``x=$(... 2>&1)`` does too. If it is killed, the next request
 is refused at once: no other process holds the socket.
 

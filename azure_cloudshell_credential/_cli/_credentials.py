@@ -81,12 +81,16 @@ def credential_named(name: str | None) -> Any:
     from .._azure.credential import check_is_synchronous
 
     module, _, factory = name.partition(":")
-    # Last: a project's own http/ or hmac.py is not to stand in for the library's.
-    sys.path.append(str(Path.cwd()))
+    where = ""
+    try:
+        # Last: a project's own http/ or hmac.py is not to stand in for the library's.
+        sys.path.append(str(Path.cwd()))
+    except FileNotFoundError:
+        where = " (The current directory is gone: change to one that is there.)"
     try:
         credential = getattr(import_module(module), factory)()
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {quoted(str(error))}"
+        what = f"{type(error).__name__}: {quoted(str(error))}{where}"
         raise CommandError(f"Cannot make a credential with {name}: {what}") from error
     try:
         check_is_synchronous(credential)
