@@ -24,6 +24,9 @@ ENVIRONMENTS = {
     # The first with a form of App Service's whose expiry is a date; it needs what it took for granted.
     "azure-identity-1.5": ["azure-identity==1.5.0", "aiohttp", "azure-core<1.30", "requests", "setuptools<81"],
     "data": ["deltalake==1.6.6", "obstore==0.12.1", "polars==2.1.0", "pyarrow==26.0.1"],
+    "feeds": ["artifacts-keyring-nofuss==1.3.3", "keyring==25.7.0", "uv==0.13.9"],
+    # A server to which ssh connects.
+    "ssh": ["asyncssh==2.24.1"],
 }
 """Those of Python: their names, and what is installed in each."""
 
