@@ -685,6 +685,23 @@ def test_no_log_of_another_library_stands_between_the_lines_of_the_program(
         assert REFUSAL in lines[0]
 
 
+@pytest.mark.parametrize("words", [["token", "search"], ["doctor"]])
+def test_our_own_commands_say_themselves_why_a_resource_is_refused(
+    inside: CloudShellEmulator, fake_az: str, words: list[str]
+) -> None:
+    done = run("run", "--allow", "arm", "--", *COMMAND, *words)
+    assert ": refused, " not in done.stderr
+    assert "--allow" in done.stdout + done.stderr
+
+
+def test_our_own_credential_says_it_too(inside: CloudShellEmulator, fake_az: str) -> None:
+    program = "from azure_cloudshell_credential import CloudShellCredential as C; C().get_token('https://x.example')"
+    done = run("run", "--allow", "arm", "--", sys.executable, "-c", program)
+    assert done.returncode == 1
+    assert ": refused, " not in done.stderr
+    assert "told not to serve https://x.example (--allow)" in done.stderr
+
+
 def test_in_a_cleared_environment_it_gives_the_reason_that_token_gives(tmp_path: Path) -> None:
     # As cron, sudo and MCP clients leave it. The program itself is not told where it runs.
     for name in ("bash", "curl"):

@@ -58,6 +58,8 @@ _NO_RESOURCE = "A resource is a URI or an application id, such as https://vault.
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 _SECRET_BYTES = 32
 _MAX_WARNINGS = 100
+_OWN_CLIENTS = ("azure-cloudshell/", "azsdk-python-cloudshell-credential/")
+"""How the user agents of ``azure-cloudshell`` and of our credentials begin."""
 
 
 class _Secrets(NamedTuple):
@@ -306,7 +308,7 @@ class CloudShellBroker(Served):
         wanted = TokenRequest((f"{wanted.resource}/.default",), options)
         shown = quoted(wanted.resource, 200)
         if self._allowed is not None and wanted.resource not in self._allowed:
-            self._log_unserved(shown, "not one of the resources that are allowed (--allow)")
+            self._log_unserved(request, shown, "not one of the resources that are allowed (--allow)")
             return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
         try:
             outcome = self._cached_credential()._outcome(wanted)
@@ -314,7 +316,7 @@ class CloudShellBroker(Served):
             outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
-            self._log_unserved(shown, f"{self._not_asked()}{outcome.message}", code)
+            self._log_unserved(request, shown, f"{self._not_asked()}{outcome.message}", code)
             return asked.error(code, outcome.message)
         token = outcome.token
         expires_on = int(token.expires_on)
@@ -335,13 +337,15 @@ class CloudShellBroker(Served):
             return ""
         return f"{not_in_cloud_shell(environment.refusal, environment.other_host).what} "
 
-    def _log_unserved(self, resource: str, why: str, code: str = "") -> None:
+    def _log_unserved(self, request: Request, resource: str, why: str, code: str = "") -> None:
         """Log that a resource was refused: the first time as a warning, since not every client passes the reason on.
 
         azure-identity for Python 1.23 and older say "App Service managed identity configuration not found" instead.
+        Our own clients do pass it on, and ``doctor`` asks for dozens of resources.
         """
+        is_ours = request.headers.get("user-agent", "").startswith(_OWN_CLIENTS)
         with self._mutex:
-            is_new = plain(resource) not in self._unserved and len(self._unserved) < _MAX_WARNINGS
+            is_new = not (is_ours or plain(resource) in self._unserved or len(self._unserved) >= _MAX_WARNINGS)
             if is_new:
                 self._unserved.add(plain(resource))
         if is_new:
