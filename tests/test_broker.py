@@ -496,6 +496,25 @@ class TestStrangers:
         assert received.startswith(f"HTTP/1.1 {status} ".encode())
         assert b"\r\nConnection: close\r\n" in received
 
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [("127.0.0.1:{port}", 200), ("localhost:{port}", 200), ("evil.example:{port}", 403), ("169.254.169.254", 403)],
+    )
+    def test_a_target_that_names_the_host_is_served_if_it_is_this_one(
+        self, broker: CloudShellBroker, host: str, status: int
+    ) -> None:
+        # As DuckDB's Azure extension sends it where HTTP_PROXY is set.
+        host = host.format(port=broker.port)
+        path = broker.environment["MSI_ENDPOINT"].partition(str(broker.port))[2]
+        request = f"GET http://{host}{path}?resource={ARM} HTTP/1.1\r\nHost: {host}\r\nMetadata: true\r\n"
+        with socket.create_connection(("127.0.0.1", broker.port), 10) as connection:
+            connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        assert received.startswith(f"HTTP/1.1 {status} ".encode())
+        assert (CANARY.encode() in received) == (status == 200)
+
     def test_only_asking_for_a_token_is_served(self, broker: CloudShellBroker) -> None:
         url = broker.environment["MSI_ENDPOINT"]
         for method in ("PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"):
