@@ -144,7 +144,7 @@ def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> No
     page = sections(done.stdout)
     assert page["Environment"][-1].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
     who = "linus@contoso.example in tenant t, subscription Contoso"
-    assert page["Azure CLI"] == [f"!   signed in as {who}: somebody else than Cloud Shell's user"]
+    assert page["Azure CLI"] == [f"!   signed in as {who}: a different user from Cloud Shell's"]
     assert "The Azure CLI is signed in as linus@contoso.example: Def" in done.stdout
     assert "secret" not in done.stdout
     assert fake_az not in done.stdout
@@ -359,6 +359,14 @@ def test_the_report_of_a_silent_endpoint_is_short(
     assert done.returncode == 1
     questions = json.loads(file.read_text())["answers"]
     assert [question["outcome"] for question in questions] == ["no answer in time"] * 2
+
+
+def test_a_report_that_stops_early_says_so(shell: CloudShellEmulator) -> None:
+    with shell.failing(faults.portal_timeout()):
+        done = run("doctor", "--report", "-", **shell.environment)
+    assert done.returncode == 1
+    assert "Stopped early, since the portal did not answer 3 requests in a row" in done.stderr
+    assert json.loads(done.stdout)["stopped"]
 
 
 def test_a_report_that_cannot_be_written_is_one_line() -> None:

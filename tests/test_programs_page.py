@@ -22,8 +22,8 @@ import pytest
 
 from azure_cloudshell_credential._serving.messages import Request, Response, compact
 from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.emulator._issuer import verify
 from azure_cloudshell_credential.emulator._proxy import Proxy
-from azure_cloudshell_credential.emulator._tokens import verify
 
 from .clients import python_of
 from .command import COMMAND, eventually

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._endpoint.text import quoted
-from ..broker._broker import CHOICE
+from .._serving.variables import CHOICE
 from ._errors import CommandError
+from ._foreground import say
 from ._parser import Parser, resources
-from ._serving import say
 
 
 def add_broker_arguments(parser: Parser) -> None:

@@ -17,9 +17,9 @@ from ..broker import CloudShellBroker
 from . import _private_files
 from ._credentials import add_broker_arguments, credential_named, tell_of_a_way_past
 from ._errors import CommandError
+from ._foreground import cannot_listen, say, stop_signal
 from ._log import log_to_stderr
 from ._parser import Parser, port
-from ._serving import cannot_listen, say, stop_signal
 from ._shells import SHELLS, detect, set_variable, unset_variable
 
 EXAMPLES = (

@@ -30,6 +30,7 @@ from .._serving.token_protocols import (
     TokenProtocol,
     same,
 )
+from .._serving.variables import CHOICE, MISLEADING
 from ._allowed import Allowed
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from .._azure.credential import SyncCredential
 
 _LOGGER = logging.getLogger(__name__)
-
-_REMOVED = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AUTH_CERT")
-"""With one of these a client takes our variables for those of another host, or asks in another way."""
-
-CHOICE = "AZURE_TOKEN_CREDENTIALS"
-"""Which credentials a ``DefaultAzureCredential`` asks; azure-identity for Python reads it from 1.23 on."""
 
 _ADDRESSES = ("MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
 """Where azure-identity finds a managed identity."""
@@ -100,9 +95,10 @@ class CloudShellBroker(Served):
     :keyword host_names: the names by which such programs reach that address, such as ``host.docker.internal``. The
         first one is the host of the URLs.
     :paramtype host_names: ~collections.abc.Sequence[str]
-    :raises ValueError: for a name in ``allow`` that is no resource, for what is no host name, for a wildcard, multicast
-        or broadcast address, or for an address that is not loopback without ``path_secret``.
-    :raises TypeError: for what is no synchronous credential.
+    :raises ValueError: for a name in ``allow`` that is not a resource, for one in ``host_names`` that is not a host
+        name, for a wildcard, multicast or broadcast address, or for an address that is not loopback without
+        ``path_secret``.
+    :raises TypeError: for anything other than a synchronous credential.
     """
 
     __module__ = "azure_cloudshell_credential.broker"
@@ -201,7 +197,7 @@ class CloudShellBroker(Served):
     @property
     def removed(self) -> tuple[str, ...]:
         """The variables that would lead a program elsewhere, to be unset."""
-        return _REMOVED
+        return MISLEADING
 
     def variables_for(self, environ: Mapping[str, str]) -> dict[str, str]:
         """All variables to set in an environment: those that lead a program to the broker, and two that keep it there.
@@ -225,7 +221,7 @@ class CloudShellBroker(Served):
         :param environ: the variables it would have without the broker, usually ``os.environ``.
         :rtype: dict[str, str]
         """
-        variables = {name: value for name, value in environ.items() if name not in _REMOVED}
+        variables = {name: value for name, value in environ.items() if name not in MISLEADING}
         return {**variables, **self.variables_for(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
