@@ -1,7 +1,8 @@
 """A process that serves a command for as long as it lives, apart from it, as ssh-agent does.
 
 It has a session of its own, so no signal of the command's terminal or process group reaches it. It is not a child of
-the command, which may wait for all of its children. Of the descriptors that the command was given it holds stderr
+the command, which may wait for all of its children; but where the command is process 1, as in a container without an
+init (``docker run --init``), the system makes it one. Of the descriptors that the command was given it holds stderr
 alone, for warnings, and it ends with the command, so that ``x=$(... 2>&1)`` does too. If it is killed, the next request
 is refused at once: no other process holds the socket.
 
@@ -200,7 +201,11 @@ def _report(descriptor: int, content: Mapping[str, Any]) -> bool:
 
 def _watch(ended: Event, process: int, *descriptors: int) -> None:
     """When the command has ended, let this process end; and if it does not in time, end it."""
-    _wait_for_end(process, *descriptors)
+    try:
+        _wait_for_end(process, *descriptors)
+    except Exception as error:
+        # It would serve after the command, to nobody knows whom.
+        say(f"azure-cloudshell: the broker stops, since it cannot watch its command: {type(error).__name__}")
     ended.set()
     sleep(_GRACE_SECONDS)
     os._exit(1)
@@ -209,7 +214,10 @@ def _watch(ended: Event, process: int, *descriptors: int) -> None:
 def _wait_for_end(process: int, descriptor: int | None = None) -> None:
     """Return when a process has ended."""
     if descriptor is not None:
-        select.select([descriptor], [], [])
+        # Not select(), which takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll()
     elif sys.platform != "linux" and hasattr(select, "kqueue"):
         event = select.kevent(process, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
         with suppress(ProcessLookupError):

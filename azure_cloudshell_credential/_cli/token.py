@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
 from .._endpoint import acquisition, audiences, exchange, failures, protocol, scopes
@@ -103,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.fallback or is_led_to_a_broker(os.environ):
             raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}".rstrip())
         outcome = _fallback_token(resource, outcome, environment, arguments)
-    print(formatted(outcome, arguments.output, arguments.shell))
+    # In one write, also where Python does not buffer: `| grep -q` is gone after its first match.
+    sys.stdout.write(f"{formatted(outcome, arguments.output, arguments.shell)}\n")
     return 0
 
 

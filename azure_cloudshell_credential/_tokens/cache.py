@@ -51,6 +51,10 @@ REFRESH_RETRY_DELAY = 30
 """Seconds between two attempts to replace a stale token: the endpoint caches until expiry and often has no other."""
 
 
+_MANY = 64
+"""Tokens to keep before looking for expired ones among them; then twice as many as are valid, and so many more."""
+
+
 class CachedToken:
     """A token and the moments at which it stops being fresh and valid."""
 
@@ -86,6 +90,7 @@ class TokenCache:
     def forget(self) -> None:
         """Forget all tokens. An acquisition in flight goes on for those who wait for it; its token is not kept."""
         self._tokens: dict[Hashable, CachedToken] = {}
+        self._many = _MANY
         self.forget_acquisitions()
 
     def forget_acquisitions(self) -> None:
@@ -169,7 +174,13 @@ class TokenCache:
         if request.claims is None and current is not None and current is not before:
             # It satisfies a challenge; this one was asked for before that.
             return current
-        self.drop("" if current is None else current.token.value)
+        if request.claims is not None and current is not None:
+            # Under no other key either is a token that a service has challenged the answer.
+            self.drop(current.token.value)
+        elif len(self._tokens) >= self._many:
+            # Not each time: that would be a look at all tokens for each new one.
+            self.drop("")
+            self._many = 2 * len(self._tokens) + _MANY
         cached = self._tokens[key] = CachedToken(token)
         if not request.options:
             self._tokens[request.scopes] = cached
