@@ -87,3 +87,6 @@ def test_so_does_the_command_line(program: str, shell: CloudShellEmulator) -> No
     done = run_frozen(program, shell, "doctor")
     assert done.returncode == 0, done.stderr
     assert shell.identity.user in done.stdout
+    done = run_frozen(program, shell, "run", "--", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("azure-cloudshell: A frozen azure-cloudshell cannot serve a command")

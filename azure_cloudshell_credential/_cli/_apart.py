@@ -69,6 +69,9 @@ def served_apart(
         with import_module(f".{module}", __package__).serve(settings, list(listeners)) as variables:
             yield variables
         return
+    if getattr(sys, "frozen", False):
+        # sys.executable is the program itself there, not an interpreter that could serve.
+        raise CommandError("A frozen azure-cloudshell cannot serve a command: install azure-cloudshell-credential.")
     given = {"module": module, "settings": settings, "command": os.getpid(), "listeners": len(listeners)}
     out, into = os.pipe()
     report, reporting = os.pipe()
