@@ -144,7 +144,7 @@ def test_proxies_and_az_are_shown(shell: CloudShellEmulator, fake_az: str) -> No
     page = sections(done.stdout)
     assert page["Environment"][-1].startswith("!   HTTP_PROXY is set: other tools send token requests through it")
     who = "linus@contoso.example in tenant t, subscription Contoso"
-    assert page["Azure CLI"] == [f"!   signed in as {who}: somebody else than Cloud Shell's user"]
+    assert page["Azure CLI"] == [f"!   signed in as {who}: a different user from Cloud Shell's"]
     assert "The Azure CLI is signed in as linus@contoso.example: Def" in done.stdout
     assert "secret" not in done.stdout
     assert fake_az not in done.stdout

@@ -90,7 +90,7 @@ class Text:
             if az["from_cloud_shell"]:
                 whose = ": Cloud Shell's own sign-in, which is refused the same resources"
             elif found.is_somebody_else:
-                mark, whose = "!", ": somebody else than Cloud Shell's user"
+                mark, whose = "!", ": a different user from Cloud Shell's"
             who = f"{az['user'] or 'an unnamed user'} in tenant {az['tenant'] or 'unknown'}"
             self._finding(mark, f"signed in as {who}, subscription {az['subscription'] or 'unknown'}{whose}")
 

@@ -58,8 +58,8 @@ class Parser(argparse.ArgumentParser):
     def add_command(self, meaning: str) -> None:
         """Take a program to run: ``arguments.words``, empty if there is none.
 
-        The grammar is that of env and nohup: the first word that is no option begins the program's own words, and
-        none of those is looked at. One ``--`` before it may be left out.
+        The grammar is that of env and nohup: options end at the first word that is not one, and what follows is the
+        program's own. One ``--`` before it may be left out.
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
