@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from azure.mgmt import compute
 
-from azure_cloudshell_credential._azure import explanation
+from azure_cloudshell_credential import CloudShellAuth
+from azure_cloudshell_credential._azure import explanation, subscription
 from azure_cloudshell_credential._cli._parser import COMMANDS as COMMAND_NAMES
 from azure_cloudshell_credential._cli._parser import parse
 from azure_cloudshell_credential._endpoint import audiences, failures
@@ -190,6 +192,10 @@ def what_failures_say() -> dict[str, str]:
     refused = Environment({"MSI_ENDPOINT": "https://x.example"}).refusal
     said["unusable_endpoint"] = failures.not_in_cloud_shell(refused).what
     request = TokenRequest(("https://vault.azure.net/.default",), {})
+    with pytest.raises(ValueError, match="scope") as not_a_scope:
+        CloudShellAuth("vault")
+    said["not_a_scope"] = str(not_a_scope.value)
+    said["no_subscription"] = inspect.getsource(subscription.first_enabled_subscription_id)
     said["chain"] = explanation.nobody_has_a_token(request, None, []).what
     return said
 

@@ -146,7 +146,7 @@ class _OfOne(Chain, SyncCredential):
 def cached(credential: Any) -> SyncCredential:
     """Any synchronous credential as one whose tokens are cached, and acquired once for all who wait.
 
-    :raises TypeError: for what is no synchronous credential.
+    :raises TypeError: for a credential that is not synchronous.
     """
     check_is_synchronous(credential)
     return credential if isinstance(credential, SyncCredential) else _OfOne(credential=credential)
@@ -165,7 +165,7 @@ class DefaultCloudShellCredential(Chain, SyncCredential):
     more, it is left out: an error there would end the chain before the Azure CLI is reached.
 
     A token of another user is never returned unnoticed. If Cloud Shell does not support a resource and another
-    credential, signed in as somebody else, does, a warning names both. If Cloud Shell has issued tokens before and
+    credential, signed in as a different user, does, a warning names both. If Cloud Shell has issued tokens before and
     fails this time, such a token is refused.
 
     Tokens are cached in memory, by scope and tenant, whichever credential they are from. All keyword arguments of

@@ -90,9 +90,9 @@ class CloudShellBroker(Served):
     :keyword host_names: the names by which such programs reach that address, such as ``host.docker.internal``. The
         first one is the host of the URLs.
     :paramtype host_names: ~collections.abc.Sequence[str]
-    :raises ValueError: for a name in ``allow`` that is no resource, for what is no host name, for a wildcard, multicast
-        or broadcast address, or for an address that is not loopback without ``path_secret``.
-    :raises TypeError: for what is no synchronous credential.
+    :raises ValueError: for a name in ``allow`` that is not a resource, one in ``host_names`` that is not a host name, a
+        wildcard, multicast or broadcast address, or for an address that is not loopback without ``path_secret``.
+    :raises TypeError: for a credential that is not synchronous.
     """
 
     __module__ = "azure_cloudshell_credential.broker"

@@ -92,7 +92,11 @@ def recorded() -> Console:
     return console
 
 
-DOCTOR = "azure-cloudshell emulate --port 0 --az-login grace@contoso.example -- azure-cloudshell doctor"
+TOO = "cognitiveservices eventhubs eventgrid monitor webpubsub communication kusto cosmos appconfig acr fabric"
+DOCTOR = (
+    f"azure-cloudshell emulate --port 0 {' '.join(f'--audience {name}' for name in TOO.split())}"
+    " --az-login grace@contoso.example -- azure-cloudshell doctor"
+)
 PAGE = HERE.parent / "command-line.md"
 ON_THE_PAGE = re.compile(r"(?<=```text\n)azure-cloudshell doctor .*?(?=^```$)", re.DOTALL | re.MULTILINE)
 
