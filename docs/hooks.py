@@ -13,6 +13,10 @@ REPOSITORY = "https://github.com/azure-cloudshell-credential/azure-cloudshell-cr
 CHART = "benchmarks/chart.svg"
 CONSOLE = re.compile(r'<div class="language-console highlight">(.*?)</div>', re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
+INLINE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
+OPTION = re.compile(r"(?<!\S)-\S+")
+WORD = r'<span class="word">\g<0></span>'
+PROMPT = "$ "
 
 
 def on_files(files: Any, config: Any, **_: object) -> Any:
@@ -28,20 +32,30 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def on_page_content(content: str, /, **_: object) -> str:
-    """The page, whose console blocks are copied without prompts and output.
+    """The page, whose lines end between the words of a command and not within ``--option``.
 
-    The theme's copy button takes ``data-copy`` where it is set, and else the text as it is shown.
+    Console blocks are copied without prompts and output: the theme's button takes ``data-copy`` where it is set.
     """
-    return CONSOLE.sub(
-        lambda block: f'<div class="language-console highlight" data-copy="{commands(block[1])}">{block[1]}</div>',
-        content,
+    content = CONSOLE.sub(lambda block: console(html.unescape(TAG.sub("", block[1])).splitlines()), content)
+    return INLINE.sub(lambda code: OPTION.sub(WORD, code[0]), content)
+
+
+def console(lines: list[str]) -> str:
+    """A console block."""
+    commands = "\n".join(line.removeprefix(PROMPT) for line in lines if line.startswith(PROMPT))
+    shown = "\n".join(
+        f'<span class="gp">{PROMPT}</span>{words(line.removeprefix(PROMPT))}'
+        if line.startswith(PROMPT)
+        else words(line)
+        for line in lines
     )
+    attributes = f'class="language-console highlight" data-copy="{html.escape(commands)}"'
+    return f"<div {attributes}><pre><code>{shown}</code></pre></div>"
 
 
-def commands(block: str) -> str:
-    """What is typed in a console block, as the value of an attribute."""
-    lines = html.unescape(TAG.sub("", block)).splitlines()
-    return html.escape("\n".join(line.removeprefix("$ ") for line in lines if line.startswith("$ ")))
+def words(line: str) -> str:
+    """A line, with an element around each word."""
+    return re.sub(r"\S+", WORD, html.escape(line))
 
 
 def without_requests(output: str, **_: object) -> str:
