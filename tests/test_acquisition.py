@@ -15,6 +15,7 @@ import pytest
 
 from azure_cloudshell_credential._endpoint import clock, turns
 from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, ask_endpoint
+from azure_cloudshell_credential._endpoint.environment import Endpoint
 from azure_cloudshell_credential._endpoint.exchange import TOO_LATE
 from azure_cloudshell_credential._endpoint.failures import Failure
 from azure_cloudshell_credential._endpoint.protocol import NoReply, Reply
@@ -23,7 +24,8 @@ from azure_cloudshell_credential._endpoint.token import Token
 from .test_protocol import ARM, NOW, PORTAL, jwt, ok
 
 ODD = Reply(400, {}, b'{"error":{"code":"odd","message":"Something odd."}}')
-PORT = 1
+ENDPOINT = Endpoint("http://127.0.0.1:1/oauth2/token")
+ANOTHER = Endpoint("http://127.0.0.1:2/oauth2/token")
 
 
 class StoppedClock:
@@ -56,7 +58,7 @@ class Script:
         self.told: list[tuple[float, str]] = []
         self.answers = list(answers)
         self.outcome = ask_endpoint(
-            ARM, self.send, policy, PORT, lambda *told: self.told.append((told[0], told[1].kind))
+            ARM, self.send, policy, ENDPOINT, lambda *told: self.told.append((told[0], told[1].kind))
         )
 
     def send(self, resource: str, seconds: float) -> Reply | NoReply:
@@ -219,7 +221,7 @@ def test_one_second_is_one_second(mocker: Any) -> None:
 @pytest.mark.parametrize("timeout", [0, 1e-9, 0.0009])
 def test_with_nothing_left_no_request_is_sent(mocker: Any, timeout: float) -> None:
     mocker.patch.object(clock, "current", StoppedClock())
-    outcome = ask_endpoint(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), PORT)
+    outcome = ask_endpoint(ARM, lambda *_: pytest.fail("sent"), RetryPolicy(timeout), ENDPOINT)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "timeout"
     assert f"within {timeout:.3g} seconds when asked for a token for {ARM}." in outcome.what
@@ -230,8 +232,8 @@ def test_a_budget_is_a_day_at_most() -> None:
     assert RetryPolicy(2**63 - 1).timeout == 86400
 
 
-def send_within(seconds: float, send: Any, port: int = PORT) -> Token | Failure:
-    return ask_endpoint(ARM, send, RetryPolicy(seconds, retry_total=0), port)
+def send_within(seconds: float, send: Any, endpoint: Endpoint = ENDPOINT) -> Token | Failure:
+    return ask_endpoint(ARM, send, RetryPolicy(seconds, retry_total=0), endpoint)
 
 
 def give(resource: str, seconds: float) -> Reply:
@@ -264,7 +266,7 @@ def test_requests_to_one_endpoint_never_overlap() -> None:
 
 def test_another_endpoint_is_not_waited_for() -> None:
     def send(resource: str, seconds: float) -> Reply:
-        assert isinstance(send_within(1, give, PORT + 1), Token)
+        assert isinstance(send_within(1, give, ANOTHER), Token)
         return give(resource, seconds)
 
     assert isinstance(send_within(1, send), Token)
@@ -279,7 +281,7 @@ def test_pauses_are_not_waited_for(mocker: Any) -> None:
         over.wait(20)
 
     mocker.patch.object(clock, "current", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=pause))
-    thread = Thread(target=ask_endpoint, args=(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.01), PORT))
+    thread = Thread(target=ask_endpoint, args=(ARM, lambda *_: ODD, RetryPolicy(30, 1, 0.01), ENDPOINT))
     thread.start()
     inside.wait(20)
     assert isinstance(send_within(1, give), Token)
@@ -396,6 +398,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parents() -> None:
 GEVENT = """
 import threading, time
 from azure_cloudshell_credential._endpoint import acquisition
+from azure_cloudshell_credential._endpoint.environment import Endpoint
 from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy, ask_endpoint
 from azure_cloudshell_credential._endpoint.protocol import Reply
 
@@ -404,7 +407,7 @@ def send(resource, seconds):
     return Reply(200, {}, b'{"access_token":"x","expires_in":3600}')
 
 def get():
-    return ask_endpoint("https://vault.azure.net", send, RetryPolicy(5), 1)
+    return ask_endpoint("https://vault.azure.net", send, RetryPolicy(5), Endpoint("http://127.0.0.1:1"))
 
 # A lock is made before the patch, and one is taken after it.
 print(get())

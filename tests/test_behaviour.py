@@ -22,6 +22,8 @@ RESOURCE = "https://management.azure.com"
 BUDGET = 0.6
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
+A_TENANT, ANOTHER_TENANT = "99999999-aaaa-4bbb-8ccc-222222222222", "88888888-aaaa-4bbb-8ccc-222222222222"
+
 
 def body(**changes: object) -> bytes:
     content: dict[str, object] = {
@@ -233,11 +235,11 @@ def test_an_opaque_token_is_of_the_tenant_that_the_environment_names(
 ) -> None:
     server = misbehaving(peer.reply(body()))
     with pytest.raises(CredentialUnavailableError, match="an unknown tenant"):
-        kind(endpoint=server.endpoint).get_token(ARM, tenant_id="a-tenant")
-    monkeypatch.setenv("ACC_TID", "a-tenant")
-    assert kind(endpoint=server.endpoint).get_token(ARM, tenant_id="a-tenant").token == CANARY
-    with pytest.raises(CredentialUnavailableError, match="signed in to tenant a-tenant only"):
-        kind(endpoint=server.endpoint).get_token(ARM, tenant_id="another-tenant")
+        kind(endpoint=server.endpoint).get_token(ARM, tenant_id=A_TENANT)
+    monkeypatch.setenv("ACC_TID", A_TENANT)
+    assert kind(endpoint=server.endpoint).get_token(ARM, tenant_id=A_TENANT).token == CANARY
+    with pytest.raises(CredentialUnavailableError, match=f"signed in to tenant {A_TENANT} only"):
+        kind(endpoint=server.endpoint).get_token(ARM, tenant_id=ANOTHER_TENANT)
 
 
 def test_proof_of_possession_is_refused(kind: Any, shell: CloudShellEmulator) -> None:

@@ -228,7 +228,7 @@ def test_a_token_of_another_tenant_than_asked_for_is_not_served(
         asked = {"scopes": [f"{ARM}/.default"]}
         for own in ({}, {"tenantId": here}):
             assert ask_azd(broker, {**asked, **own}).json()["status"] == "success"
-        refused = ask_azd(broker, {**asked, "tenantId": "another"}).json()
+        refused = ask_azd(broker, {**asked, "tenantId": "99999999-aaaa-4bbb-8ccc-222222222222"}).json()
         assert refused["status"] == "error"
         assert f"signed in to tenant {here} only" in refused["message"]
 

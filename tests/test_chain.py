@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import threading
 import time
@@ -25,10 +24,10 @@ from azure_cloudshell_credential._azure import explanation
 from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.aio import DefaultCloudShellCredential as AsyncDefaultCloudShellCredential
 from azure_cloudshell_credential.broker import _broker
-from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
+from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from . import misbehaving as peer
-from .conftest import ARM, VAULT, Everything, in_threads
+from .conftest import ARM, Everything, in_threads
 from .misbehaving import Behaviour, MisbehavingServer
 
 # Nothing here may ask Windows, a browser or the developer's own logins.
@@ -374,88 +373,6 @@ def info(value: str, expires_on: Any = None) -> AccessTokenInfo:
 
 BOB = jwt_of("bob@fabrikam.example", "99999999-aaaa-4bbb-8ccc-222222222222", "bob")
 ADA = jwt_of(Identity().user, Identity().tenant_id.upper(), Identity().object_id)
-
-TRANSIENT = {
-    "portal": faults.portal_timeout(),
-    "hang": faults.hang(),
-    "drop": faults.drop(),
-    "5xx": faults.server_error(503),
-    "garbage": faults.garbage(),
-    "expired": faults.expired_token(),
-    "wrong resource": faults.wrong_resource(),
-}
-
-
-class TestIdentities:
-    @pytest.mark.parametrize("fault", TRANSIENT)
-    def test_when_cloud_shell_merely_fails_another_user_does_not_take_over(
-        self, in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, fault: str
-    ) -> None:
-        credential = DefaultCloudShellCredential(timeout=0.5, retry_total=0, **QUIET)
-        chain = credential
-        chain.credentials = (*chain.credentials[:-1], Peer(info(BOB)))
-        credential.get_token(ARM)
-        with in_cloud_shell.failing(TRANSIENT[fault]):
-            with pytest.raises(ClientAuthenticationError) as raised:
-                credential.get_token(VAULT)
-            assert "but as bob@fabrikam.example in tenant 99999999" in raised.value.message
-            assert f"this program has run as {Identity().user}" in raised.value.message
-            # A caller who asks for another tenant knows whose token it is. Key Vault asks for Cloud Shell's own.
-            assert credential.get_token(VAULT, tenant_id="99999999-aaaa-4bbb-8ccc-222222222222").token == BOB
-            with pytest.raises(ClientAuthenticationError, match="but as bob@fabrikam"):
-                credential.get_token(VAULT, tenant_id=Identity().tenant_id)
-
-    @pytest.mark.parametrize("value", [ADA, "opaque"])
-    def test_the_same_user_or_an_unknown_one_does(self, in_cloud_shell: CloudShellEmulator, value: str) -> None:
-        credential = answers_of(info(value))
-        credential.get_token(ARM)
-        with in_cloud_shell.failing(faults.drop()):
-            assert credential.get_token(VAULT).token == value
-
-    def test_before_cloud_shell_has_answered_anybody_may(self, in_cloud_shell: CloudShellEmulator) -> None:
-        with in_cloud_shell.failing(faults.drop()):
-            assert answers_of(info(BOB)).get_token(ARM).token == BOB
-
-    @pytest.mark.parametrize("first", [ARM, ACR])
-    def test_another_user_for_what_cloud_shell_does_not_support_is_said_once(
-        self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture, first: str
-    ) -> None:
-        credential = answers_of(info(BOB))
-        for scope in (first, ACR, ARM, "https://search.azure.com/.default"):
-            credential.get_token(scope)
-        (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-        assert warning.getMessage() == (
-            f"Cloud Shell is signed in as {Identity().user} in tenant {Identity().tenant_id}. The rest is accessed "
-            "as bob@fabrikam.example in tenant 99999999-aaaa-4bbb-8ccc-222222222222."
-        )
-
-    def test_so_is_another_user_where_entra_refuses_cloud_shells(
-        self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        credential = answers_of(info(BOB))
-        credential.get_token(ARM)
-        in_cloud_shell.script(faults.interaction_required())
-        assert credential.get_token(VAULT).token == BOB
-        assert [record for record in caplog.records if "is accessed as bob@fabrikam" in record.getMessage()]
-
-    def test_the_same_user_is_no_reason_for_a_warning(
-        self, in_cloud_shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        credential = answers_of(info(ADA))
-        for scope in (ARM, ACR):
-            credential.get_token(scope)
-        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-    def test_on_an_event_loop_too(self, in_cloud_shell: CloudShellEmulator) -> None:
-        async def main() -> None:
-            credential = AsyncDefaultCloudShellCredential(**QUIET)
-            chain = credential
-            chain.credentials = (*chain.credentials[:-1], Peer(info(BOB)))
-            await credential.get_token(ARM)
-            with in_cloud_shell.failing(faults.drop()), pytest.raises(ClientAuthenticationError, match="but as bob@"):
-                await credential.get_token(VAULT)
-
-        asyncio.run(main())
 
 
 class TestWhatOthersReturn:

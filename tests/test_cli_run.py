@@ -514,8 +514,10 @@ def test_two_users_are_told_without_verbose(
     program.write_text(program.read_text().replace(fake_az, other))
     done = run("run", "--", sys.executable, "-c", MSAL, ARM, SEARCH)
     assert json.loads(done.stdout) == [inside.issue(ARM)[0], other]
-    assert done.stderr.startswith("azure-cloudshell: Cloud Shell is signed in as ada@contoso.example in tenant ")
-    assert "accessed as eve@contoso.example" in done.stderr
+    assert done.stderr.startswith(
+        f"azure-cloudshell: {SEARCH.rstrip('/')} is accessed as eve@contoso.example in tenant "
+    )
+    assert "not as ada@contoso.example" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

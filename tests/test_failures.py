@@ -10,6 +10,7 @@ import pytest
 
 from azure_cloudshell_credential._endpoint import failures
 from azure_cloudshell_credential._endpoint.failures import Failure, no_answer
+from azure_cloudshell_credential._endpoint.identity import Identity
 from azure_cloudshell_credential._endpoint.text import duration
 
 MAKERS: dict[str, Callable[..., Failure]] = {
@@ -19,6 +20,8 @@ MAKERS: dict[str, Callable[..., Failure]] = {
 }
 SAMPLES: dict[str, Any] = {
     "cause": Failure("timeout", "It timed out.", "Do."),
+    "mine": Identity("t", "m"),
+    "theirs": Identity("t", "o"),
     "refusal": None,
     "supported": (),
     **dict.fromkeys(("ago", "budget", "life", "rest", "retry_after", "status"), 400),

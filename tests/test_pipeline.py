@@ -13,6 +13,7 @@ from azure.core.pipeline.transport import HttpResponse
 from azure.core.rest import HttpRequest
 
 from azure_cloudshell_credential._azure.pipeline import LoopbackTransport, WholeResponse
+from azure_cloudshell_credential._endpoint.environment import Endpoint
 from azure_cloudshell_credential._endpoint.protocol import Reply
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -61,7 +62,7 @@ OPTIONS: dict[str, Any] = {"connection_timeout": 1, "read_timeout": 0.3}
 
 
 def test_the_transport_raises_what_azure_cores_do(shell: CloudShellEmulator) -> None:
-    with LoopbackTransport() as transport:
+    with LoopbackTransport(Endpoint("http://127.0.0.1:9/oauth2/token")) as transport:
         assert transport.send(request(shell.endpoint), **OPTIONS).status_code == 400
         with pytest.raises(ServiceRequestError, match="connection to localhost:9 failed"):
             transport.send(request("http://localhost:9/"), **OPTIONS)
@@ -81,7 +82,7 @@ send = make_send(endpoint, {})
 started = []
 watched = ("import", "subprocess", "os.")
 sys.addaudithook(lambda event, arguments: started.append(event) if event.startswith(watched) else None)
-outcome = ask_endpoint("https://management.azure.com", send, RetryPolicy(), endpoint.port)
+outcome = ask_endpoint("https://management.azure.com", send, RetryPolicy(), endpoint)
 assert outcome.expires_on, outcome
 print(started)
 """

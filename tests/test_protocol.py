@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from azure_cloudshell_credential._endpoint.failures import Failure, claims_advice
+from azure_cloudshell_credential._endpoint.identity import Identity, identity_in
 from azure_cloudshell_credential._endpoint.protocol import Reply, form, read_reply
 from azure_cloudshell_credential._endpoint.scopes import is_bare_permission, scope_to_resource
 from azure_cloudshell_credential._endpoint.text import quoted, redacted
@@ -20,8 +21,6 @@ from azure_cloudshell_credential._endpoint.token import (
     Token,
     checked_token,
     claims_of,
-    shown_claim,
-    user_in,
     wrong_tenant,
 )
 
@@ -373,35 +372,36 @@ def test_the_tenant_is_read_from_the_token() -> None:
     for claims, tenant_id in (({"tid": "t"}, "t"), ({"tid": ""}, None), ({"tid": 7}, None), ({}, None)):
         token = read(ok(access_token=jwt(**claims)))
         assert isinstance(token, Token)
-        assert token.tenant_id == tenant_id
+        assert token.identity.tenant_id == tenant_id
 
 
 TENANT, USER = "72F988BF-86f1-41af-91ab-2d7cd011db47", "00000000-0000-4000-8000-00000000000A"
 
 
 @pytest.mark.parametrize(
-    ("claims", "identity", "who"),
+    ("claims", "key", "who"),
     [
         (
             {"tid": TENANT, "oid": USER, "upn": "ada@contoso.example"},
             (TENANT.lower(), USER.lower()),
             f"ada@contoso.example in tenant {TENANT}",
         ),
-        ({"tid": TENANT, "oid": USER}, (TENANT.lower(), USER.lower()), f"{USER} in tenant {TENANT}"),
-        ({"tid": TENANT, "unique_name": "ada"}, None, f"ada in tenant {TENANT}"),
-        ({"oid": USER, "preferred_username": "ada\n\x1b[1m"}, None, "ada [1m"),
-        ({"tid": 7, "oid": [USER]}, None, "an unnamed user"),
+        ({"tid": TENANT, "oid": USER}, (TENANT.lower(), USER.lower()), f"the object {USER} in tenant {TENANT}"),
+        ({"tid": TENANT, "unique_name": "ada"}, (TENANT.lower(), ""), f"ada in tenant {TENANT}"),
+        ({"tid": TENANT, "appid": USER}, (TENANT.lower(), ""), f"the application {USER} in tenant {TENANT}"),
+        ({"oid": USER, "preferred_username": "ada\n\x1b[1m"}, ("", USER.lower()), "ada [1m"),
+        ({"tid": 7, "oid": [USER]}, ("", ""), "an unnamed user"),
     ],
 )
-def test_a_token_says_whose_it_is(claims: dict[str, object], identity: object, who: str) -> None:
-    token = Token(jwt(**claims), 1)
-    assert (token.identity, token.who) == (identity, who)
+def test_a_token_says_whose_it_is(claims: dict[str, object], key: object, who: str) -> None:
+    identity = Token(jwt(**claims), 1).identity
+    assert (identity.key, identity.who) == (key, who)
 
 
 def test_an_opaque_token_is_nobodys_known() -> None:
     token = Token(CANARY, 1)
-    assert (token.identity, token.tenant_id, token.claims) == (None, None, {})
-    assert token.who == "an unnamed user"
+    assert (token.identity.is_known, token.audience) == (False, None)
+    assert token.identity.who == "an unnamed user"
 
 
 NO_TIME = "a token whose expiry is not a time in seconds"
@@ -730,8 +730,8 @@ def test_what_others_say_is_bounded() -> None:
     words = "a b " * 200
     assert len(error("AudienceNotSupported", f"Supported audiences: {words}").supported_audiences[0]) == 200
     assert len(error(words, "").code) == 100
-    assert len(str(shown_claim({"a": words}, "a"))) == 200
-    other = wrong_tenant(ARM, Token("opaque", 1), "t", words)
+    assert len(str(identity_in({"tid": words}).tenant_id)) == 200
+    other = wrong_tenant(ARM, Token("opaque", 1), TENANT, words)
     assert other is not None
     assert f"signed in to tenant {words[:99]}… only." in other.what
     with pytest.raises(ValueError, match=r"^'(a\.){49}a…' is not a scope"):
@@ -895,17 +895,16 @@ def test_a_long_text_is_redacted_in_linear_time() -> None:
 
 
 def test_the_user_of_a_token_is_the_first_name_that_it_has() -> None:
-    assert user_in({"upn": "u", "unique_name": "n"}) == "u"
-    assert user_in({"upn": "", "unique_name": "n"}) == "n"
-    assert user_in({"upn": 7}) is None
-    assert user_in({"name": "x"}) is None
+    assert identity_in({"upn": "u", "unique_name": "n"}).name == "u"
+    assert identity_in({"upn": "", "unique_name": "n"}).name == "n"
+    assert identity_in({"upn": 7}).name is None
+    assert identity_in({"name": "x"}).name is None
 
 
 def test_a_claim_is_shown_as_one_short_printable_line() -> None:
-    assert shown_claim({"a": "x\n\x1b[2Jy"}, "a") == "x [2Jy"
-    assert len(shown_claim({"a": "a b " * 300}, "a") or "") == 200
-    assert shown_claim({"b": "y"}, "a", "b") == "y"
-    assert shown_claim({}, "a", "b") is None
+    assert identity_in({"tid": "x\n\x1b[2Jy"}).tenant_id == "x [2Jy"
+    assert len(identity_in({"oid": "a b " * 300}).object_id or "") == 200
+    assert identity_in({}).key == ("", "")
 
 
 @pytest.mark.parametrize(("count", "is_shown"), [(8, True), (9, False)])
@@ -924,14 +923,16 @@ def test_reprs_show_no_body() -> None:
 @pytest.mark.parametrize(
     ("of_the_token", "requested", "of_the_environment", "fits"),
     [
-        ("t", None, None, True),
-        ("t", "", None, True),
-        ("t", "T", None, True),
-        ("t", "t", "u", True),
-        (None, "t", "T", True),
-        ("t", "u", "u", False),
-        (None, "u", "t", False),
-        (None, "u", None, False),
+        (TENANT, None, None, True),
+        (TENANT, "", None, True),
+        (TENANT, TENANT.lower(), None, True),
+        (TENANT, TENANT, USER, True),
+        (None, TENANT, TENANT.lower(), True),
+        (TENANT, "common", None, True),
+        (TENANT, "Organizations", USER, True),
+        (TENANT, USER, USER, False),
+        (None, USER, TENANT, False),
+        (None, USER, None, False),
     ],
 )
 def test_a_token_is_for_the_tenant_requested_or_there_is_a_failure(
@@ -949,3 +950,51 @@ def test_a_token_is_for_the_tenant_requested_or_there_is_a_failure(
         f"A token for https://vault.azure.net in tenant {requested} was requested, but Cloud Shell is signed in to "
         f"{signed_in}"
     )
+
+
+@pytest.mark.parametrize(
+    ("claims", "requested", "fits"),
+    [
+        ({"upn": "ada@contoso.example"}, "contoso.example", True),
+        ({"upn": "ada@Contoso.Example", "iss": "x", "idp": "x"}, "CONTOSO.example", True),
+        # Part of a domain, and a domain below it, may be other tenants'.
+        ({"upn": "ada@eu.contoso.example"}, "contoso.example", False),
+        ({"upn": "ada@contoso.example"}, "eu.contoso.example", False),
+        ({"upn": "ada@notcontoso.example"}, "contoso.example", False),
+        ({"upn": "ada@contoso.example"}, "contoso.onmicrosoft.com", False),
+        # A guest's name is of the guest's home: Entra's, a personal account's, and the form in the directory.
+        ({"upn": "ada@contoso.example", "idp": "https://sts.windows.net/home/"}, "contoso.example", False),
+        ({"upn": "live.com#ada@contoso.example"}, "contoso.example", False),
+        ({"upn": "ada_contoso.example#EXT#@fabrikam.example"}, "fabrikam.example", False),
+        ({"unique_name": "ada@contoso.example"}, "contoso.example", False),
+        ({"preferred_username": "ada@contoso.example"}, "contoso.example", False),
+        ({"upn": "ada"}, "ada", False),
+        ({"upn": ["ada@contoso.example"]}, "contoso.example", False),
+        ({}, "contoso.example", False),
+    ],
+)
+def test_a_tenant_by_name_is_the_domain_of_a_user_who_is_no_guest(
+    claims: dict[str, object], requested: str, fits: bool
+) -> None:
+    failure = wrong_tenant(ARM, Token(jwt(tid=TENANT, **claims), 1), requested, TENANT)
+    assert (failure is None) == fits
+    assert failure is None or "Pass the tenant's id." in failure.message
+
+
+def test_an_identity_differs_where_a_known_part_does() -> None:
+    ada = Identity(TENANT, USER)
+    assert not ada.differs(Identity(TENANT.lower(), USER.lower()))
+    assert ada.differs(Identity(TENANT, TENANT))
+    assert ada.differs(Identity(USER, None))
+    assert ada.differs(Identity(None, TENANT))
+    for unknown in (Identity(), Identity(TENANT), Identity(None, USER)):
+        assert not ada.differs(unknown)
+        assert not unknown.differs(ada)
+
+
+def test_two_identities_are_told_apart_by_object_id_where_names_do_not() -> None:
+    here, there = Identity(TENANT, USER, "ada@contoso.example"), Identity(USER, TENANT, "ADA@contoso.example")
+    assert here.beside(there) == f"ada@contoso.example (object {USER}) in tenant {TENANT}"
+    assert here.beside(Identity(TENANT, TENANT, "grace@contoso.example")) == f"ada@contoso.example in tenant {TENANT}"
+    said = Identity(TENANT, USER, source="ACC_OID")
+    assert said.beside(here) == f"the object {USER} in tenant {TENANT} (from ACC_OID)"

@@ -16,6 +16,7 @@ from .._endpoint.token import Token, wrong_tenant
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
 from .credential import Credential, SyncCredential
+from .identities import known_at
 from .pipeline import make_send
 
 _LOGGER = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class FromCloudShell(Credential):
         endpoint = self._environment.endpoint
         self._send = make_send(endpoint, options) if endpoint else None
         self._timed_out_at = float("-inf")
+        self._is_led = options["endpoint"] is None and is_led_to_a_broker(os.environ)
         self._cache = TokenCache(self._policy.timeout)
 
     @property
@@ -63,12 +65,23 @@ class FromCloudShell(Credential):
         """A token, a failure, or the acquisition to wait for."""
         if (refusal := self._refusal(request)) is not None:
             return refusal
-        return self._cache.begin(request.resource, request, lambda: self._acquire(request.resource))
+        return self._cache.begin(request.resource, request, lambda: self._acquire_for(request))
 
-    def _ask(self, request: TokenRequest) -> Token | Failure:
-        """Acquire a token on this thread, which is that of another acquisition."""
-        outcome = self._refusal(request) or self._acquire(request.resource)
+    def _token_for(self, request: TokenRequest) -> Token | Failure:
+        """What a request gets, acquired on this thread, which is that of another acquisition."""
+        outcome = self._refusal(request) or self._acquire_for(request)
         return outcome if isinstance(outcome, Failure) else self._wrong_tenant(request, outcome) or outcome
+
+    def _judge(self, request: TokenRequest, cause: Failure, token: Token) -> Failure | None:
+        """Whether another credential's token may stand in for one of Cloud Shell's.
+
+        :param cause: why Cloud Shell has none.
+        :return: why not.
+        """
+        endpoint = self._environment.endpoint
+        if endpoint is None:
+            return None
+        return known_at(endpoint.port).judge(request, cause, token, self._environment.identity)
 
     def _refusal(self, request: TokenRequest) -> Failure | None:
         """Why the endpoint need not be asked."""
@@ -87,18 +100,23 @@ class FromCloudShell(Credential):
     def _wrong_tenant(self, request: TokenRequest, token: Token) -> Failure | None:
         return wrong_tenant(request.resource, token, request.tenant_id, self._environment.tenant_id)
 
-    def _acquire(self, resource: str) -> Token | Failure:
+    def _acquire_for(self, request: TokenRequest) -> Token | Failure:
         """Ask the endpoint. Runs in the thread of an acquisition."""
+        resource = request.resource
         ago = clock.current.monotonic() - self._timed_out_at
         if ago < CIRCUIT_BREAKER_SECONDS:
             return failures.circuit_open(resource, round(ago), max(1, round(CIRCUIT_BREAKER_SECONDS - ago)))
+        endpoint = self._environment.endpoint
         assert self._send is not None
-        assert self._environment.endpoint is not None
-        outcome = acquisition.ask_endpoint(resource, self._send, self._policy, port=self._environment.endpoint.port)
+        assert endpoint is not None
+        outcome = acquisition.ask_endpoint(resource, self._send, self._policy, endpoint)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
             if outcome.warning:
                 _LOGGER.warning("%s", outcome.warning)
+            if not self._is_led:
+                # A broker answers as several users, and says so itself.
+                known_at(endpoint.port).note(resource, outcome.identity)
         elif outcome.kind == "timeout":
             self._timed_out_at = clock.current.monotonic()
         return outcome

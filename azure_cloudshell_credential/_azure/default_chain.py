@@ -15,10 +15,9 @@ from .._endpoint.scopes import TokenRequest
 from .._endpoint.token import Token, checked_token
 from .._tokens.cache import CachedToken, TokenCache
 from .._tokens.in_flight import InFlight
-from . import explanation
+from . import explanation, programs
 from .cloud_shell import CloudShellCredential
 from .credential import Credential, SyncCredential, check_is_synchronous, importing
-from .identities import Identities
 
 PROCESS_TIMEOUT = 30
 """Seconds for az, azd and PowerShell, each. azure-identity's 10 are too few for az in a small container."""
@@ -41,37 +40,36 @@ class Chain(Credential):
         """The credentials of the chain, in order. They are synchronous ones."""
         self._transports = self.credentials
         self._cache = TokenCache(_BUDGET)
-        self._identities = Identities()
 
     def _begin(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
         """A token, a failure, or the acquisition to wait for."""
         if request.mistake and len(request.scopes) == 1:
             raise ValueError(request.mistake)
-        return self._cache.begin(request.key, request, lambda: self._acquire(request))
+        return self._cache.begin(request.key, request, lambda: self._acquire_for(request))
 
-    def _acquire(self, request: TokenRequest) -> Token | Failure:
+    def _acquire_for(self, request: TokenRequest) -> Token | Failure:
         """Ask one credential after the other. Runs in the thread of an acquisition."""
+        cloud_shell: CloudShellCredential | None = None
         cloud_shells: Failure | None = None
         reasons: list[tuple[str, str]] = []
         for credential in self.credentials:
             if isinstance(credential, CloudShellCredential):
-                outcome = credential._ask(request)
+                outcome = credential._token_for(request)
                 if isinstance(outcome, Token):
-                    self._identities.answered(outcome)
                     return outcome
-                cloud_shells = outcome
+                cloud_shell, cloud_shells = credential, outcome
             else:
-                answer, is_final = _ask(credential, request)
+                answer, is_final = _token_from(credential, request)
                 if isinstance(answer, Token):
-                    judge = self._identities.judge
-                    return (cloud_shells and judge(request.resource, cloud_shells, answer, request.tenant_id)) or answer
+                    refused = cloud_shell and cloud_shells and cloud_shell._judge(request, cloud_shells, answer)
+                    return refused or answer
                 reasons += answer
                 if is_final:
                     break
         return explanation.nobody_has_a_token(request, cloud_shells, reasons)
 
 
-def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str, str]], bool]:
+def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str, str]], bool]:
     """Ask a credential that is not ours.
 
     :return: its token, checked, or why it has none; and whether the chain ends with it: a credential that is configured
@@ -81,6 +79,7 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str
         from azure.identity import CredentialUnavailableError
 
     name = type(credential).__name__
+    is_same_sign_in = programs.watch_sign_in()
     try:
         if hasattr(credential, "get_token_info"):
             token = credential.get_token_info(*request.scopes, options=dict(request.options))
@@ -90,7 +89,13 @@ def _ask(credential: Any, request: TokenRequest) -> tuple[Token | list[tuple[str
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
     checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
-    return [(name, f"it returned {checked}")] if isinstance(checked, str) else checked, True
+    if isinstance(checked, Token) and request.is_in_another_tenant(checked.identity.tenant_id):
+        checked = f"a token of tenant {checked.identity.tenant_id}, not of {request.tenant_id}"
+    if isinstance(checked, str):
+        return [(name, f"it returned {checked}")], True
+    # Which of a DefaultAzureCredential's steps it is from is not told: it may be from az.
+    checked.condition = is_same_sign_in
+    return checked, True
 
 
 def _default_steps(options: Mapping[str, Any]) -> list[Any]:
@@ -122,13 +127,16 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
         # azure-identity would log tokens and secrets.
         logging_enable = bool(options.get("logging_enable"))
         steps.append(CloudShellCredential(endpoint=options.get("endpoint"), logging_enable=logging_enable, **others))
-    rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
     is_ours = is_led_to_a_broker(os.environ) and Environment(os.environ).endpoint is not None
+    if is_ours and options.get("endpoint") is None and steps and isinstance(steps[-1], CloudShellCredential):
+        # It has been decided there who may have what: nobody is asked after a broker.
+        return steps
+    rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
     if is_ours or managed_identity_is_cloud_shell(os.environ):
         # It would ask Cloud Shell's endpoint again, and stop the chain.
         rest["exclude_managed_identity_credential"] = True
     try:
-        steps.append(DefaultAzureCredential(**rest))
+        steps.append(programs.one_at_a_time(DefaultAzureCredential(**rest)))
     except ValueError as error:
         # Exclusions may have emptied the rest, which is a fault only if nothing else is left either.
         if not (steps or may_be_set) or "at least one credential" not in str(error):

@@ -38,10 +38,14 @@ def as_exception(failure: Failure) -> ClientAuthenticationError:
     """The exception to raise for a failure.
 
     A chain's failure is a plain ``ClientAuthenticationError``, as with azure-identity's own chains: one of its
-    credentials may have been refused, and a chain around it must not hide that.
+    credentials may have been refused, or its token be another user's, and a chain around it must not hide that.
     """
-    kinds = {"chain": ClientAuthenticationError, "audience": AudienceNotSupportedError}
-    error: ClientAuthenticationError = kinds.get(failure.kind, CredentialUnavailableError)(message=failure.message)
+    kinds: dict[str, type[ClientAuthenticationError]] = {
+        "chain": ClientAuthenticationError,
+        "identity": ClientAuthenticationError,
+        "audience": AudienceNotSupportedError,
+    }
+    error = kinds.get(failure.kind, CredentialUnavailableError)(message=failure.message)
     if isinstance(error, AudienceNotSupportedError):
         error.resource, error.supported_audiences = failure.resource, failure.supported_audiences
     # azure-core keeps what the caller is handling, and a traceback has no pickle.

@@ -40,7 +40,8 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
     """
     # A broker's URL holds a secret, which is not for logs and traces.
     has_secret = endpoint.target not in (*PATHS, "/")
-    pipeline = Pipeline(options.get("transport") or LoopbackTransport(), _policies(options, has_secret=has_secret))
+    transport = options.get("transport") or LoopbackTransport(endpoint)
+    pipeline = Pipeline(transport, _policies(options, has_secret=has_secret))
 
     def send(resource: str, seconds: float) -> Reply | NoReply:
         request = HttpRequest("POST", endpoint.url, headers=dict(protocol.HEADERS), content=protocol.form(resource))
@@ -124,7 +125,13 @@ class WholeResponse(HttpResponse):
 
 
 class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
-    """Sends each request over a connection of its own, to this machine only. Keeps nothing open."""
+    """Sends each request over a connection of its own, to this machine only. Keeps nothing open.
+
+    :param endpoint: where to, unless a hook changes the request's URL.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
 
     def open(self) -> None:
         """Do nothing: connections are opened for each request."""
@@ -144,7 +151,8 @@ class LoopbackTransport(HttpTransport[HttpRequest, HttpResponse]):
         :raises azure.core.exceptions.ServiceRequestError: if there is no reply in time.
         """
         timeouts = kwargs["read_timeout"], kwargs["connection_timeout"]
-        outcome = exchange.post(Endpoint(request.url), request.headers, request.content, *timeouts)
+        endpoint = self._endpoint if request.url == self._endpoint.url else Endpoint(request.url)
+        outcome = exchange.post(endpoint, request.headers, request.content, *timeouts)
         if isinstance(outcome, NoReply):
             raise _NoReplyError(outcome)
         return WholeResponse(request, outcome)

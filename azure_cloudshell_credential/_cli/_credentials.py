@@ -58,8 +58,9 @@ def credential_named(name: str | None) -> Any:
         from azure.identity import AzureCliCredential
 
         from .._azure.default_chain import PROCESS_TIMEOUT
+        from .._azure.programs import one_at_a_time
 
-        return AzureCliCredential(process_timeout=PROCESS_TIMEOUT)
+        return one_at_a_time(AzureCliCredential(process_timeout=PROCESS_TIMEOUT))
     from importlib import import_module
     from pathlib import Path
 

@@ -17,8 +17,9 @@ from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.audiences import Audience
 from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
+from .._endpoint.identity import Identity
 from .._endpoint.text import count, quoted
-from .._endpoint.token import Token, claims_of, user_in
+from .._endpoint.token import Token
 from .._endpoint.untrusted_json import read_json
 from ._progress import Progress
 from ._tools import tools_on_path
@@ -101,14 +102,14 @@ class Findings:
         return next((outcome for outcome in outcomes if isinstance(outcome, Token)), None)
 
     @property
-    def claims(self) -> dict[str, Any]:
-        """What that token says of the user."""
-        return claims_of(self.token.value) if self.token else {}
+    def identity(self) -> Identity:
+        """Whose that token is."""
+        return self.token.identity if self.token else Identity()
 
     @property
     def is_somebody_else(self) -> bool:
         """Whether az is signed in as another user, or in another tenant, than Cloud Shell."""
-        pairs = ((self.az.get("user"), user_in(self.claims)), (self.az.get("tenant"), self.claims.get("tid")))
+        pairs = ((self.az.get("user"), self.identity.name), (self.az.get("tenant"), self.identity.tenant_id))
         return any(ours and theirs and str(ours).lower() != str(theirs).lower() for ours, theirs in pairs)
 
 

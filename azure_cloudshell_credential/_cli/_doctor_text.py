@@ -9,7 +9,7 @@ import textwrap
 from time import time
 
 from .._endpoint.text import count
-from .._endpoint.token import Token, shown_claim, user_in
+from .._endpoint.token import Token
 from .._version import __version__
 from ._doctor_checks import MAX_FAILURES, VARIABLES, Findings, advise
 
@@ -68,11 +68,11 @@ class Text:
     def _user(self, found: Findings) -> None:
         if found.token is None:
             return
-        claims = found.claims
+        user = found.identity
         self._heading("Signed in")
-        self._finding("ok", f"user       {user_in(claims) or 'not named by the token'}")
-        self._finding("ok", f"tenant     {shown_claim(claims, 'tid') or 'not named by the token'}")
-        self._finding("ok", f"object id  {shown_claim(claims, 'oid') or 'not named by the token'}")
+        self._finding("ok", f"user       {user.name or 'not named by the token'}")
+        self._finding("ok", f"tenant     {user.tenant_id or 'not named by the token'}")
+        self._finding("ok", f"object id  {user.object_id or 'not named by the token'}")
         minutes = round((found.token.expires_on - time()) / 60)
         self._finding("ok", f"token      valid for another {count(minutes, 'minute')}")
 

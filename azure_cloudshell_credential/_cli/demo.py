@@ -17,8 +17,9 @@ from .._azure.cloud_shell import CloudShellCredential
 from .._azure.subscription import default_subscription_id
 from .._endpoint import audiences
 from .._endpoint.environment import Environment
+from .._endpoint.identity import identity_in
 from .._endpoint.text import count, printable, quoted
-from .._endpoint.token import claims_of, named_in, shown_claim
+from .._endpoint.token import claims_of
 from ..emulator._azure_cli import SUBSCRIPTION_ID
 from ..emulator._identity import MARK
 from ._errors import CommandError
@@ -157,13 +158,10 @@ def _signed_in(credential: CloudShellCredential, scope: str) -> str:
     """Who is signed in, in which tenant, through which endpoint, and for how long."""
     token = credential.get_token(scope)
     claims = claims_of(token.token)
-    who = named_in(claims)
+    user = identity_in(claims)
     minutes = max(0, round((token.expires_on - time()) / 60))
     where = shown_url(credential.endpoint or "")
-    return (
-        f"Signed in as {who} in tenant {shown_claim(claims, 'tid') or 'unknown'}, through {where}; "
-        f"the token is valid for another {count(minutes, 'minute')}."
-    )
+    return f"Signed in as {user.who}, through {where}; the token is valid for another {count(minutes, 'minute')}."
 
 
 def _next_steps(is_made_up: bool) -> Iterator[str]:

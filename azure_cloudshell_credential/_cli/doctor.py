@@ -11,7 +11,6 @@ from typing import Any
 
 from .._endpoint.environment import VARIABLES_OF_OTHER_HOSTS, Environment
 from .._endpoint.failures import not_in_cloud_shell
-from .._endpoint.token import shown_claim, user_in
 from .._version import __version__
 from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _as_json(found: Findings) -> dict[str, Any]:
     """The findings, for programs."""
-    claims = found.claims
+    user = found.identity
     return {
         "version": __version__,
         "works": found.token is not None,
@@ -64,9 +63,9 @@ def _as_json(found: Findings) -> dict[str, Any]:
         "endpoint": found.endpoint,
         "broker": found.is_broker,
         "signed_in": {
-            "user": user_in(claims),
-            "tenant": shown_claim(claims, "tid"),
-            "object_id": shown_claim(claims, "oid"),
+            "user": user.name,
+            "tenant": user.tenant_id,
+            "object_id": user.object_id,
             "expires_on": found.token.expires_on if found.token else None,
         },
         "az": found.az,

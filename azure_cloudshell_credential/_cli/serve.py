@@ -9,7 +9,8 @@ from contextlib import redirect_stdout
 from ipaddress import ip_address
 
 from .._endpoint import audiences
-from .._endpoint.token import claims_of, named_in, shown_claim
+from .._endpoint.identity import identity_in
+from .._endpoint.token import claims_of
 from ..broker import CloudShellBroker
 from ._credentials import add_broker_arguments, credential_named
 from ._errors import CommandError
@@ -99,9 +100,8 @@ def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse
     except ClientAuthenticationError as error:
         raise CommandError(f"Not signed in. {error.message}") from error
     wait = stop_signal()
-    claims = claims_of(token)
-    who = named_in(claims)
-    say(f"Serving tokens of {who} in tenant {shown_claim(claims, 'tid') or 'unknown'} on port {broker.port}.")
+    user = identity_in(claims_of(token))
+    say(f"Serving tokens of {user.who} on port {broker.port}.")
     if has_secret:
         say("They are REAL: anyone who knows the lines below can act as this user. Ctrl-C stops it.")
     else:

@@ -100,9 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(outcome, Token):
         outcome = wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
-        if not arguments.fallback:
+        # Nobody is asked after a broker.
+        if not arguments.fallback or is_led_to_a_broker(os.environ):
             raise CommandError(f"{outcome.what} {_advice(outcome, environment, arguments.tenant)}".rstrip())
-        outcome = _fallback_token(resource, outcome, arguments)
+        outcome = _fallback_token(resource, outcome, environment, arguments)
     print(formatted(outcome, arguments.output, arguments.shell))
     return 0
 
@@ -134,7 +135,7 @@ def ask(
     def send(resource: str, seconds: float) -> Reply | NoReply:
         return exchange.post(endpoint, HEADERS, protocol.form(resource), seconds)
 
-    return acquisition.ask_endpoint(resource, send, policy, endpoint.port, on_retry)
+    return acquisition.ask_endpoint(resource, send, policy, endpoint, on_retry)
 
 
 def _ask_patiently(endpoint: Endpoint, resource: str, arguments: argparse.Namespace) -> Token | Failure:
@@ -174,20 +175,23 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
     return f"Either {first}, or {failures.SIGN_IN} and add --fallback."
 
 
-def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespace) -> Token:
+def _fallback_token(resource: str, failure: Failure, environment: Environment, arguments: argparse.Namespace) -> Token:
     """A token from the credentials that come after Cloud Shell in the default chain.
 
     :param failure: why Cloud Shell, which is not asked again, has none.
-    :raises CommandError: if none of them has one.
+    :raises CommandError: if none of them has one that may be handed out.
     """
     import logging
 
     from azure.core.exceptions import ClientAuthenticationError
 
     from .._azure.default_chain import DefaultCloudShellCredential
+    from .._azure.identities import known_at
+    from ._log import log_to_stderr
 
     # What azure-identity logs of each of them would otherwise reach stderr.
     logging.getLogger("azure").addHandler(logging.NullHandler())
+    log_to_stderr("azure_cloudshell_credential", "WARNING")
     try:
         with DefaultCloudShellCredential(
             exclude_cloud_shell_credential=True, process_timeout=arguments.timeout or DEFAULT_TIMEOUT
@@ -202,7 +206,13 @@ def _fallback_token(resource: str, failure: Failure, arguments: argparse.Namespa
             f"{failure.what} No other credential in the default chain has a token either. {advice} "
             "--debug shows what each of them said."
         ) from error
-    return Token(token.token, token.expires_on)
+    answer = Token(token.token, token.expires_on)
+    if environment.endpoint is not None:
+        request = scopes.TokenRequest((f"{resource}/.default",), {"tenant_id": arguments.tenant})
+        refused = known_at(environment.endpoint.port).judge(request, failure, answer, environment.identity)
+        if refused is not None:
+            raise CommandError(refused.message)
+    return answer
 
 
 def _sign_in(failure: Failure, tenant: str | None) -> str:

@@ -21,11 +21,12 @@ import random
 from collections.abc import Callable
 
 from . import clock, failures, protocol
+from .environment import Endpoint
 from .failures import Failure
 from .protocol import NoReply, Reply
 from .text import count
 from .token import Token
-from .turns import MIN_REQUEST_SECONDS, in_turn
+from .turns import Turn
 
 Send = Callable[[str, float], "Reply | NoReply"]
 """Sends the request for a resource within so many seconds."""
@@ -35,6 +36,12 @@ MAX_TIMEOUT = 86400.0
 
 _LONGEST_PAUSE = 10.0
 """Seconds: a browser tab may become active again at any moment."""
+
+
+_MIN_REQUEST_SECONDS = 0.001
+"""With less than this left, a request is not worth starting; and requests refuses a timeout of 0."""
+
+_BUSY = NoReply("other requests took too long", "busy")
 
 
 class RetryPolicy:
@@ -71,26 +78,31 @@ class RetryPolicy:
 
 
 def ask_endpoint(
-    resource: str, send: Send, policy: RetryPolicy, port: int, on_retry: Callable[[float, Failure], None] | None = None
+    resource: str,
+    send: Send,
+    policy: RetryPolicy,
+    endpoint: Endpoint,
+    on_retry: Callable[[float, Failure], None] | None = None,
 ) -> Token | Failure:
     """Ask for a token as often as makes sense within the budget.
 
     :param resource: what to ask for.
     :param send: sends one request.
     :param policy: the budget.
-    :param port: the endpoint's port, which on loopback tells endpoints apart.
+    :param endpoint: where the requests go.
     :param on_retry: told of each pause before it is taken: its seconds, and the failure.
     """
     start = clock.current.monotonic()
     deadline = start + policy.timeout
     retries = 0
     outcome: Token | Failure | None = None
-    while (remaining := deadline - clock.current.monotonic()) >= MIN_REQUEST_SECONDS:
-        answer = in_turn(port, remaining, lambda seconds: send(resource, seconds))
+    while (remaining := deadline - clock.current.monotonic()) >= _MIN_REQUEST_SECONDS:
+        with Turn(endpoint.port, remaining) as seconds:
+            answer = send(resource, seconds) if seconds >= _MIN_REQUEST_SECONDS else _BUSY
         if isinstance(answer, Reply):
             outcome = protocol.read_reply(resource, answer, clock.current.time())
         else:
-            outcome = answer.as_failure(resource, policy.timeout)
+            outcome = answer.as_failure(resource, policy.timeout, endpoint)
         if isinstance(outcome, Token):
             return outcome
         pause = policy.pause_before_retry(retries, outcome)

@@ -215,6 +215,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def is_same(first: str, second: str) -> bool:
+    """Whether two identifiers are one resource's: equal but for case and a slash at the end, or aliases."""
+    known = lookup(first)
+    return plain(first) == plain(second) or (known is not None and known is lookup(second))
+
+
 def are_different(requested: str, received: str) -> bool:
     """Whether two identifiers positively belong to two different resources; False when either is unknown."""
     first, second = lookup(requested), lookup(received)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from .audiences import is_guid
+from .identity import Identity
+
 DEFAULT_ENDPOINT = "http://localhost:50342/oauth2/token"
 """The documented address, https://learn.microsoft.com/azure/cloud-shell/msi-authorization."""
 
@@ -33,10 +36,11 @@ class Endpoint:
     """A token endpoint on this machine.
 
     :param url: its URL. Its ``authority`` is the value of the ``Host`` header.
+    :param is_presumed: no variable names it: it is where Cloud Shell's is documented to be.
     :raises ValueError: if it is not a plain ``http`` URL of a loopback host.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_presumed: bool = False) -> None:
         parts = _URL.fullmatch(url) if isinstance(url, str) and "#" not in url else None
         port = int(parts[2] or 80) if parts else 0
         if parts is None or not 0 < port < 65536:
@@ -45,6 +49,7 @@ class Endpoint:
         self.host = parts[1].strip("[]")
         self.port = port
         self.authority = f"{parts[1]}:{port}"
+        self.is_presumed = is_presumed
         self.target = "/" + (parts[3] or "").removeprefix("/")
 
 
@@ -81,7 +86,8 @@ class Environment:
 
     ``endpoint`` is where to ask for tokens, None outside Cloud Shell. ``refusal`` is why there is none although the
     environment names one, ``other_host`` the variable that makes MSI_ENDPOINT another service's. ``tenant_id`` is the
-    signed-in tenant (``ACC_TID``), ``cloud`` the name of the cloud (``ACC_CLOUD``).
+    signed-in tenant (``ACC_TID``), ``cloud`` the name of the cloud (``ACC_CLOUD``). ``identity`` is the user whom
+    ``ACC_TID`` and ``ACC_OID`` name, as far as these are ids: scripts use ACC_OID as the signed-in user's object id.
 
     :param environ: the environment variables, usually ``os.environ``.
     :param endpoint: a URL that takes precedence over the environment.
@@ -94,6 +100,13 @@ class Environment:
         self.other_host: str | None = None
         self.tenant_id = environ.get("ACC_TID") or None
         self.cloud = environ.get("ACC_CLOUD") or None
+        tenant_id, object_id = environ.get("ACC_TID", ""), environ.get("ACC_OID", "")
+        has_user = is_guid(object_id)
+        self.identity = Identity(
+            tenant_id if is_guid(tenant_id) else None,
+            object_id if has_user else None,
+            source="ACC_OID" if has_user else "ACC_TID",
+        )
         if endpoint is not None:
             self.endpoint = Endpoint(endpoint)
         elif managed_identity_is_cloud_shell(environ) or is_led_to_a_broker(environ):
@@ -103,6 +116,6 @@ class Environment:
                 # The variable's value stays out of the text: it may hold another service's secret.
                 self.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
         elif is_marked(environ):
-            self.endpoint = Endpoint(DEFAULT_ENDPOINT)
+            self.endpoint = Endpoint(DEFAULT_ENDPOINT, is_presumed=True)
         elif environ.get("MSI_ENDPOINT"):
             self.other_host = next(name for name in VARIABLES_OF_OTHER_HOSTS if environ.get(name))

@@ -62,7 +62,8 @@ def post(
     except TimeoutError:
         return TOO_LATE
     except OSError as error:
-        return NoReply(f"the connection to {endpoint.authority} failed ({error.strerror or type(error).__name__})")
+        reason = f"the connection to {endpoint.authority} failed ({error.strerror or type(error).__name__})"
+        return NoReply(reason, "refused" if isinstance(error, ConnectionRefusedError) else "unreachable")
 
 
 def _request(endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
+from .identity import Identity
 from .text import duration, printable, quoted, sentence
 
 TRANSIENT = frozenset({"refused", "busy", "timeout", "portal", "endpoint", "reply", "wrong_resource"})
@@ -74,6 +75,12 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     if other_host:
         reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
     return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", _SIGN_IN_OR_MOVE)
+
+
+def nobody_listens(resource: str, url: str) -> Failure:
+    """Cloud Shell's markers are set, as its image sets them anywhere, and there is no endpoint."""
+    what = f"{_NOT_HERE} its variables are set, but MSI_ENDPOINT is not, and nobody listens at {url}."
+    return Failure("not_cloud_shell", what, _SIGN_IN_OR_MOVE, resource)
 
 
 def permission_without_resource(resource: str) -> Failure:
@@ -226,19 +233,31 @@ def other_tenant(resource: str, requested: str, actual: str | None) -> Failure:
     return Failure("tenant", what, advice, resource)
 
 
+def tenant_by_name(resource: str, requested: str) -> Failure:
+    """A tenant by a name that the token does not show to be its own."""
+    what = (
+        f"A token for {resource} in tenant {quoted(requested, 100)} was requested, and Cloud Shell's token does not "
+        "tell whether that name is one of its tenant's."
+    )
+    return Failure("tenant", what, "Pass the tenant's id.", resource)
+
+
 def pop_not_supported(resource: str) -> Failure:
     """Proof of possession."""
     what = f"Cloud Shell cannot issue a proof-of-possession token for {resource}: its endpoint has bearer tokens only."
     return Failure("pop", what, "Use a credential that supports proof of possession.", resource)
 
 
-def another_identity(resource: str, cause: Failure, theirs: str, mine: str) -> Failure:
-    """Cloud Shell has answered before and fails now, and another credential's token is another user's."""
+def another_identity(resource: str, cause: Failure, theirs: Identity, mine: Identity) -> Failure:
+    """Cloud Shell has no token this time, and another credential's is known to be another user's."""
     what = (
-        f"{cause.what} Another credential has a token for {resource}, but as {theirs}, and so far this program has run "
-        f"as {mine}."
+        f"{sentence(cause.what)} Another credential has a token for {resource}, but as {theirs.beside(mine)}, and "
+        f"Cloud Shell's user is {mine.beside(theirs)}."
     )
-    advice = f"Either try again, or use that credential alone to run as {theirs}."
+    advice = (
+        f"Try again, or run 'az login' as {mine.name or 'that user'}; to work as {theirs.name or 'the other one'}, use "
+        "DefaultCloudShellCredential(exclude_cloud_shell_credential=True) or 'azure-cloudshell run --credential az'."
+    )
     return Failure("identity", what, advice, resource, cause.code)
 
 

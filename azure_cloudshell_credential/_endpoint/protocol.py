@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from . import failures
+from .environment import Endpoint
 from .failures import Failure
 from .text import quoted, sentence
 from .token import Token, read_token
@@ -47,16 +48,18 @@ class NoReply:
     """Why there was no reply.
 
     :param reason: the end of a sentence.
-    :param meaning: what it means for a token: ``unreachable``, ``no_answer`` or ``busy``.
+    :param meaning: what it means for a token: ``refused`` (nobody listens), ``unreachable``, ``no_answer`` or ``busy``.
     """
 
     def __init__(self, reason: str, meaning: str = "unreachable") -> None:
         self.reason = reason
         self.meaning = meaning
 
-    def as_failure(self, resource: str, budget: float) -> Failure:
+    def as_failure(self, resource: str, budget: float, endpoint: Endpoint) -> Failure:
         """Why there is no token, where all that there is to say is that there was no reply."""
-        if self.meaning == "unreachable":
+        if self.meaning == "refused" and endpoint.is_presumed:
+            return failures.nobody_listens(resource, endpoint.url)
+        if self.meaning in ("refused", "unreachable"):
             return failures.unreachable(resource, self.reason)
         return (failures.no_answer if self.meaning == "no_answer" else failures.busy)(resource, budget)
 

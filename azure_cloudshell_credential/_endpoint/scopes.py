@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping
 
 from . import audiences
 from .text import quoted
+from .token import is_any_tenant
 
 _SCOPE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 # Graph's permissions: Resource.Operation, Resource.Operation.Constraint.
@@ -42,10 +43,19 @@ class TokenRequest:
             self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
             self.mistake = str(error)
         self.options = {name: value for name, value in options.items() if value}
+        if "tenant_id" in self.options and is_any_tenant(str(self.options["tenant_id"])):
+            del self.options["tenant_id"]
         self.claims: str | None = self.options.get("claims")  # type: ignore[assignment]
         self.tenant_id: str | None = self.options.get("tenant_id")  # type: ignore[assignment]
         others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
         self.key: Hashable = (scopes, *others) if others else scopes
+
+    def is_in_another_tenant(self, tenant_id: str | None) -> bool:
+        """Whether a tenant is known to be another than the one asked for. A name is not compared with an id."""
+        asked = self.tenant_id
+        if not (asked and tenant_id and audiences.is_guid(asked)):
+            return False
+        return asked.casefold() != tenant_id.casefold()
 
 
 def scope_to_resource(scopes: tuple[str, ...]) -> str:

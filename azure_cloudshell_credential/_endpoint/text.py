@@ -37,7 +37,7 @@ def printable(text: str) -> str:
 
 def sentence(text: str) -> str:
     """The text with a full stop, unless it ends a sentence already."""
-    return text if text.endswith((".", "!", "?", "…")) else text + "."
+    return text if text.endswith((".", "!", "?", "…", ".)")) else text + "."
 
 
 def count(number: float, unit: str) -> str:

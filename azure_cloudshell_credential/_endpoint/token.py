@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from . import audiences, failures
 from .failures import Failure
+from .identity import identity_in
 from .text import quoted
 from .untrusted_json import read_json
 
@@ -27,8 +28,6 @@ _MAX_LIFETIME = 366 * 24 * 3600
 _YEAR_10000 = 253_402_300_800
 """Unix time that no calendar has a date for."""
 
-_KEPT_CLAIMS = ("aud", "tid", "oid", "upn", "unique_name", "preferred_username", "appid")
-
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
 
@@ -42,7 +41,7 @@ class Token:
     """
 
     # Thousands may be held.
-    __slots__ = ("claims", "expires_on", "refresh_on", "token_type", "value", "warning")
+    __slots__ = ("audience", "condition", "expires_on", "identity", "refresh_on", "token_type", "value", "warning")
 
     def __init__(self, value: str, expires_on: int, refresh_on: int | None = None, kind: str = "Bearer") -> None:
         self.value = value
@@ -50,29 +49,22 @@ class Token:
         self.refresh_on = refresh_on
         self.token_type = kind
         self.warning = ""
-        said = claims_of(value)
-        self.claims = {name: said[name] for name in _KEPT_CLAIMS if name in said}
-        """Whom and what it is for, not verified; empty for an opaque token. All that it says is larger than itself."""
-
-    @property
-    def tenant_id(self) -> str | None:
-        """The tenant that it is of; None where it does not say."""
-        return shown_claim(self.claims, "tid")
-
-    @property
-    def identity(self) -> tuple[str, str] | None:
-        """Whose it is: its ``tid`` and ``oid``; None where it does not say."""
-        tenant_id, object_id = self.tenant_id, shown_claim(self.claims, "oid")
-        return (tenant_id.casefold(), object_id.casefold()) if tenant_id and object_id else None
-
-    @property
-    def who(self) -> str:
-        """Whose it is, for a message."""
-        tenant_id = self.tenant_id
-        return f"{named_in(self.claims)} in tenant {tenant_id}" if tenant_id else named_in(self.claims)
+        claims = claims_of(value)
+        # What else it claims is not kept: all of it is larger than the token.
+        self.audience = claims.get("aud")
+        self.identity = identity_in(claims)
+        """Whose it is; nothing is known of it for an opaque token."""
+        self.condition: Callable[[], bool] | None = None
+        """Whether it may still be handed out, for one that may have to leave the cache before it expires."""
 
 
 def read_token(resource: str, content: Mapping[str, object], now: float) -> Token | Failure:
+    """What a reply that holds a token says of it.
+
+    :param resource: what was requested.
+    :param content: the JSON object in the reply.
+    :param now: when the reply came, in Unix time.
+    """
     times = {name: content[name] for name in ("expires_on", "expires_in") if content.get(name) not in (None, "")}
     expires_on, expires_in = _seconds(times.get("expires_on")), _seconds(times.get("expires_in"))
     # A reply in which either is malformed is not believed at all.
@@ -97,9 +89,8 @@ def read_token(resource: str, content: Mapping[str, object], now: float) -> Toke
     token = checked_token(content.get("access_token"), stated, _refresh_time(content, stated, moment), "Bearer", now)
     if isinstance(token, str):
         return failures.unusable_reply(resource, f"it holds {token}")
-    audience = token.claims.get("aud")
-    if isinstance(audience, str) and audiences.are_different(resource, audience):
-        return failures.wrong_resource(resource, quoted(audience, 200))
+    if isinstance(token.audience, str) and audiences.are_different(resource, token.audience):
+        return failures.wrong_resource(resource, quoted(token.audience, 200))
     token.warning = warning
     return token
 
@@ -166,28 +157,23 @@ def claims_of(token: str) -> dict[str, object]:
     return claims if isinstance(claims, dict) else {}
 
 
-def shown_claim(claims: Mapping[str, object], *names: str) -> str | None:
-    """The first of some claims that the token has, fit to be shown: nobody has verified what it holds."""
-    values = (claims.get(name) for name in names)
-    return next((quoted(value, 200) for value in values if isinstance(value, str) and value), None)
-
-
-def user_in(claims: Mapping[str, object]) -> str | None:
-    """The user that a token's claims name, None if they name nobody."""
-    return shown_claim(claims, "upn", "unique_name", "preferred_username")
-
-
-def named_in(claims: Mapping[str, object]) -> str:
-    """Whose a token is, for a message: the user, or the id of an application or a user."""
-    return user_in(claims) or shown_claim(claims, "appid", "oid") or "an unnamed user"
+def is_any_tenant(requested: str | None) -> bool:
+    """Whether no particular tenant is asked for."""
+    return not requested or requested.casefold() in ("common", "organizations")
 
 
 def wrong_tenant(resource: str, token: Token, requested: str | None, signed_in_to: str | None) -> Failure | None:
     """Why a token is not for the tenant requested; None if it is, or if none was.
 
+    :param requested: a tenant's id, or a domain name.
     :param signed_in_to: the tenant that the environment names, for a token that names none.
     """
-    actual = token.tenant_id or signed_in_to
-    if not requested or (actual is not None and actual.casefold() == requested.casefold()):
+    if requested is None or is_any_tenant(requested):
+        return None
+    actual = token.identity.tenant_id or signed_in_to
+    if not audiences.is_guid(requested):
+        # Ids are compared as ids. A name says nothing about an id, unless it is the user's own domain.
+        return None if token.identity.is_in_domain(requested) else failures.tenant_by_name(resource, requested)
+    if actual is not None and actual.casefold() == requested.casefold():
         return None
     return failures.other_tenant(resource, requested, actual)

@@ -52,7 +52,7 @@ REFRESH_RETRY_DELAY = 30
 class CachedToken:
     """A token and the moments at which it stops being fresh and valid."""
 
-    __slots__ = ("access_token", "attempt_from", "fresh_until", "fresh_until_monotonic", "token")
+    __slots__ = ("access_token", "attempt_from", "condition", "fresh_until", "fresh_until_monotonic", "token")
 
     def __init__(self, token: Token) -> None:
         now = clock.current
@@ -61,10 +61,12 @@ class CachedToken:
         self.fresh_until = token.expires_on - REFRESH_OFFSET if token.refresh_on is None else token.refresh_on
         self.fresh_until_monotonic = now.monotonic() + self.fresh_until - now.time()
         self.attempt_from = now.monotonic() + REFRESH_RETRY_DELAY
+        self.condition = token.condition
 
     def is_valid(self) -> bool:
-        """Whether the token has not expired."""
-        return clock.current.time() < self.token.expires_on
+        """Whether the token has not expired, and nothing else has ended its use."""
+        is_current = clock.current.time() < self.token.expires_on
+        return is_current and (self.condition is None or self.condition())
 
 
 class TokenCache:
@@ -102,7 +104,7 @@ class TokenCache:
             return None
         now = clock.current
         if now.time() < cached.fresh_until and now.monotonic() < cached.fresh_until_monotonic:
-            return cached
+            return cached if cached.condition is None or cached.condition() else None
         return None
 
     def begin(
@@ -134,8 +136,8 @@ class TokenCache:
         try:
             in_flight = self.in_flight.setdefault(mine.place, mine)
             if in_flight is mine or sys.is_finalizing():
-                newer = self.valid(key)
-                if claims is None and newer is not None and newer is not usable:
+                newer = self._tokens.get(key)
+                if claims is None and newer is not None and newer is not usable and newer.is_valid():
                     # Another one has ended since this caller looked.
                     mine.end(newer)
                     return newer
@@ -183,7 +185,6 @@ class Acquisition(InFlight):
     def __init__(
         self, cache: TokenCache, key: Hashable, request: TokenRequest, acquire: Callable[[], Token | Failure]
     ) -> None:
-        super().__init__(acquire, cache.budget)
         self._cache = cache
         self._key = key
         self._request = request
@@ -191,6 +192,7 @@ class Acquisition(InFlight):
         self._before = cache.valid(key)
         self.place = (key, request.claims)
         """Where it is found by who asks for the same."""
+        super().__init__(acquire, cache.budget)
 
     def give_up_place(self) -> None:
         """Leave the place to who comes next."""

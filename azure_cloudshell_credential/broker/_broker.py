@@ -274,7 +274,7 @@ class CloudShellBroker(Served):
             return asked.error(code, outcome.message)
         token = outcome.token
         expires_on = int(token.expires_on)
-        _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.who, expires_on - time())
+        _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.identity.who, expires_on - time())
         version = request.query.get("api-version", "")
         return asked.token(requested, token.value, expires_on, min(int(time()), expires_on), version)
 

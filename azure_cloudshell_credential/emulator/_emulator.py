@@ -19,6 +19,7 @@ from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from .._azure.credential import living
+from .._azure.identities import forget
 from .._endpoint.audiences import identifiers_of, plain
 from .._endpoint.text import quoted
 from .._serving.messages import Request, Response, compact, error_response, refusal
@@ -153,6 +154,7 @@ class CloudShellEmulator(Served):
         with self._mutex:
             self._resets += 1
         self._drain()
+        forget(self.port)
         self._programs.reset()
         with self._mutex:
             self.identity: Identity = self._defaults["identity"]
