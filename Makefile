@@ -17,8 +17,8 @@ endif
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/.demo ## Run the main job: list virtual machines; elsewhere, those of a made-up company.
-	@$(BIN)/azure-cloudshell demo
+demo: .venv/.demo ## List virtual machines: yours in Cloud Shell; elsewhere, those of a made-up company.
+	@$(if $(ACC_CLOUD)$(MSI_ENDPOINT),,$(BIN)/azure-cloudshell emulate --port 0 --with-azure --) $(BIN)/python examples/list_virtual_machines.py
 
 test: .venv/.test ## Run the tests, about a minute. With the slow ones, two to three: make test ALL=1
 	$(BIN)/python -m pytest --quiet -n 4 $(if $(ALL),,-m "not slow")
@@ -78,7 +78,7 @@ moved:
 	@echo '$(CURDIR)' >$@
 
 .venv/.demo: .venv/.pip pyproject.toml
-	$(PIP_INSTALL) --editable '.[demo]'
+	$(PIP_INSTALL) --editable '.[emulator]' 'azure-mgmt-compute>=33.0.0'
 	@touch $@
 
 .venv/.test: .venv/.pip pyproject.toml $(if $(LOCKED),.ci/requirements.txt)
@@ -86,7 +86,7 @@ ifdef LOCKED
 	$(PIP_INSTALL) --require-hashes --requirement .ci/requirements.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 else
-	$(PIP_INSTALL) --editable '.[demo]' --group test --group lint --group release
+	$(PIP_INSTALL) --editable '.[emulator]' --group test --group lint --group release
 endif
 	@touch $@
 

@@ -132,7 +132,7 @@ def cloud_shell_azure(
     """``cloud_shell``, and Azure behind it: unmodified code lists the machines of a made-up company.
 
     Proxy variables lead to stand-ins for Azure Resource Manager and the sign-in hosts, and every other host is refused.
-    Needs the extra ``demo``. See ``EmulatedAzure``: ``resource_manager``, ``refused`` and ``subscription_id`` are made
+    See ``EmulatedAzure``: ``resource_manager``, ``refused`` and ``subscription_id`` are made
     for tests.
     """
     _emulated_azure.reset()

@@ -1,7 +1,7 @@
 """Write what is made from the code: ``make generated``.
 
 - the options in docs/command-line.md, from the parser
-- docs/services.md, from the table in ``services.json``
+- docs/services.md, from the table in ``emulator/_observed.py``
 - the completions for bash, zsh and fish, with shtab
 - tests/public_api.txt: every public name with its parameters
 - .ci/release/sbom.cdx.json, from pyproject.toml
@@ -36,7 +36,7 @@ sys.path.append(str(ROOT / ".ci"))
 from release import sbom  # noqa: E402 (found only now)
 
 PACKAGE = ROOT / "azure_cloudshell_credential"
-TABLE = PACKAGE / "emulator" / "services.json"
+TABLE = PACKAGE / "emulator" / "_observed.py"
 PUBLIC_MODULES = (
     "azure_cloudshell_credential",
     "azure_cloudshell_credential.aio",
@@ -198,7 +198,9 @@ def merge(table: Iterable[Observation], report: dict[str, Any], host: str, sourc
 
 def written(table: Iterable[Observation]) -> str:
     """The table as it is kept: a line for each row."""
-    return "[\n" + ",\n".join(f"  {json.dumps(row._asdict())}" for row in table) + "\n]\n"
+    head, _, _ = TABLE.read_text(encoding="utf-8").partition(" = (\n")
+    rows = (", ".join(json.dumps(value) if isinstance(value, str) else repr(value) for value in row) for row in table)
+    return f"{head} = (\n" + "".join(f"    ({row}),\n" for row in rows) + ")\n"
 
 
 def public_api() -> str:

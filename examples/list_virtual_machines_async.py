@@ -5,7 +5,7 @@ Needs ``pip install azure-cloudshell-credential azure-mgmt-compute aiohttp`` (th
     python examples/list_virtual_machines_async.py [--subscription ID]
 
 ``azure-cloudshell emulate --with-azure --exec`` in front of it lists those of a made-up company instead; that needs
-``azure-cloudshell-credential[demo]``.
+``azure-cloudshell-credential[emulator]``.
 """
 
 import argparse

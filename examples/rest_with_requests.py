@@ -5,7 +5,7 @@ Needs ``pip install azure-cloudshell-credential``::
     python examples/rest_with_requests.py [--subscription ID]
 
 ``azure-cloudshell emulate --with-azure --exec`` in front of it lists those of a made-up company instead; that needs
-``azure-cloudshell-credential[demo]``.
+``azure-cloudshell-credential[emulator]``.
 """
 
 import argparse

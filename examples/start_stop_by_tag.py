@@ -5,7 +5,7 @@ Needs ``pip install azure-cloudshell-credential azure-mgmt-compute``. Without ``
     python examples/start_stop_by_tag.py stop --tag env=dev [--yes] [--subscription ID]
 
 ``azure-cloudshell emulate --with-azure --exec`` in front of it does it to those of a made-up company instead; that
-needs ``azure-cloudshell-credential[demo]``.
+needs ``azure-cloudshell-credential[emulator]``.
 """
 
 import argparse

@@ -37,7 +37,7 @@ class ShiftedClock(StoppedClock):
     def __init__(self, mocker: Any) -> None:
         super().__init__(mocker)
         self.wall = self.ticks = 0.0
-        mocker.patch("azure_cloudshell_credential.emulator._emulator.time", self.time)
+        mocker.patch("azure_cloudshell_credential.emulator._issuer.time", self.time)
 
     def time(self) -> float:
         return time.time() + self.wall

@@ -10,7 +10,7 @@ import trustme
 from azure_cloudshell_credential._serving.messages import Request, Response, compact, error_body
 from azure_cloudshell_credential._serving.server import Server
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._tokens import verify
+from azure_cloudshell_credential.emulator._issuer import verify
 
 
 class KeyVault:

@@ -11,7 +11,7 @@ from pathlib import Path
 import jwt
 
 from azure_cloudshell_credential._serving.messages import Request, Response, compact
-from azure_cloudshell_credential.emulator import Identity, _tokens
+from azure_cloudshell_credential.emulator import Identity, _issuer
 from azure_cloudshell_credential.emulator._azure_cli import SUBSCRIPTION_ID
 from azure_cloudshell_credential.emulator._proxy import Proxy
 
@@ -73,7 +73,7 @@ class Login:
         form = request.fields()
         now = int(time.time())
         audience = form["scope"].split()[0].removesuffix("/.default")
-        token = _tokens.mint(Identity(form["client_id"], "A service", tenant), audience, now, now + 3600, serial=1)
+        token = _issuer.signed(Identity(form["client_id"], "A service", tenant), audience, now, now + 3600, serial=1)
         return Response(200, compact({"token_type": "Bearer", "expires_in": 3600, "access_token": token}))
 
 
@@ -81,6 +81,6 @@ def _tenant_of(request: Request) -> str | None:
     """The tenant that a token is from, None if nobody here signed it."""
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     try:
-        return str(_tokens.verify(token)["tid"])
+        return str(_issuer.verify(token)["tid"])
     except jwt.InvalidTokenError:
         return None

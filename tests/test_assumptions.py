@@ -1,4 +1,4 @@
-"""The table of assumptions: the emulator is made from it, and a report compares an endpoint with it."""
+"""What is assumed of the endpoint: the emulator does it, and a report compares an endpoint with it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import requests
 
 from azure_cloudshell_credential._cli._known_words import allowed
 from azure_cloudshell_credential._cli._progress import Progress
@@ -16,47 +18,63 @@ from azure_cloudshell_credential._cli._report import make_report
 from azure_cloudshell_credential._endpoint.environment import Environment
 from azure_cloudshell_credential._serving.messages import Request, Response
 from azure_cloudshell_credential._serving.server import Server
-from azure_cloudshell_credential.emulator import CloudShellEmulator, assumptions, faults
-from azure_cloudshell_credential.emulator.assumptions import TABLE, Assumption, Refusal
+from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
+from azure_cloudshell_credential.emulator._questions import ARM, Outcome
+from azure_cloudshell_credential.emulator.behaviour import ASSUMED, Assumption, Behaviour, assumptions
 
 from .conftest import CANARY
 
-TEAPOT = Refusal(418, "Teapot", "Short and stout")
+TABLE = tuple(assumptions())
 
-OTHERWISE: dict[str, Any] = {
-    "token: status": 203,
-    "token: fields": "access_token expires_in expires_on not_before refresh_token resource token_type",
-    "token: types of the values": "number string",
-    "token: refresh_token": assumptions.OTHER,
-    "token: token_type": "mac",
-    "token: lifetime in seconds": 7200,
-    "token: resource": assumptions.CANONICAL,
-    "content type": "text/html",
-    "JSON": assumptions.OTHER,
-    "token asked for again": "a new one",
-    "token asked for again: expires_in": assumptions.WHOLE,
-    "audience of the token for https://management.azure.com": "https://management.azure.com",
-    "audience with a slash added": Refusal(
-        400, "AudienceNotSupported", "Audience {resource} is not a supported MSI token audience."
-    ),
-}
-"""What an endpoint might do instead; where a row is not named, a refusal of another kind."""
+TEAPOT = Outcome(418, "Teapot", "Short and stout")
+
+OTHERWISE = Behaviour(
+    token_status=203,
+    token_fields=("access_token", "expires_in", "expires_on", "not_before", "refresh_token", "resource", "token_type"),
+    token_types=("number", "string"),
+    refresh_token_is_empty=False,
+    token_type="mac",
+    lifetime=7200,
+    resource_echo="another spelling",
+    content_type="text/html",
+    json_is_compact=False,
+    token_is_kept=False,
+    expires_in_when_kept="the whole lifetime",
+    audience_for_arm_without_slash="https://management.azure.com",
+    get=TEAPOT,
+    vm_path_get=TEAPOT,
+    vm_path_post=TEAPOT,
+    slash_after_path=TEAPOT,
+    chunked_body=TEAPOT,
+    body_without_content_type=TEAPOT,
+    unknown_parameter=TEAPOT,
+    metadata_capitalised=TEAPOT,
+    audience_with_slash_added=Behaviour.unsupported_audience,
+    no_metadata=TEAPOT,
+    metadata_false=TEAPOT,
+    no_resource=TEAPOT,
+    unsupported_audience=TEAPOT,
+    portal_timeout=Outcome(504, "GatewayTimeout", "The portal is late."),
+    metadata_folder=TEAPOT,
+    unknown_path=TEAPOT,
+    other_method=TEAPOT,
+)
+"""What an endpoint might do instead."""
 
 IMPLIED = {
-    "audience with a slash added": {"audience of the token for https://management.azure.com"},
+    "audience_with_slash_added": {"audience_for_arm_without_slash"},
 }
 
 
 def report_on(endpoint: str, seconds: float = 5.0) -> dict[str, Any]:
-    report, _ = make_report(Environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds, Progress())
-    return report
+    return make_report(Environment({"MSI_ENDPOINT": endpoint, "ACC_CLOUD": "PROD"}), seconds, Progress()).content
 
 
 @pytest.fixture(scope="module")
 def seasoned() -> Iterator[CloudShellEmulator]:
     """An emulator whose token for Resource Manager is some seconds old: then ``expires_in`` tells."""
     with CloudShellEmulator() as shell:
-        shell.issue(assumptions.ARM)
+        shell.issue(ARM)
         time.sleep(3.1)
         yield shell
 
@@ -65,37 +83,67 @@ def test_an_emulator_as_assumed_is_the_same_in_every_row(seasoned: CloudShellEmu
     rows = report_on(seasoned.endpoint)["assumptions"]
     assert [row["about"] for row in rows] == [row.name for row in TABLE]
     for row in rows:
-        if row["about"] == "portal does not answer":
+        if row["about"] == "portal_timeout":
             assert (row["seen"], row["same"]) == (None, None)
         else:
             assert (row["same"], row["seen"]) == (True, row["assumed"]), row
 
 
-@pytest.mark.parametrize("row", [row for row in TABLE if row.question is not None], ids=lambda row: row.name)
-def test_an_endpoint_that_differs_in_a_row_is_found_out(row: Assumption, seasoned: CloudShellEmulator) -> None:
-    otherwise = OTHERWISE.get(row.name, TEAPOT)
-    if row.name == "token asked for again: expires_in":
-        seasoned.assumed[row.name] = otherwise
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_an_endpoint_that_differs_in_a_field_is_found_out(row: Assumption, seasoned: CloudShellEmulator) -> None:
+    otherwise = getattr(OTHERWISE, row.name)
+    assert otherwise != row.assumed
+    assumed = replace(Behaviour(), **{row.name: otherwise})
+    if row.name == "expires_in_when_kept":
+        seasoned.assumed = assumed
         rows = report_on(seasoned.endpoint)["assumptions"]
-        seasoned.assumed[row.name] = row.assumed
+        seasoned.assumed = Behaviour()
     else:
-        lifetime = otherwise if row.name == "token: lifetime in seconds" else 3900
-        with CloudShellEmulator(assumed={row.name: otherwise}, lifetime=lifetime) as shell:
+        with CloudShellEmulator(assumed=assumed) as shell:
+            if row.question is None:
+                # For one of the resources, after what the other fields ask.
+                shell.script(*[faults.ScriptedReply()] * 30, faults.portal_timeout())
             rows = report_on(shell.endpoint)["assumptions"]
     (seen,) = [each["seen"] for each in rows if each["about"] == row.name]
     different = {each["about"] for each in rows if each["same"] is False}
     assert different - IMPLIED.get(row.name, set()) == {row.name}
-    if isinstance(otherwise, Refusal):
+    if isinstance(otherwise, Outcome):
         assert str(seen).startswith(str(otherwise.status))
         assert "Teapot" not in str(seen)
     else:
-        assert seen == (otherwise if otherwise != "mac" else "<3>")
+        shown = " ".join(otherwise) if isinstance(otherwise, tuple) else otherwise
+        assert seen == (shown if shown != "mac" else "<3>")
 
 
 def test_a_portal_that_does_not_answer_is_seen_wherever_it_happens(shell: CloudShellEmulator) -> None:
-    shell.script(*[faults.portal_timeout()] * 3)
+    shell.script(*[faults.portal_timeout()] * 2)
     rows = {each["about"]: each for each in report_on(shell.endpoint)["assumptions"]}
-    assert rows["portal does not answer"]["same"] is True
+    assert rows["portal_timeout"]["same"] is True
+
+
+def test_an_emulator_can_be_set_to_behave_otherwise_while_it_serves(shell: CloudShellEmulator) -> None:
+    shell.assumed = OTHERWISE
+    shell.script(faults.portal_timeout())
+    answers = [requests.post(shell.endpoint, {"resource": ARM}, headers={"Metadata": "true"}) for _ in "ab"]
+    assert [answer.status_code for answer in answers] == [504, 203]
+    assert answers[1].json()["expires_in"] == OTHERWISE.lifetime
+
+
+def test_a_report_on_a_silent_portal_stops_soon_and_says_so(shell: CloudShellEmulator) -> None:
+    with shell.failing(faults.portal_timeout()):
+        report = report_on(shell.endpoint)
+    assert len(shell.requests) == 3
+    assert re.fullmatch(
+        r"the portal did not answer 3 requests in a row: 3 of \d{3} requests were sent", report["stopped"]
+    )
+
+
+def test_a_report_goes_on_as_long_as_the_portal_answers_now_and_then(shell: CloudShellEmulator) -> None:
+    for _ in range(9):
+        shell.script(*[faults.portal_timeout()] * 2, faults.ScriptedReply())
+    report = report_on(shell.endpoint)
+    assert len(shell.requests) > 100
+    assert report["stopped"] is None
 
 
 def test_nothing_is_asked_twice_but_what_is_asked_again(shell: CloudShellEmulator) -> None:
@@ -110,17 +158,8 @@ def test_nothing_is_asked_twice_but_what_is_asked_again(shell: CloudShellEmulato
 def test_every_row_has_a_source_or_is_called_assumed() -> None:
     issue = re.compile(r"([\w.-]+/)?[\w.-]+#\d+|azure/cloud-shell/[\w-]+")
     for row in TABLE:
-        assert row.source == assumptions.ASSUMED or issue.fullmatch(row.source), row
-    assert len({row.name for row in TABLE}) == len(TABLE)
-    assert {row.source == assumptions.ASSUMED for row in TABLE} == {True, False}
-
-
-def test_the_faults_are_made_from_the_table(shell: CloudShellEmulator) -> None:
-    row = next(row for row in TABLE if row.name == "portal does not answer")
-    assert isinstance(row.assumed, Refusal)
-    assert faults.portal_timeout().body == json.dumps(
-        {"error": {"code": row.assumed.code, "message": row.assumed.message}}, separators=(",", ":")
-    )
+        assert row.source == ASSUMED or issue.fullmatch(row.source), row
+    assert {row.source == ASSUMED for row in TABLE} == {True, False}
 
 
 NAMES = [

@@ -119,7 +119,7 @@ def not_served(module: str, settings: Any, listeners: list[socket.socket], **opt
 
 
 class TestGrammar:
-    """That of env and nohup: the first word that is no option of ours begins the command."""
+    """That of env and nohup: options end at the first word that is not one of ours."""
 
     OURS = st.sampled_from(
         [[], ["--"], ["--verbose"], ["-v", "--"], ["--credential", "default"], ["--allow=arm", "--"]]

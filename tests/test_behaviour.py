@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,11 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import AudienceNotSupportedError
+from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
-from .conftest import ARM, CANARY, Everything
+from .conftest import ARM, CANARY, VAULT, Everything
 from .misbehaving import Behaviour, MisbehavingServer
 
 RESOURCE = "https://management.azure.com"
@@ -156,6 +159,21 @@ def test_outside_cloud_shell(kind: Any, fake_az: str) -> None:
     assert credential.chained_with_az().token == fake_az
 
 
+def test_in_cloud_shells_image_without_its_variables(
+    kind: Any, fake_az: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "IMAGE_FOLDER", str(tmp_path))
+    credential = kind()
+    said = "This is Azure Cloud Shell, but its variables are missing. Pass on MSI_ENDPOINT and ACC_CLOUD."
+    with pytest.raises(CredentialUnavailableError, match=f"^{re.escape(said)}$"):
+        credential.get_token(ARM)
+    assert credential.chained_with_az().token == fake_az
+    monkeypatch.setenv("MSI_ENDPOINT", "http://localhost:1/")
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://localhost:1/")
+    with pytest.raises(CredentialUnavailableError, match="MSI_ENDPOINT belongs to another service"):
+        kind().get_token(ARM)
+
+
 @pytest.mark.parametrize("lists", [False, True], ids=["without a list", "with a list"])
 def test_audience_not_supported(kind: Any, shell: CloudShellEmulator, fake_az: str, lists: bool) -> None:
     shell.list_audiences = lists
@@ -251,7 +269,9 @@ def test_proof_of_possession_is_refused(kind: Any, shell: CloudShellEmulator) ->
     assert shell.requests == []
 
 
-@pytest.mark.parametrize("scopes", [(), (ARM, ARM), ("",), ("a b",), ("a\n",), (None,), (["x"],), ("/.default",)])
+@pytest.mark.parametrize(
+    "scopes", [(), (ARM, "vault"), ("vault", ARM), ("",), ("a b",), ("a\n",), (None,), (["x"],), ("/.default",)]
+)
 def test_the_callers_mistakes_are_value_errors(kind: Any, shell: CloudShellEmulator, scopes: Any) -> None:
     credential = kind(endpoint=shell.endpoint)
     with pytest.raises(ValueError, match="scope"):
@@ -289,13 +309,60 @@ def test_the_request_is_the_documented_one(kind: Any, shell: CloudShellEmulator)
     assert asked.headers["user-agent"].startswith("azsdk-python-cloudshell-credential/")
 
 
-def test_a_bare_permission_names_the_scope_to_use_and_lets_the_chain_continue(
-    kind: Any, shell: CloudShellEmulator
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        ("User.Read",),
+        ("User.Read", "Mail.Read"),
+        ("https://graph.microsoft.com/User.Read", "Mail.Read"),
+        ("https://graph.microsoft.com/User.Read", "https://graph.microsoft.com/Mail.Read"),
+        ("https://graph.microsoft.com/.default", "00000003-0000-0000-c000-000000000000/Mail.Read"),
+    ],
+    ids=" and ".join,
+)
+def test_scopes_of_one_resource_are_one_request_for_it(
+    kind: Any, shell: CloudShellEmulator, scopes: tuple[str, ...]
 ) -> None:
-    # As msgraph-sdk passes it through.
-    with pytest.raises(CredentialUnavailableError, match=r"use the scope https://graph\.microsoft\.com/\.default"):
-        kind(endpoint=shell.endpoint).get_token("User.Read")
+    # As msgraph-sdk passes them through.
+    credential = kind(endpoint=shell.endpoint)
+    first = credential.get_token(*scopes).token
+    assert credential.get_token(*scopes).token == first
+    assert [asked.resource.rstrip("/") for asked in shell.requests] == ["https://graph.microsoft.com"]
+
+
+@pytest.mark.parametrize("scopes", [(ARM, VAULT), (ARM, "User.Read")], ids=" and ".join)
+def test_scopes_of_several_resources_are_left_to_the_rest_of_a_chain(
+    kind: Any, shell: CloudShellEmulator, scopes: tuple[str, ...]
+) -> None:
+    with pytest.raises(CredentialUnavailableError, match=r"Ask for one resource's scopes at a time\.$") as raised:
+        kind(endpoint=shell.endpoint).get_token(*scopes)
+    assert RESOURCE in raised.value.message
     assert shell.requests == []
+
+
+def test_a_permission_of_graph_is_that_of_the_cloud(
+    kind: Any, shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACC_CLOUD", "Fairfax")
+    shell.audiences = ["https://graph.microsoft.us/"]
+    assert kind(endpoint=shell.endpoint).get_token("User.Read").token
+
+
+@pytest.mark.parametrize(
+    ("scope", "meant"),
+    [
+        ("https://myvault.vault.azure.net/.default", "https://vault.azure.net/.default"),
+        ("https://graph.microsoft.com/v1.0/.default", "https://graph.microsoft.com/.default"),
+        ("https://myvault.vault.usgovcloudapi.net/.default", "https://vault.usgovcloudapi.net/.default"),
+    ],
+)
+def test_a_scope_made_of_a_services_url_names_the_right_one(
+    kind: Any, shell: CloudShellEmulator, scope: str, meant: str
+) -> None:
+    with pytest.raises(AudienceNotSupportedError, match=re.escape(f"Use the scope {meant}.") + "$"):
+        kind(endpoint=shell.endpoint).get_token(scope)
+    # Asked for as it was written: somebody may have registered it.
+    assert [f"{asked.resource}/.default" for asked in shell.requests] == [scope]
 
 
 def test_an_error_of_entras_is_not_asked_about_again(kind: Any, shell: CloudShellEmulator) -> None:

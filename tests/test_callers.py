@@ -472,7 +472,7 @@ def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEm
     gc.set_threshold(1)
     try:
         for _ in range(30):
-            credential._cache.forget()
+            credential._forget_tokens()
             Uploads()
             assert credential.get_token(ARM).token
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import azure.identity
 import pytest
 import trio
-from azure.core.credentials import AccessTokenInfo
+from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ChainedTokenCredential, DefaultAzureCredential
 
@@ -24,10 +24,10 @@ from azure_cloudshell_credential._azure import explanation
 from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.aio import DefaultCloudShellCredential as AsyncDefaultCloudShellCredential
 from azure_cloudshell_credential.broker import _broker
-from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
+from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 
 from . import misbehaving as peer
-from .conftest import ARM, Everything, in_threads
+from .conftest import ARM, VAULT, Everything, in_threads
 from .misbehaving import Behaviour, MisbehavingServer
 
 # Nothing here may ask Windows, a browser or the developer's own logins.
@@ -482,6 +482,74 @@ def test_a_cold_chain_starts_one_thread(in_cloud_shell: CloudShellEmulator, mock
 def test_a_name_where_a_scope_belongs_is_said_before_anybody_is_asked(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' is not a scope: use https://"):
         DefaultCloudShellCredential(**QUIET).get_token(name)
+
+
+def test_in_cloud_shells_image_without_its_variables_that_comes_first(
+    token: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "IMAGE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClientAuthenticationError) as raised:
+        token(exclude_managed_identity_credential=True)
+    start = (
+        f"No credential has a token for {ARM.removesuffix('/.default')}. Cloud Shell: This is Azure Cloud Shell, but"
+    )
+    assert raised.value.message.startswith(start)
+    assert raised.value.message.endswith("Pass on MSI_ENDPOINT and ACC_CLOUD.")
+
+
+def test_a_reason_that_ends_in_brackets_has_one_full_stop(
+    in_cloud_shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    in_cloud_shell.script(*[faults.server_error(503)] * 4)
+    with pytest.raises(ClientAuthenticationError, match=r"\(Asked 2 times in [\w. ]+\.\) \w") as raised:
+        DefaultCloudShellCredential(**QUIET, retry_total=1, retry_backoff_factor=0).get_token(ARM)
+    assert ".)." not in raised.value.message
+
+
+class TakesAll:
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        return AccessToken(" and ".join(scopes).replace(" ", "_"), int(time.time()) + 3600)
+
+
+def test_scopes_of_several_resources_go_to_a_credential_that_takes_them(in_cloud_shell: CloudShellEmulator) -> None:
+    chain = ChainedTokenCredential(CloudShellCredential(), TakesAll())
+    assert chain.get_token(ARM, VAULT).token == f"{ARM}_and_{VAULT}"
+    default = DefaultCloudShellCredential(**QUIET)
+    default.credentials = (default.credentials[0], TakesAll())
+    assert default.get_token(ARM, VAULT).token == f"{ARM}_and_{VAULT}"
+    assert default.get_token(VAULT).token.count(".") == 2
+
+
+@pytest.mark.parametrize("is_here", [True, False], ids=["Cloud Shell", "laptop"])
+def test_where_no_credential_takes_several_scopes_it_says_how_to_ask(
+    shell: CloudShellEmulator, fake_az: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (shell.environment if is_here else {}).items():
+        monkeypatch.setenv(name, value)
+
+    def scopes(*asked: str) -> str:
+        with DefaultCloudShellCredential(**QUIET, exclude_cloud_shell_credential=not is_here) as credential:
+            return credential.get_token(*asked).token
+
+    with pytest.raises(ClientAuthenticationError, match=r"Ask for one resource's scopes at a time\.$"):
+        scopes(ARM, VAULT)
+    if not is_here:
+        with pytest.raises(
+            ClientAuthenticationError, match=r"Use the scope https://graph\.microsoft\.com/\.default\.$"
+        ):
+            scopes("User.Read", "Mail.Read")
+
+
+def test_a_scope_that_entra_does_not_know_names_the_right_one(
+    token: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "az").write_text("#!/bin/sh\necho 'ERROR: AADSTS500011: The resource was not found.' >&2; exit 1\n")
+    (tmp_path / "az").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(ClientAuthenticationError, match=r"Use the scope https://servicebus\.azure\.net/\.default\.$"):
+        token("https://contoso.servicebus.windows.net/.default")
 
 
 def test_a_slow_az_is_said_to_be_slow(

@@ -361,6 +361,14 @@ def test_the_report_of_a_silent_endpoint_is_short(
     assert [question["outcome"] for question in questions] == ["no answer in time"] * 2
 
 
+def test_a_report_that_stops_early_says_so(shell: CloudShellEmulator) -> None:
+    with shell.failing(faults.portal_timeout()):
+        done = run("doctor", "--report", "-", **shell.environment)
+    assert done.returncode == 1
+    assert "Stopped early, since the portal did not answer 3 requests in a row" in done.stderr
+    assert json.loads(done.stdout)["stopped"]
+
+
 def test_a_report_that_cannot_be_written_is_one_line() -> None:
     done = run("doctor", "--report", "/nonexistent/report.json")
     assert done.returncode == 1

@@ -59,7 +59,7 @@ def test_exec_of_nothing_is_an_error() -> None:
 
 
 def test_exec_leaves_the_interrupt_to_the_command() -> None:
-    script = "trap 'echo caught; exit 3' INT; echo ready; for i in $(seq 100); do sleep 0.1; done"
+    script = "trap 'echo caught; exit 3' INT; echo ready; for i in {1..100}; do sleep 0.1; done"
     with subprocess.Popen(
         [*COMMAND, "emulate", "--port", "0", "--exec", "bash", "-c", script],
         stdout=subprocess.PIPE,
@@ -112,26 +112,12 @@ def test_it_serves_whatever_the_python(tmp_path: Path) -> None:
     assert done.stdout.startswith("http://localhost:")
 
 
-DEMO = [*COMMAND, "demo"]
-
-
-def test_demo_inside_lists_the_stand_ins_machines() -> None:
-    inside = ("emulate", "--port", "0", "--with-azure", "--user", "linus@contoso.example", "--exec", *DEMO)
-    done = run(*inside, HTTPS_PROXY="http://127.0.0.1:9")
+def test_an_example_inside_lists_the_machines_of_a_made_up_company() -> None:
+    example = Path(__file__).parent.parent / "examples" / "list_virtual_machines.py"
+    inside = ("emulate", "--port", "0", "--with-azure", "--exec", sys.executable, str(example))
+    done = run(*inside, HTTPS_PROXY="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
-    assert "build-agent" in done.stdout
-    assert "Signed in as linus@contoso.example" in done.stdout
-    refused = run(*inside, "--subscription", "nope")
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("azure-cloudshell: Azure Resource Manager refused: (SubscriptionNotFound)")
-    assert refused.stderr.count("\n") == 1
-
-
-def test_demo_never_asks_azure_itself_with_a_made_up_token() -> None:
-    done = run("emulate", "--port", "0", "--exec", *DEMO, HTTPS_PROXY="http://127.0.0.1:9")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "emulate --with-azure --exec azure-cloudshell demo" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stdout.splitlines()[3] == "build-agent eastus Standard_F4s_v2"
 
 
 @pytest.mark.parametrize("option", ["--only-audience", "--audience", "--deny"])
@@ -218,33 +204,72 @@ import sys
 from azure.core.exceptions import ClientAuthenticationError
 from azure_cloudshell_credential import DefaultCloudShellCredential
 try:
-    DefaultCloudShellCredential().get_token("https://vault.azure.net/.default")
+    print(DefaultCloudShellCredential().get_token("https://vault.azure.net/.default").token)
 except ClientAuthenticationError:
     sys.exit(3)
 """
 
+PLACES = ["shared cache", "az", "azd", "pwsh"]
 
-@pytest.mark.parametrize("place", ["shared cache", "azd", "pwsh"])
-def test_with_azure_a_chain_finds_no_sign_in_of_the_developers(place: str, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
+
+def sign_in_the_developer(place: str, home: Path) -> dict[str, str]:
+    """A home in which a developer is signed in, and the variables that lead there."""
+    programs = home / "bin"
     programs.mkdir()
     if place == "shared cache":
-        sign_in_to_shared_cache(tmp_path, VAULT)
+        sign_in_to_shared_cache(home, VAULT)
     else:
         # Each looks for its sign-in where the real one does.
-        profile = {"azd": '"${AZD_CONFIG_DIR:-$HOME/.azd}"', "pwsh": '"$HOME/.Azure"'}[place]
+        folder = {
+            "az": '"${AZURE_CONFIG_DIR:-$HOME/.azure}/azureProfile.json"',
+            "azd": '"${AZD_CONFIG_DIR:-$HOME/.azd}/auth.json"',
+            "pwsh": '"$HOME/.Azure/AzureRmContext.json"',
+        }[place]
         printed = {
+            "az": '{"accessToken": "the-developers-own", "expires_on": 32472144000, "tokenType": "Bearer"}',
             "azd": '{"token": "the-developers-own", "expiresOn": "2999-01-01T00:00:00Z"}',
             "pwsh": "azsdk%the-developers-own%32472144000",
-        }
-        (programs / place).write_text(f"#!/bin/sh\ntest -d {profile} || exit 1\necho '{printed[place]}'\n")
+        }[place]
+        (programs / place).write_text(f"#!/bin/sh\ngrep -qs linus {folder} || exit 1\necho '{printed}'\n")
         (programs / place).chmod(0o755)
-        (tmp_path / ".azd").mkdir()
-        (tmp_path / ".Azure").mkdir()
-    words = ("emulate", "--port", "0", "--with-azure", "--deny", "vault", "--", sys.executable, "-c", NOBODY_ELSE)
+        for name in (".azure/azureProfile.json", ".azd/auth.json", ".Azure/AzureRmContext.json"):
+            (home / name).parent.mkdir(exist_ok=True)
+            (home / name).write_text("linus")
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    done = run(*words, HOME=str(tmp_path), PATH=path, AZURE_TOKEN_CREDENTIALS="dev")
-    assert (done.returncode, "Incomplete environment" in done.stderr) == (3, False), done.stderr
+    return {"HOME": str(home), "PATH": path, "AZURE_TOKEN_CREDENTIALS": "dev"}
+
+
+@pytest.mark.parametrize("options", [(), ("--with-azure",)], ids=["plain", "with azure"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_command_finds_no_sign_in_of_the_developers(place: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("emulate", "--port", "0", *options, "--deny", "vault", "--", sys.executable, "-c", NOBODY_ELSE)
+    done = run(*words, **sign_in_the_developer(place, tmp_path))
+    assert (done.returncode, done.stdout, "Incomplete environment" in done.stderr) == (3, "", False), done.stderr
+
+
+@pytest.mark.parametrize("place", PLACES[1:])
+def test_a_command_may_be_left_the_developers_own(place: str, tmp_path: Path) -> None:
+    words = ("emulate", "--port", "0", "--own-sign-in", "--deny", "vault", "--", sys.executable, "-c", NOBODY_ELSE)
+    done = run(*words, **sign_in_the_developer(place, tmp_path))
+    assert (done.returncode, done.stdout) == (0, "the-developers-own\n"), done.stderr
+
+
+def test_only_stand_ins_for_powershell_are_put_on_path(tmp_path: Path) -> None:
+    variables = sign_in_the_developer("az", tmp_path)
+    done = run("emulate", "--port", "0", "--", "sh", "-c", "command -v az; echo $PATH", **variables)
+    assert done.stdout == f"{tmp_path}/bin/az\n{variables['PATH']}\n"
+    (tmp_path / "bin" / "pwsh").symlink_to(tmp_path / "bin" / "az")
+    done = run("emulate", "--port", "0", "--", "sh", "-c", "command -v az; command -v pwsh", **variables)
+    first, second = done.stdout.split()
+    assert first == f"{tmp_path}/bin/az"
+    assert not second.startswith(str(tmp_path / "bin"))
+
+
+@pytest.mark.parametrize("options", [["--with-azure"], ["--az-login", "grace@contoso.example"]])
+def test_the_developers_own_sign_ins_and_made_up_ones_exclude_each_other(options: list[str]) -> None:
+    done = run("emulate", "--port", "0", "--own-sign-in", *options, "--", "true")
+    assert done.returncode == 2
+    assert done.stderr.startswith("azure-cloudshell: --own-sign-in goes neither with --with-azure nor with --az-login.")
 
 
 def test_with_azure_a_command_may_be_powershell_itself(tmp_path: Path) -> None:

@@ -181,6 +181,11 @@ def test_a_host_is_told_apart_from_its_uri(words: str, host: str) -> None:
     assert raised.value.status == 2
 
 
+def test_a_host_below_a_services_means_the_service() -> None:
+    with pytest.raises(CommandError, match=r"'v\.vault\.azure\.cn' is a host\. The URI is https://vault\.azure\.cn\n"):
+        parse(["token", "v.vault.azure.cn"])
+
+
 def test_a_mistyped_resource_gets_a_suggestion() -> None:
     done = run("token", "vualt")
     assert done.returncode == 2

@@ -10,10 +10,12 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.identity import AzureCliCredential
 
+from azure_cloudshell_credential import _cli
 from azure_cloudshell_credential._cli import _shells
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
@@ -221,7 +223,7 @@ def test_its_path_is_the_standard_library(shell: CloudShellEmulator) -> None:
     assert not modules & {*HEAVY, "azure.core", "http.client", "ssl", "email", "logging", "dataclasses", "inspect"}
     # argparse imports them to learn the width of the terminal, unless it is told one.
     assert not modules & {"shutil", "lzma", "bz2", "textwrap", "typing"}
-    others = {"run", "serve", "doctor", "emulate", "demo", "completion"}
+    others = {"run", "serve", "doctor", "emulate", "completion"}
     assert not modules & {f"azure_cloudshell_credential._cli.{name}" for name in others}
 
 
@@ -404,13 +406,40 @@ def test_a_timeout_of_years_is_a_number(shell: CloudShellEmulator) -> None:
     assert token(shell, "--timeout", "1e9").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [["User.Read"], ["--scope", "Mail.Send"], ["--resource", "User.Read"]])
-def test_a_bare_permission_says_which_scope_to_use(shell: CloudShellEmulator, arguments: list[str]) -> None:
-    done = token(shell, *arguments)
+@pytest.mark.parametrize("arguments", [["User.Read"], ["--scope", "Mail.Send"]])
+def test_a_bare_permission_is_graphs(shell: CloudShellEmulator, arguments: list[str]) -> None:
+    assert token(shell, *arguments).returncode == 0
+    assert [asked.resource for asked in shell.requests] == ["https://graph.microsoft.com/"]
+
+
+def test_a_bare_permission_is_not_a_resource(shell: CloudShellEmulator) -> None:
+    done = token(shell, "--resource", "User.Read")
     assert done.returncode == 2
-    assert "is a permission without its resource" in done.stderr
-    assert "https://graph.microsoft.com/.default" in done.stderr
+    assert "'User.Read' is not a known resource." in done.stderr
     assert shell.requests == []
+
+
+def test_in_cloud_shells_image_without_its_variables(
+    tmp_path: Path, mocker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocker.patch("azure_cloudshell_credential._endpoint.environment.IMAGE_FOLDER", str(tmp_path))
+    assert _cli.main(["token"]) == 1
+    said = "This is Azure Cloud Shell, but its variables are missing. Pass on MSI_ENDPOINT and ACC_CLOUD."
+    assert capsys.readouterr().err == f"azure-cloudshell: {said}\n"
+
+
+@pytest.mark.parametrize("fallback", [[], ["--fallback"]], ids=["alone", "fallback"])
+@pytest.mark.parametrize("url", ["https://myvault.vault.azure.net", "https://myvault.vault.azure.net/.default"])
+def test_a_services_url_in_the_place_of_its_resource_names_that(
+    shell: CloudShellEmulator, tmp_path: Path, url: str, fallback: list[str]
+) -> None:
+    program = tmp_path / "az"
+    program.write_text("#!/bin/sh\necho 'ERROR: AADSTS500011: The resource was not found.' >&2; exit 1\n")
+    program.chmod(0o755)
+    done = token(shell, url, *fallback, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert "Use the scope https://vault.azure.net/.default." in done.stderr
+    assert "az login" not in done.stderr
 
 
 def test_a_command_to_run_stands_at_the_end_of_an_error(shell: CloudShellEmulator) -> None:

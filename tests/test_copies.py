@@ -113,6 +113,43 @@ def test_whatever_holds_a_credential_is_copied_without_its_tokens(in_cloud_shell
     assert copy.deepcopy(auth)._credential.get_token(ARM).token
 
 
+def of_a_subclass(kind: type[Any]) -> type[Any]:
+    """A user's own kind, with an ``__init__`` of another shape and attributes before, in and after it."""
+
+    class Own(kind):  # type: ignore[misc]
+        def __init__(self, name: str) -> None:
+            self.before = [name]
+            super().__init__(**(QUIET if issubclass(kind, DefaultCloudShellCredential) else {}))
+            self._name = name
+
+    return Own
+
+
+class Own(of_a_subclass(CloudShellCredential)):  # type: ignore[misc]
+    pass
+
+
+class OwnAsync(of_a_subclass(AsyncCloudShellCredential)):  # type: ignore[misc]
+    pass
+
+
+class OwnDefault(of_a_subclass(DefaultCloudShellCredential)):  # type: ignore[misc]
+    pass
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("kind", [Own, OwnAsync, OwnDefault])
+def test_a_copy_keeps_what_a_subclass_has_added(in_cloud_shell: CloudShellEmulator, kind: Any, copied: Any) -> None:
+    credential = kind("ada")
+    credential.later = {"since": 7}
+    held = waited(credential.get_token(ARM)).token
+    twin = copied(copied(credential))
+    assert (type(twin), twin.before, twin._name, twin.later) == (kind, ["ada"], "ada", {"since": 7})
+    assert held.encode() not in pickle.dumps(credential)
+    assert waited(twin.get_token(ARM)).token
+    assert len(in_cloud_shell.requests) == 2
+
+
 @pytest.mark.parametrize("copied", [pickle.dumps, cloudpickle.dumps, copy.copy, copy.deepcopy])
 def test_a_broker_is_not_copied(copied: Any) -> None:
     with CloudShellBroker() as broker, pytest.raises(TypeError):

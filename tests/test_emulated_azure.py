@@ -246,8 +246,9 @@ def test_rest_calls_with_requests(azure: EmulatedAzure) -> None:
 def test_the_sovereign_clouds_take_tokens_of_their_own(azure: EmulatedAzure, cloud: str) -> None:
     url = f"https://{cloud}/subscriptions?api-version=2022-12-01"
     azure.shell.audiences = None
-    assert requests.get(url, auth=CloudShellAuth(f"https://{cloud}/.default"), timeout=5).status_code == 200
-    refused = requests.get(url, auth=CloudShellAuth(), timeout=5)
+    assert requests.get(url, auth=CloudShellAuth(), timeout=5).status_code == 200
+    public = CloudShellAuth("https://management.azure.com/.default")
+    refused = requests.get(url, auth=public, timeout=5)
     assert refused.json()["error"]["code"] == "InvalidAuthenticationTokenAudience"
 
 

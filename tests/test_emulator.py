@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import jwt
 import pytest
 import requests
+from azure.identity import AzureCliCredential, CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
@@ -130,6 +132,86 @@ def test_tokens_verify_against_the_served_keys(shell: CloudShellEmulator) -> Non
     assert claims["nbf"] <= time.time()
 
 
+def test_another_user_has_another_name_and_object_id_and_the_same_user_the_same() -> None:
+    ada, mallory = Identity(), Identity().changed(user="mallory")
+    assert (ada.name, mallory.name) == ("Ada Example", "Mallory Example")
+    assert ada.object_id != mallory.object_id
+    assert mallory.changed(user=ada.user) == ada
+    assert ada.changed(tenant_id="99999999-0000-4000-8000-000000000000").object_id == ada.object_id
+    assert Identity(user="mallory") == mallory
+    assert mallory.changed(object_id="x", user="grace").object_id == "x"
+
+
+def test_who_signs_in_has_tokens_of_their_own(shell: CloudShellEmulator) -> None:
+    first = claims_of(ask(shell).json()["access_token"])
+    shell.sign_in(user="mallory")
+    second = claims_of(ask(shell).json()["access_token"])
+    assert (second["upn"], second["name"]) == ("mallory", "Mallory Example")
+    assert first["oid"] != second["oid"]
+    assert first["tid"] == second["tid"]
+    assert shell.environment["ACC_OID"] == second["oid"]
+
+
+def test_az_is_signed_in_as_whom_one_names(in_cloud_shell: CloudShellEmulator) -> None:
+    def claims(user: str) -> dict[str, Any]:
+        in_cloud_shell.az_login(user=user)
+        return claims_of(AzureCliCredential().get_token(ARM).token)
+
+    with in_cloud_shell.programs("az") as variables, in_cloud_shell.as_environment({**variables}):
+        grace, mallory, ada = map(claims, ["grace@contoso.example", "mallory@contoso.example", "ada@contoso.example"])
+    assert (grace["unique_name"], mallory["unique_name"]) == ("grace@contoso.example", "mallory@contoso.example")
+    assert len({grace["oid"], mallory["oid"], ada["oid"]}) == 3
+    assert ada["oid"] == in_cloud_shell.identity.object_id
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("portal-timeout", "'portal-timeout' is not a reply. Did you mean faults.portal_timeout()?"),
+        ("expired", "'expired' is not a reply. Did you mean faults.expired_token()?"),
+        ("x", "'x' is not a reply. Give one of faults, such as faults.hang()."),
+        (faults.portal_timeout, "portal_timeout is a function, not a reply. Did you mean portal_timeout()?"),
+        ([faults.hang()], "A list is not a reply. Give each reply by itself: script(*replies)."),
+        (500, "500 is not a reply. Give one of faults, such as faults.hang()."),
+        (None, "None is not a reply. Give one of faults, such as faults.hang()."),
+    ],
+    ids=["a name", "a part of one", "a letter", "a function", "a list", "a status", "nothing"],
+)
+def test_what_is_not_a_reply_is_refused_at_the_call(shell: CloudShellEmulator, given: Any, message: str) -> None:
+    for method in (shell.script, shell.failing):
+        with pytest.raises(TypeError) as raised:
+            method(given)
+        assert str(raised.value) == message
+    with pytest.raises(TypeError, match="not a reply"):
+        shell.script(faults.drop(), given)
+    assert ask(shell).status_code == 200
+
+
+def test_a_body_that_is_not_text_is_refused_where_it_is_made() -> None:
+    with pytest.raises(TypeError, match="text, not dict"):
+        faults.ScriptedReply(200, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("portal-timout", "Did you mean 'portal-timeout'?"),
+        ("nope", "Known are: signed-out, audience,"),
+        ("", "Known are"),
+    ],
+)
+def test_what_is_not_a_failure_of_az_is_refused(shell: CloudShellEmulator, given: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{given!r} is not a failure of az. {hint}")):
+        shell.az_fails(given)
+
+
+def test_the_last_requests_are_kept(shell: CloudShellEmulator, mocker: Any) -> None:
+    mocker.patch("azure_cloudshell_credential.emulator._responder.KEPT", 3)
+    for number in range(5):
+        requests.post(shell.endpoint, {"resource": f"https://{number}.example"}, headers=METADATA, timeout=5)
+    assert [asked.resource[8] for asked in shell.requests] == ["2", "3", "4"]
+
+
 def test_who_is_signed_in_can_be_changed(shell: CloudShellEmulator) -> None:
     shell.sign_in(user="grace@fabrikam.example", tenant_id="99999999-0000-4000-8000-000000000000")
     token = CloudShellCredential(endpoint=shell.endpoint).get_token(ARM).token
@@ -137,7 +219,7 @@ def test_who_is_signed_in_can_be_changed(shell: CloudShellEmulator) -> None:
     assert claims["upn"] == "grace@fabrikam.example"
     assert claims["iss"] == "https://sts.windows.net/99999999-0000-4000-8000-000000000000/"
     assert shell.environment["ACC_TID"] == claims["tid"]
-    assert shell.identity.name == Identity().name
+    assert shell.identity.name == "Grace Example"
 
 
 def test_audiences_can_be_denied_and_allowed(shell: CloudShellEmulator) -> None:
@@ -156,6 +238,24 @@ def test_revoked_tokens_are_replaced(shell: CloudShellEmulator) -> None:
     assert ask(shell, "https://management.azure.com").json()["access_token"] != first.token
     shell.expire_tokens()
     assert credential.get_token(ARM) != first
+
+
+def test_a_credential_can_be_told_to_forget_or_to_begin_anew(
+    shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = CloudShellCredential()
+    with pytest.raises(CredentialUnavailableError):
+        credential.get_token(ARM)
+    monkeypatch.setenv("MSI_ENDPOINT", shell.endpoint)
+    credential._begin_anew()
+    first = credential.get_token(ARM).token
+    credential._forget_tokens("another")
+    assert credential.get_token(ARM).token == first
+    assert len(shell.requests) == 1
+    for number, forgotten in enumerate([(first,), ()], 2):
+        credential._forget_tokens(*forgotten)
+        assert credential.get_token(ARM).token == first
+        assert len(shell.requests) == number
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def run_in(shell: str, script: str) -> str:
 
 
 COMPLETED = [
-    ("", ["completion", "demo", "doctor", "emulate", "run", "serve", "token"]),
+    ("", ["completion", "doctor", "emulate", "run", "serve", "token"]),
     ("tok", ["token"]),
     ("token va", ["vault"]),
     ("token --output h", ["header"]),

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._tokens import verify
+from azure_cloudshell_credential.emulator._issuer import verify
 
 from .command import COMMAND, run
 

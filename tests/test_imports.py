@@ -10,10 +10,12 @@ import traceback
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import azure_cloudshell_credential
+import azure_cloudshell_credential.aio
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
 from .command import without_coverage
@@ -100,12 +102,55 @@ def test_no_imports_go_round_in_a_circle() -> None:
     assert len(list(sorter.static_order())) > 50
 
 
+@pytest.mark.parametrize("module", [azure_cloudshell_credential, azure_cloudshell_credential.aio])
+def test_a_module_lists_its_public_names_alone(module: Any) -> None:
+    assert dir(module) == sorted(module.__all__)
+
+
 def test_the_public_names_are_there() -> None:
     for name in azure_cloudshell_credential.__all__:
         assert getattr(azure_cloudshell_credential, name)
-        assert name in dir(azure_cloudshell_credential)
     with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
         azure_cloudshell_credential.Nonsense  # noqa: B018
+
+
+ON_A_LOOP = """
+import asyncio, sys, threading
+from azure_cloudshell_credential.aio import CloudShellCredential
+
+went_on = threading.Event()
+while_importing = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "azure.identity":
+            loop.call_soon_threadsafe(went_on.set)
+            is_elsewhere = threading.current_thread() is not threading.main_thread()
+            while_importing.append(is_elsewhere and went_on.wait(10))
+
+async def refused(credential):
+    try:
+        await credential.get_token("https://example.net/.default")
+    except Exception as error:
+        assert "{said}" in str(error), error
+
+async def main():
+    global loop
+    loop = asyncio.get_running_loop()
+    credential = CloudShellCredential()
+    await asyncio.gather(*(refused(credential) for _ in range(20)))
+
+sys.meta_path.insert(0, Watch())
+asyncio.run(main())
+assert while_importing == [True], while_importing
+"""
+
+
+@pytest.mark.parametrize("is_here", [False, True], ids=["elsewhere", "in Cloud Shell"])
+def test_the_first_refusal_does_not_hold_up_the_event_loop(shell: CloudShellEmulator, is_here: bool) -> None:
+    said = "AudienceNotSupported" if is_here else "This is not Azure Cloud Shell"
+    environment = shell.environment if is_here else {}
+    assert "azure.identity" in modules_after(ON_A_LOOP.replace("{said}", said), **environment)
 
 
 def test_a_traceback_shows_the_name_to_import_an_error_by() -> None:

@@ -15,7 +15,7 @@ import trustme
 from azure_cloudshell_credential._serving.messages import Request, Response, compact
 from azure_cloudshell_credential._serving.server import Server
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._tokens import verify
+from azure_cloudshell_credential.emulator._issuer import verify
 
 AKS = "6dae42f8-4368-4678-94ff-3960e28e3630"
 CONFIG = """

@@ -37,3 +37,11 @@ def test_an_environment_is_made_anew_where_the_checkout_has_moved(tmp_path: Path
     stamp.write_text("/where/it/was\n" if has_moved else f"{tmp_path}\n")
     commands = make(tmp_path, "--dry-run", ".venv/.pip")
     assert ("venv --clear .venv" in commands) is has_moved
+
+
+@pytest.mark.parametrize("place", [{}, {"ACC_CLOUD": "PROD"}, {"MSI_ENDPOINT": "http://localhost:50342/oauth2/token"}])
+def test_the_demo_is_real_in_cloud_shell_and_sealed_off_elsewhere(tmp_path: Path, place: dict[str, str]) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    words = make(tmp_path, "--dry-run", "demo", *(f"{name}={value}" for name, value in place.items())).split()
+    assert words[-2:] == [".venv/bin/python", "examples/list_virtual_machines.py"]
+    assert (words[-7:-2] == ["emulate", "--port", "0", "--with-azure", "--"]) is (not place)

@@ -11,7 +11,7 @@ import pytest
 import requests
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import CredentialUnavailableError
+from azure.identity import AzureCliCredential, CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellAuth, CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
@@ -150,7 +150,64 @@ def test_a_token_is_sent_over_https_only(in_cloud_shell: CloudShellEmulator, url
 def test_our_errors_are_raised(in_cloud_shell: CloudShellEmulator) -> None:
     in_cloud_shell.script(faults.interaction_required())
     with pytest.raises(CredentialUnavailableError, match="AADSTS50076"):
-        requests.get("https://localhost/", auth=CloudShellAuth(credential=CloudShellCredential()), timeout=5)
+        requests.get(SUBSCRIPTIONS, auth=CloudShellAuth(credential=CloudShellCredential()), timeout=5)
+
+
+@pytest.mark.parametrize("client", [requests.Request, httpx.Request])
+@pytest.mark.parametrize(
+    ("url", "resource"),
+    [
+        ("https://management.azure.com/subscriptions", "https://management.azure.com"),
+        ("https://management.usgovcloudapi.net/subscriptions", "https://management.usgovcloudapi.net"),
+        ("https://GRAPH.microsoft.com:443/v1.0/me", "https://graph.microsoft.com"),
+        ("https://contoso.vault.azure.net/secrets/x?api-version=7.4", "https://vault.azure.net"),
+        ("https://contoso.vault.azure.cn/secrets/x", "https://vault.azure.cn"),
+        ("https://contoso.blob.core.windows.net/container", "https://storage.azure.com"),
+    ],
+)
+def test_the_scope_follows_the_host(in_cloud_shell: CloudShellEmulator, client: Any, url: str, resource: str) -> None:
+    in_cloud_shell.audiences = None
+    request = client("GET", url)
+    CloudShellAuth()(request.prepare() if client is requests.Request else request)
+    assert [asked.resource for asked in in_cloud_shell.requests] == [resource]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.net/",
+        "https://localhost/",
+        "https://management.azure.com.example.net/",
+        "https://management.azure.com@example.net/",
+        "https://user:x@management.azure.com/",
+        "https://example.net/?https://management.azure.com/",
+        "https://contoso.azurewebsites.net/",
+    ],
+)
+def test_no_token_goes_to_a_host_of_no_known_service(in_cloud_shell: CloudShellEmulator, url: str) -> None:
+    request = requests.Request("GET", url).prepare()
+    with pytest.raises(ValueError, match=r"is not a host of a known service: pass CloudShellAuth\(scope=") as raised:
+        CloudShellAuth()(request)
+    assert "user" not in str(raised.value)
+    assert "Bearer" not in request.headers.get("Authorization", "")
+    assert in_cloud_shell.requests == []
+    CloudShellAuth("https://management.azure.com/.default")(request)
+    assert request.headers["Authorization"].startswith("Bearer ")
+
+
+def test_az_is_started_once_for_many_requests(azure: EmulatedAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    with azure.shell.programs("az") as programs:
+        for name, value in programs.items():
+            monkeypatch.setenv(name, value)
+        azure.shell.az_login()
+        auth = CloudShellAuth(credential=AzureCliCredential())
+        for _ in range(5):
+            assert requests.get(SUBSCRIPTIONS, auth=auth, timeout=5).status_code == 200
+        assert len(azure.shell.az_calls) == 1
+        # A token that the service takes no longer is forgotten all the same.
+        azure.shell.revoke_tokens()
+        assert requests.get(SUBSCRIPTIONS, auth=auth, timeout=5).status_code == 200
+        assert len(azure.shell.az_calls) == 2
 
 
 def test_it_uses_the_default_chain(in_cloud_shell: CloudShellEmulator) -> None:

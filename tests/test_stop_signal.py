@@ -10,7 +10,7 @@ import pytest
 # The signal comes at one line after another of what waits, in this package and in the modules it calls.
 PROGRAM = """
 import os, signal, sys
-from azure_cloudshell_credential._cli._serving import stop_signal
+from azure_cloudshell_credential._cli._foreground import stop_signal
 
 line = int(sys.argv[1])
 lines = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,12 +13,13 @@ import pytest
 from azure.core.pipeline.transport import AioHttpTransport, AsyncioRequestsTransport, RequestsTransport
 from azure.identity import CredentialUnavailableError
 
-from azure_cloudshell_credential import CloudShellCredential
+from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
+from azure_cloudshell_credential.aio import DefaultCloudShellCredential as AsyncDefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
 from . import misbehaving as peer
-from .conftest import ARM, VAULT
+from .conftest import ARM, VAULT, waited
 from .misbehaving import Behaviour, MisbehavingServer
 
 Start = Callable[[Behaviour], MisbehavingServer]
@@ -36,6 +38,90 @@ def test_keywords_must_be_numbers(kind: Any, name: str, value: object) -> None:
 def test_no_time_at_all_is_refused(kind: Any, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a number above 0, not 0"):
         kind(**{name: 0})
+
+
+def test_none_is_an_absent_keyword(kind: Any, shell: CloudShellEmulator) -> None:
+    names = ["timeout", "connection_timeout", "read_timeout", "retry_total", "retry_backoff_factor", "transport"]
+    nothing = dict.fromkeys([*names, "user_agent", "client_id", "tenant_id", "logging_enable"])
+    assert kind(endpoint=shell.endpoint, **nothing).get_token(ARM).token
+
+
+@pytest.mark.parametrize("make", [DefaultCloudShellCredential, AsyncDefaultCloudShellCredential])
+def test_none_is_an_absent_keyword_of_the_default_chain_too(make: Any, in_cloud_shell: CloudShellEmulator) -> None:
+    assert waited(make(timeout=None).get_token(ARM)).token
+
+
+@pytest.mark.parametrize(
+    ("keyword", "instead"),
+    [
+        ("client_id", "Cloud Shell has no managed identity, its tokens are the signed-in user's. Leave it out."),
+        ("tenant_id", "Pass tenant_id to get_token, or switch the directory in the portal."),
+    ],
+)
+def test_a_keyword_that_would_change_nothing_is_refused(kind: Any, keyword: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=f"^CloudShellCredential takes no {keyword}: .*{re.escape(instead)}$"):
+        kind(**{keyword: "x"})
+
+
+@pytest.mark.parametrize("make", [DefaultCloudShellCredential, AsyncDefaultCloudShellCredential])
+def test_the_default_chain_takes_what_default_azure_credential_takes(
+    make: Any, in_cloud_shell: CloudShellEmulator
+) -> None:
+    ids = {"managed_identity_client_id": "x", "workload_identity_client_id": "x"}
+    assert waited(make(**ids, exclude_managed_identity_credential=True).get_token(ARM)).token
+    # DefaultAzureCredential's own answer.
+    with pytest.raises(TypeError, match="tenant_id"):
+        make(tenant_id="x")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [CloudShellCredential, AsyncCloudShellCredential, DefaultCloudShellCredential, AsyncDefaultCloudShellCredential],
+)
+def test_a_positional_argument_is_refused_in_the_name_of_the_class(make: Any) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^{make.__name__}\.__init__\(\) takes 1 positional argument but 2 were given"
+    ):
+        make("x")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_an_exception_in_a_with_block_reaches_transports_and_steps(
+    in_cloud_shell: CloudShellEmulator, is_async: bool
+) -> None:
+    seen: list[Any] = []
+
+    class Telling(RequestsTransport):  # type: ignore[misc]
+        def __exit__(self, *args: Any) -> None:
+            seen.append(args)
+            super().__exit__(*args)
+
+    class Step:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *args: Any) -> None:
+            seen.append(args)
+
+    class Problem(Exception):
+        pass
+
+    async def within(credential: Any) -> None:
+        async with credential:
+            raise Problem
+
+    def raise_in(credential: Any) -> None:
+        with credential:
+            raise Problem
+
+    asynchronous: tuple[Any, Any] = (AsyncCloudShellCredential, AsyncDefaultCloudShellCredential)
+    alone, chain = asynchronous if is_async else (CloudShellCredential, DefaultCloudShellCredential)
+    default = chain(transport=Telling())
+    default.credentials = default._transports = (default.credentials[0], Step())
+    for credential in (alone(transport=Telling()), default):
+        with pytest.raises(Problem):
+            asyncio.run(within(credential)) if is_async else raise_in(credential)
+    assert [args[0] for args in seen] == [Problem] * 3
+    assert all(isinstance(args[1], Problem) and args[2] is not None for args in seen)
 
 
 @pytest.mark.parametrize("transport", [None, RequestsTransport])

@@ -83,12 +83,14 @@ def check_installation(wheel: Path) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     run(sys.executable, "-m", "venv", environment)
     pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "download", "--dest", wheels, "--only-binary", ":all:", f"{wheel}[demo]")
+    run(*pip, "download", "--dest", wheels, "--only-binary", ":all:", f"{wheel}[emulator]", "azure-mgmt-compute")
     pins = [f"{_requirement(name)} --hash=sha256:{digest}" for name, digest in hashes(wheels).items()]
     (environment / HASHES).write_text("\n".join([*pins, ""]), encoding="utf-8")
     offline: list[str | Path] = ["--no-index", "--find-links", wheels, "--require-hashes"]
     run(*pip, "install", *offline, "--requirement", environment / HASHES)
-    run(environment / "bin" / "azure-cloudshell", "demo")
+    programs = environment / "bin"
+    emulate = [str(programs / "azure-cloudshell"), "emulate", "--port", "0", "--with-azure", "--"]
+    run(*emulate, programs / "python", ROOT / "examples" / "list_virtual_machines.py")
 
 
 def _requirement(file: str) -> str:

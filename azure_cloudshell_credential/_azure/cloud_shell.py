@@ -7,7 +7,7 @@ import os
 from inspect import iscoroutinefunction
 from typing import Any
 
-from .._endpoint import acquisition, clock, failures, scopes
+from .._endpoint import acquisition, clock, failures
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
@@ -25,6 +25,14 @@ CIRCUIT_BREAKER_SECONDS = 30
 """Seconds after a timed-out request in which the endpoint is not asked again."""
 
 
+_NOT_HERE = {
+    "client_id": "Cloud Shell has no managed identity, its tokens are the signed-in user's. Leave it out.",
+    "tenant_id": "Cloud Shell is signed in to one tenant. Pass tenant_id to get_token, or switch the directory in the "
+    "portal.",
+}
+"""Keywords of azure-identity's credentials that would change nothing here, and what to do instead."""
+
+
 class FromCloudShell(Credential):
     """Asks Cloud Shell's endpoint: what the synchronous and the asynchronous ``CloudShellCredential`` have in common.
 
@@ -32,28 +40,27 @@ class FromCloudShell(Credential):
     :raises ValueError: for an option that cannot be used.
     """
 
-    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
-        super().__init__(endpoint=endpoint, **kwargs)
-
     def __getstate__(self) -> dict[str, Any]:
         # What the environment says here travels too, but for a broker's secret.
         travels = {} if is_led_to_a_broker(os.environ) else {"endpoint": self.endpoint}
-        return {"options": {**self._options, **travels}}
+        state = super().__getstate__()
+        return {**state, "options": {**state["options"], **travels}}
 
     def _reset(self) -> None:
-        options = self._options
-        self._environment = Environment(os.environ, options["endpoint"])
+        # None counts as absent, as in azure-identity.
+        options = {name: value for name, value in self._options.items() if value is not None}
+        self._environment = Environment(os.environ, options.get("endpoint"))
         _check(options)
         names = ("timeout", "retry_total", "retry_backoff_factor")
         # A broker has asked again itself.
-        preset = {"retry_total": 0} if options["endpoint"] is None and is_led_to_a_broker(os.environ) else {}
+        preset = {"retry_total": 0} if "endpoint" not in options and is_led_to_a_broker(os.environ) else {}
         self._policy = RetryPolicy(**{**preset, **{name: options[name] for name in names if name in options}})
         # The default transport keeps nothing open.
-        self._transports = [] if options.get("transport") is None else [options["transport"]]
+        self._transports = [options["transport"]] if "transport" in options else []
         endpoint = self._environment.endpoint
         self._send = make_send(endpoint, options) if endpoint else None
         self._timed_out_at = float("-inf")
-        self._is_led = options["endpoint"] is None and is_led_to_a_broker(os.environ)
+        self._is_led = "endpoint" not in options and is_led_to_a_broker(os.environ)
         self._cache = TokenCache(self._policy.timeout)
 
     @property
@@ -91,8 +98,8 @@ class FromCloudShell(Credential):
         if request.mistake:
             raise ValueError(request.mistake)
         resource = request.resource
-        if scopes.is_bare_permission(resource):
-            return failures.permission_without_resource(resource)
+        if request.is_for_several:
+            return failures.several_resources(resource)
         if request.claims:
             return failures.claims_not_supported(resource, request.claims)
         return failures.pop_not_supported(resource) if request.options.get("pop") else None
@@ -127,10 +134,11 @@ def _check(options: dict[str, Any]) -> None:
 
     :raises ValueError: for one that cannot be used.
     """
+    for name, instead in _NOT_HERE.items():
+        if options.get(name):
+            raise ValueError(f"CloudShellCredential takes no {name}: {instead}")
     for name in ("timeout", "connection_timeout", "read_timeout", "retry_total", "retry_backoff_factor"):
         value = options.get(name, 1)
-        if name == "retry_total" and value is None:
-            continue
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
         is_timeout = name.endswith("timeout")
         if not is_number or (is_timeout and value == 0):
@@ -178,7 +186,10 @@ class CloudShellCredential(FromCloudShell, SyncCredential):
     :keyword raw_response_hook: called with each reply, a ``PipelineResponse``.
     :paramtype raw_response_hook: Callable[[PipelineResponse], None]
     :raises ValueError: for an ``endpoint`` that is not a loopback URL, a ``timeout`` that is not a number above 0, a
-        ``retry_…`` that is not a number, or an asynchronous transport.
+        ``retry_…`` that is not a number, an asynchronous transport, or a ``client_id`` or ``tenant_id``.
     """
 
     __module__ = "azure_cloudshell_credential"
+
+    def __init__(self, *, endpoint: str | None = None, **kwargs: Any) -> None:
+        super().__init__(endpoint=endpoint, **kwargs)

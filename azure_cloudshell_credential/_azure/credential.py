@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from inspect import iscoroutinefunction
@@ -29,25 +30,51 @@ _LOGGER = logging.getLogger(__name__)
 class Credential:
     """What the four credentials have in common: their configuration, their tokens, and what a request gets.
 
-    :param kwargs: the configuration. A copy, or a pickle, has the same, and no token.
+    A copy, or a pickle, has the same configuration, what a subclass has added, and no token.
+
+    :param kwargs: the configuration.
     """
 
     _cache: TokenCache
     _transports: Sequence[Any]
 
     def __init__(self, **kwargs: Any) -> None:
+        # A subclass may have set attributes of its own already.
+        of_subclass = set(vars(self))
         self._options = kwargs
         self._reset()
+        self._own_attributes = {"_own_attributes", *vars(self)} - of_subclass
         _credentials[id(self)] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self._options}
+        added = {name: value for name, value in vars(self).items() if name not in self._own_attributes}
+        return {"options": self._options, "added": added}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Credential.__init__(self, **state["options"])
+        vars(self).update(state["added"])
+
+    def _forget_tokens(self, token: str | None = None) -> None:
+        """Forget the tokens acquired so far: the next call asks for a new one.
+
+        :param token: only this one, which a service no longer takes.
+        """
+        if token is None:
+            self._cache.forget()
+        else:
+            self._cache.drop(token)
+
+    def _begin_anew(self) -> None:
+        """Forget tokens and failures, and look at the environment again, as a new credential does.
+
+        :raises ValueError: if a new one could not be made in this environment; it stays as it is, without its tokens.
+        :raises OSError: likewise, such as for a certificate that is not there.
+        """
+        self._forget_tokens()
+        self._reset()
 
     def _reset(self) -> None:
-        """Begin anew, in the environment as it is now."""
+        """Become what a new one would be, in the environment as it is now."""
         raise NotImplementedError
 
     def _begin(self, request: TokenRequest) -> CachedToken | Failure | InFlight:
@@ -65,9 +92,9 @@ class Credential:
         for transport in self._transports:
             transport.__enter__()
 
-    def _close(self) -> None:
+    def _close(self, exc_type: Any = None, exc_value: Any = None, traceback: Any = None) -> None:
         for transport in self._transports:
-            transport.__exit__(None, None, None)
+            transport.__exit__(exc_type, exc_value, traceback)
 
 
 _credentials: WeakValueDictionary[int, Credential] = WeakValueDictionary()
@@ -94,14 +121,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
 
 
+def load_errors() -> None:
+    """Import azure-identity, for its exceptions."""
+    with importing:
+        from . import errors  # noqa: F401
+
+
+def are_errors_loaded() -> bool:
+    """Whether that has been done, to its end."""
+    return hasattr(sys.modules.get(f"{__package__}.errors"), "as_exception")
+
+
 def token_or_raise(outcome: CachedToken | Failure) -> CachedToken:
     """The last step of every request: the token, or the exception for a failure.
 
     At DEBUG level only it is logged too: in a chain that goes on, it is no reason for a line on the user's screen.
     """
     if isinstance(outcome, Failure):
-        with importing:
-            from .errors import as_exception
+        load_errors()
+        from .errors import as_exception
 
         _LOGGER.debug("No token: %s", outcome.message)
         raise as_exception(outcome)
@@ -139,7 +177,7 @@ class SyncCredential(Credential):
     ) -> AccessToken:
         """Get an access token for a scope. Azure SDK clients call this method.
 
-        :param str scopes: one scope, such as ``https://management.azure.com/.default``.
+        :param str scopes: one scope, such as ``https://management.azure.com/.default``, or several of one resource.
         :keyword str claims: a claims challenge. Cloud Shell cannot satisfy any; another credential of a chain may.
         :keyword str tenant_id: the tenant the token must be for. Cloud Shell is signed in to one tenant.
         :keyword bool enable_cae: whether the token may be subject to Continuous Access Evaluation. Cloud Shell's
@@ -151,7 +189,7 @@ class SyncCredential(Credential):
             why and what to do; ``AudienceNotSupportedError`` if the resource is not one of those it supports.
         :raises azure.core.exceptions.ClientAuthenticationError: if no credential of a
             ``DefaultCloudShellCredential`` has a token.
-        :raises ValueError: unless there is exactly one valid scope.
+        :raises ValueError: for no scope, or for a name that is not a scope.
         """
         is_plain = not (claims or tenant_id or enable_cae or kwargs)
         if is_plain and (cached := self._cache.fresh(scopes)) is not None:
@@ -162,14 +200,14 @@ class SyncCredential(Credential):
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Get an access token for a scope, with its refresh time. Azure SDK clients call this method.
 
-        :param str scopes: one scope, such as ``https://management.azure.com/.default``.
+        :param str scopes: one scope, such as ``https://management.azure.com/.default``, or several of one resource.
         :keyword options: ``claims``, ``tenant_id``, ``enable_cae`` and ``pop`` as in ``get_token``; None counts as
             absent.
         :paramtype options: azure.core.credentials.TokenRequestOptions
         :return: the token, its expiry and its refresh time, in Unix time.
         :rtype: azure.core.credentials.AccessTokenInfo
         :raises azure.core.exceptions.ClientAuthenticationError: as ``get_token``.
-        :raises ValueError: unless there is exactly one valid scope.
+        :raises ValueError: for no scope, or for a name that is not a scope.
         """
         cached = None if options else self._cache.fresh(scopes)
         return as_info(cached or token_or_raise(self._outcome(TokenRequest(scopes, options or {}))))
@@ -187,7 +225,7 @@ class SyncCredential(Credential):
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._close()
+        self._close(*args)
 
     def _outcome(self, request: TokenRequest) -> CachedToken | Failure:
         """What a request gets, waited for on this thread."""

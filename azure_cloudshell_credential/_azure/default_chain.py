@@ -125,8 +125,9 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
         steps.append(EnvironmentCredential(**others))
     if is_in("cloud_shell", "", "prod", "dev", "managedidentitycredential"):
         # azure-identity would log tokens and secrets.
+        taken = {name: others[name] for name in others.keys() - {"client_id", "tenant_id"}}
         logging_enable = bool(options.get("logging_enable"))
-        steps.append(CloudShellCredential(endpoint=options.get("endpoint"), logging_enable=logging_enable, **others))
+        steps.append(CloudShellCredential(endpoint=options.get("endpoint"), logging_enable=logging_enable, **taken))
     is_ours = is_led_to_a_broker(os.environ) and Environment(os.environ).endpoint is not None
     if is_ours and options.get("endpoint") is None and steps and isinstance(steps[-1], CloudShellCredential):
         # It has been decided there who may have what: nobody is asked after a broker.
@@ -154,7 +155,7 @@ class _OfOne(Chain, SyncCredential):
 def cached(credential: Any) -> SyncCredential:
     """Any synchronous credential as one whose tokens are cached, and acquired once for all who wait.
 
-    :raises TypeError: for a credential that is not synchronous.
+    :raises TypeError: for anything other than a synchronous credential.
     """
     check_is_synchronous(credential)
     return credential if isinstance(credential, SyncCredential) else _OfOne(credential=credential)
@@ -177,12 +178,29 @@ class DefaultCloudShellCredential(Chain, SyncCredential):
     fails this time, such a token is refused.
 
     Tokens are cached in memory, by scope and tenant, whichever credential they are from. All keyword arguments of
-    ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted; ``process_timeout`` is 30 seconds by
-    default. ``logging_enable`` is for Cloud Shell's requests alone: azure-identity logs tokens with it.
+    ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted.
 
     :keyword bool exclude_cloud_shell_credential: leave out Cloud Shell. Default: whether ``AZURE_TOKEN_CREDENTIALS``
         leaves it out.
+    :keyword bool exclude_managed_identity_credential: leave out the managed identity, and keep Cloud Shell, which is
+        one to ``AZURE_TOKEN_CREDENTIALS``. Likewise ``exclude_environment_credential``,
+        ``exclude_workload_identity_credential``, ``exclude_cli_credential``, ``exclude_powershell_credential``,
+        ``exclude_developer_cli_credential`` and the others of ``DefaultAzureCredential``.
+    :keyword str managed_identity_client_id: the client ID of a user-assigned managed identity.
+    :keyword str workload_identity_client_id: the client ID of a workload identity.
+    :keyword additionally_allowed_tenants: tenants other than their own for which credentials may acquire tokens.
+    :paramtype additionally_allowed_tenants: list[str]
+    :keyword str authority: the host of Microsoft Entra ID. Default: ``AZURE_AUTHORITY_HOST``, or the public cloud's.
+    :keyword int process_timeout: seconds for az, azd and PowerShell, each. Default 30.
+    :keyword str endpoint: URL of Cloud Shell's token endpoint, as in ``CloudShellCredential``, like ``timeout``,
+        ``connection_timeout``, ``read_timeout``, ``retry_total``, ``retry_backoff_factor``, ``transport``,
+        ``user_agent``, ``raw_request_hook`` and ``raw_response_hook``.
+    :keyword bool logging_enable: log Cloud Shell's requests and replies, and those of no other credential:
+        azure-identity logs tokens with it. Default False.
     :raises ValueError: if no step is left, or for a value that one of the steps refuses.
     """
 
     __module__ = "azure_cloudshell_credential"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)

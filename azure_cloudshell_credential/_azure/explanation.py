@@ -11,7 +11,7 @@ import re
 
 from azure.core.exceptions import AzureError
 
-from .._endpoint import failures
+from .._endpoint import audiences, failures
 from .._endpoint.failures import Failure
 from .._endpoint.scopes import TokenRequest
 from .._endpoint.text import quoted, sentence
@@ -63,6 +63,13 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
         # The command that satisfies the challenge is in the advice, whole.
         said = [(name, text) for name, text in said if "claims" not in text]
         advice = failures.claims_advice(request.claims, request.tenant_id)
+    elif request.is_for_several:
+        advice = failures.several_resources(request.resource).advice
+    elif len(request.scopes) > 1 and any("exactly one scope" in text for _, text in reasons):
+        # What is wrong is how it was asked for, not with which sign-in.
+        advice = failures.use_scope(request.resource)
+    elif meant := _meant_by(request.resource, cloud_shells, reasons):
+        advice = failures.use_scope(meant)
     else:
         advice = _advice(cloud_shells, az, knows_others=bool(others))
     if cloud_shells is not None:
@@ -71,6 +78,13 @@ def nobody_has_a_token(request: TokenRequest, cloud_shells: Failure | None, reas
     told = [f"{name}: {sentence(text)}" for name, text in said]
     what = " ".join([f"No credential has a token for {request.resource}.", *told])
     return Failure("chain", what, advice, request.resource, code)
+
+
+def _meant_by(resource: str, cloud_shells: Failure | None, reasons: list[tuple[str, str]]) -> str | None:
+    """The resource that is meant by one that Cloud Shell, or Microsoft Entra ID, has refused."""
+    if any("AADSTS500011" in text for _, text in reasons):
+        return audiences.meant_by(resource, is_registered=False)
+    return cloud_shells.meant if cloud_shells else None
 
 
 def _advice(cloud_shells: Failure | None, az: str | None, *, knows_others: bool) -> str:

@@ -10,10 +10,10 @@ from azure.core.credentials import TokenCredential
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase
 
+from .._endpoint.audiences import resource_at
 from .._endpoint.scopes import scope_to_resource
-from .credential import SyncCredential, check_is_synchronous
-from .default_chain import DefaultCloudShellCredential
-from .subscription import resource_manager_scope
+from .._endpoint.text import quoted
+from .default_chain import DefaultCloudShellCredential, cached
 
 _CLAIMS = re.compile(r'\bclaims="?([A-Za-z0-9+/_-]+)')
 _EXPIRED = re.compile(r"ExpiredAuthenticationToken|token[^\"]{0,40}expired|Lifetime validation failed", re.IGNORECASE)
@@ -30,8 +30,10 @@ class CloudShellAuth(AuthBase):
     itself takes the header off when a redirect leads to another host. With requests, a 401 that carries a claims
     challenge, or says that the token has expired, is answered once with a new token.
 
-    :param scope: what the token is for. Default: Azure Resource Manager, in the cloud that ``ACC_CLOUD`` names.
-    :keyword credential: where to get the token. Default: a ``DefaultCloudShellCredential``.
+    :param scope: what the token is for. Default: the service that the request is for, by its host, in whichever cloud
+        it is: Resource Manager, Microsoft Graph, a key vault, a storage account and others. A host of none of them
+        needs a scope: a token goes to no service that it is not for.
+    :keyword credential: where to get the token; its tokens are cached. Default: a ``DefaultCloudShellCredential``.
     :paramtype credential: azure.core.credentials.TokenCredential
     :raises ValueError: for what is not a scope.
     :raises TypeError: for a credential in the place of a scope, or one that is asynchronous.
@@ -40,29 +42,31 @@ class CloudShellAuth(AuthBase):
     __module__ = "azure_cloudshell_credential"
 
     def __init__(self, scope: str | None = None, *, credential: TokenCredential | None = None) -> None:
-        self._scope = resource_manager_scope() if scope is None else scope
-        if not isinstance(self._scope, str):
+        if not isinstance(scope, (str, type(None))):
             raise TypeError("The first argument is a scope; pass a credential as credential=.")
-        scope_to_resource((self._scope,))
-        self._credential = credential or DefaultCloudShellCredential()
-        check_is_synchronous(self._credential)
+        if scope is not None:
+            scope_to_resource(scope)
+        self._scope = scope
+        self._credential = cached(credential or DefaultCloudShellCredential())
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the ``Authorization`` header.
 
-        :raises ValueError: if the request would carry the token over plain HTTP.
+        :raises ValueError: if the request would carry the token over plain HTTP, or if there is no scope for its host.
         :raises azure.core.exceptions.ClientAuthenticationError: if there is no token.
         """
-        if not str(request.url or "").lower().startswith("https://"):
+        url = str(request.url or "")
+        if not url.lower().startswith("https://"):
             raise ValueError("A token is sent over HTTPS only; use an https:// URL.")
-        token = self._credential.get_token(self._scope).token
+        scope = self._scope or _scope_of(url)
+        token = self._credential.get_token(scope).token
         request.headers["Authorization"] = f"Bearer {token}"
         if isinstance(request, PreparedRequest):
             hooks = request.hooks.setdefault("response", [])
-            hooks.append(lambda response, **options: self._ask_again(response, token, options))
+            hooks.append(lambda response, **options: self._ask_again(response, scope, token, options))
         return request
 
-    def _ask_again(self, response: Response, token: str, options: dict[str, Any]) -> Response:
+    def _ask_again(self, response: Response, scope: str, token: str, options: dict[str, Any]) -> Response:
         """The response, or that to one more request with a new token."""
         request = response.request.copy()
         can_repeat = request.body is None or isinstance(request.body, (bytes, str))
@@ -74,10 +78,9 @@ class CloudShellAuth(AuthBase):
         said = response.text
         if claims is None and not _EXPIRED.search(f"{challenge} {said[:4000]}"):
             return response
-        if claims is None and isinstance(self._credential, SyncCredential):
-            self._credential._cache.drop(token)
-        ask = self._credential.get_token
-        new = (ask(self._scope) if claims is None else ask(self._scope, claims=claims)).token
+        if claims is None:
+            self._credential._forget_tokens(token)
+        new = self._credential.get_token(scope, claims=claims).token
         if new == token:
             return response
         # Frees the connection for the next request.
@@ -86,6 +89,17 @@ class CloudShellAuth(AuthBase):
         again: Response = response.connection.send(request, **options)
         again.history.append(response)
         return again
+
+
+def _scope_of(url: str) -> str:
+    """The scope of the service that answers at a URL.
+
+    :raises ValueError: if it is not a known one.
+    """
+    if (resource := resource_at(url)) is None:
+        host = quoted(re.split("[/?#]", url)[2].rpartition("@")[2], 100)
+        raise ValueError(f"{host!r} is not a host of a known service: pass CloudShellAuth(scope=...) what it takes.")
+    return f"{resource.rstrip('/')}/.default"
 
 
 def _claims_in(challenge: str) -> str | None:

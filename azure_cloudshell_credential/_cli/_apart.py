@@ -25,7 +25,7 @@ from time import sleep
 from typing import Any
 
 from ._errors import CommandError, message_of
-from ._serving import say
+from ._foreground import say
 
 _PROGRAM = (
     # Nothing is imported before the places of modules are known: json is not to come from the current directory.

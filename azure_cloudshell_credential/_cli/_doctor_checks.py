@@ -11,19 +11,19 @@ from contextlib import suppress
 from threading import Thread
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 from .._endpoint import audiences, failures
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.audiences import Audience
-from .._endpoint.environment import MARKERS, VARIABLES_OF_OTHER_HOSTS, Environment, is_led_to_a_broker
+from .._endpoint.environment import MARKERS, PATHS, VARIABLES_OF_OTHER_HOSTS, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
 from .._endpoint.identity import Identity
 from .._endpoint.text import count, quoted
 from .._endpoint.token import Token
 from .._endpoint.untrusted_json import read_json
+from ._doctor_tools import tools_on_path
 from ._progress import Progress
-from ._tools import tools_on_path
-from ._urls import shown_url
 from .token import ask, azure_cli_left_out
 
 VARIABLES = ("MSI_ENDPOINT", *MARKERS, "ACC_TID")
@@ -134,6 +134,17 @@ def probe_audiences(environment: Environment, seconds: float, progress: Progress
         if outcome is not None:
             failed = failed + 1 if kind in ("timeout", "endpoint") else 0
     return probes
+
+
+def shown_url(url: str) -> str:
+    """A URL of this machine, without the secret that a broker's has in its path, and without a password."""
+    try:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        return "(not a URL)"
+    path = parts.path if parts.path in (*PATHS, "/", "") else "/…"
+    return quoted(f"{origin}{path}", 100)
 
 
 def shown_variable(name: str) -> str:

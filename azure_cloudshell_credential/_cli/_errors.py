@@ -4,11 +4,13 @@ from __future__ import annotations
 
 _PACKAGES = {
     "azure": "azure-core",
-    "azure.mgmt": "azure-mgmt-compute",
     "cryptography": "PyJWT[crypto]",
     "jwt": "PyJWT[crypto]",
 }
 """The names to install modules by that are called otherwise."""
+
+_NEEDED = {"emulate": "azure-identity 'PyJWT[crypto]' trustme"}
+"""What to install for a command beside the one file of a release, where it is not azure-identity alone."""
 
 
 class CommandError(Exception):
@@ -29,7 +31,7 @@ def message_of(error: Exception, command: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         # The one file of a release has no packages beside it.
         package = _PACKAGES.get(error.name, error.name.replace(".", "-"))
-        extra = "[demo]" if command in ("demo", "emulate") else ""
-        return f"{package} is not installed: pip install 'azure-cloudshell-credential{extra}'"
+        needed = _NEEDED.get(command, "azure-identity")
+        return f"This needs {package}, which is not installed: pip install {needed}"
     text = " ".join(str(getattr(error, "message", "") or error).split())
     return text or f"{type(error).__name__}; run again with --debug for details"

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 from .._endpoint import audiences
-from ..emulator import assumptions
+from .._endpoint.environment import MARKERS
+from .._serving.variables import OF_THIS_MACHINE
+from ..emulator._questions import Echo, Question, Remaining
+from ..emulator.behaviour import assumptions
 
-_HEADERS = """
+# Headers, and variables of Cloud Shell.
+_NAMES = """
     cache-control connection content-length content-type date etag keep-alive server transfer-encoding vary
     x-content-type-options x-ms-request-id x-powered-by
+    ACC_CLUSTER ACC_LOCATION ACC_OID ACC_PUID ACC_STORAGE_PROFILE ACC_TERM_ID ACC_TID ACC_VERSION
+    AZD_SKIP_UPDATE_CHECK AZURE_HTTP_USER_AGENT POWERSHELL_UPDATECHECK
 """
-HEADERS = frozenset(_HEADERS.split())
-
-_VARIABLES = """
-    ACC_CLOUD ACC_CLUSTER ACC_LOCATION ACC_OID ACC_PUID ACC_STORAGE_PROFILE ACC_TERM_ID ACC_TID ACC_VERSION
-    AZD_IN_CLOUDSHELL AZD_SKIP_UPDATE_CHECK AZURE_HTTP_USER_AGENT AZUREPS_HOST_ENVIRONMENT IDENTITY_ENDPOINT
-    IDENTITY_HEADER MSI_ENDPOINT MSI_SECRET POWERSHELL_DISTRIBUTION_CHANNEL POWERSHELL_UPDATECHECK
-"""
-VARIABLES = frozenset(_VARIABLES.split())
-"""Those of Cloud Shell and of other hosts of managed identities."""
 
 # Codes of OAuth and of Azure, media types, and words of which the errors of such a service are made.
 _WORDS = """
@@ -41,16 +39,27 @@ _LONGEST_NUMBER = 1_000_000
 _EDGE = r"\s\"'()\[\]{},:;<>=|"
 
 
+def shown(value: object, question: Question | None = None) -> str | int | None:
+    """What a field of ``Behaviour`` is, or what was seen instead, as a report has it: in one line.
+
+    :param question: what was asked: the resource is filled in.
+    """
+    if value is None or isinstance(value, int):
+        return value
+    text = " ".join(value) if isinstance(value, tuple) else str(value)
+    return text.replace("{resource}", (question.resource if question else None) or "{resource}")
+
+
 def _pieces() -> Iterator[str]:
     for audience in audiences.KNOWN:
         for identifier in audience.identifiers:
             yield from (identifier, identifier.rstrip("/"), f"{identifier.rstrip('/')}/")
-    for row in assumptions.TABLE:
-        assumed = str(row.expected())
-        yield assumed
-        yield from (word.rstrip(".:") for word in assumed.split() if not word[0].isdigit())
-    yield from (assumptions.OTHER, assumptions.CANONICAL, assumptions.WHOLE, "a new one", "missing", "number", "none")
-    yield from _WORDS.split()
+    for each in assumptions():
+        for assumed in (shown(each.assumed), shown(each.assumed, each.question)):
+            yield str(assumed)
+            yield from (word.rstrip(".:") for word in str(assumed).split() if not word[0].isdigit())
+    yield from (*get_args(Echo), *get_args(Remaining), "missing", "number")
+    yield from (*MARKERS, *OF_THIS_MACHINE, *_NAMES.split(), *_WORDS.split())
 
 
 _KNOWN = re.compile(

@@ -7,14 +7,13 @@ imports at its top no more than its options need. Standard library only: this is
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 
 from .._endpoint.acquisition import MAX_TIMEOUT
-from .._endpoint.audiences import did_you_mean
+from .._endpoint.audiences import did_you_mean, host_mistake
 from .._endpoint.text import quoted
 from .._version import __version__
 from ._errors import CommandError
@@ -25,12 +24,10 @@ COMMANDS = {
     "serve": "serve the same tokens to tools with a hard-coded address, until Ctrl-C",
     "doctor": "find out why something does not work, and what to do",
     "emulate": "run Cloud Shell's token endpoint on this machine",
-    "demo": "list your virtual machines; elsewhere, those of a made-up company",
     "completion": "print the completions for a shell",
 }
 """Every command, and what it does."""
 
-_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/.*)?")
 _READS_THE_LINES_FOR = {"zsh": "bash", "powershell": "pwsh"}
 
 
@@ -58,8 +55,8 @@ class Parser(argparse.ArgumentParser):
     def add_command(self, meaning: str) -> None:
         """Take a program to run: ``arguments.words``, empty if there is none.
 
-        The grammar is that of env and nohup: options end at the first word that is not one, and what follows is the
-        program's own. One ``--`` before it may be left out.
+        The grammar is that of env and nohup: options end at the first word that is not one. The program's own words
+        begin there, and none of them is looked at. One ``--`` before it may be left out.
         """
         self.runs_a_command = True
         self.add_argument("words", nargs="*", metavar="COMMAND", help=meaning)
@@ -196,9 +193,9 @@ def _text(text: str) -> str:
 
 
 def resource(text: str) -> str:
-    """The type of a resource. A host is none."""
-    if _HOST.fullmatch(_text(text)):
-        raise argparse.ArgumentTypeError(f"{quoted(text, 200)!r} is a host. The URI is https://{quoted(text, 200)}")
+    """The type of a resource, which a host is not."""
+    if (mistake := host_mistake(_text(text))) is not None:
+        raise argparse.ArgumentTypeError(mistake)
     return text
 
 

@@ -1,6 +1,6 @@
 """``doctor --report``: what the endpoint does, without saying to whom.
 
-It asks for each row of the table of assumptions, and for every known resource in each spelling, one request for each.
+It asks for each field of the emulator's behaviour, and for every known resource in each spelling, one request for each.
 Of what the endpoint says, only known words and numbers are written.
 """
 
@@ -10,21 +10,24 @@ import os
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from time import monotonic, strftime, time
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from .._endpoint import audiences
 from .._endpoint.environment import DEFAULT_ENDPOINT, Endpoint, Environment
 from .._endpoint.token import claims_of
 from .._version import __version__
-from ..emulator import assumptions
+from ..emulator._questions import GRANTED, TOKEN_PATH, Answer, Question, of_the_portal, outcome
 from ..emulator._services import observations
-from ..emulator.assumptions import TABLE, Answer, Assumption, Question
-from ._known_words import HEADERS, VARIABLES, allowed
+from ..emulator.behaviour import Assumption, assumptions
+from ._known_words import allowed, shown
 from ._progress import Progress
 
 _MAX_FAILURES = 2
 """Requests in a row without an answer before the rest is not asked."""
+
+_MAX_PORTAL_TIMEOUTS = 3
+"""Timeouts of the portal in a row before the rest is not asked: each takes it some 9 seconds."""
 
 _MAX_BODY = 1_000_000
 _CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
@@ -33,25 +36,37 @@ _CLOUDS = {"PROD", "Fairfax", "Mooncake", "BlackForest", "USNat", "USSec"}
 _PREFIXES = ("ACC_", "AZD_", "MSI_", "IDENTITY_", "AZUREPS_", "AZURE_HTTP_", "POWERSHELL_")
 
 
-def make_report(environment: Environment, seconds: float, progress: Progress) -> tuple[dict[str, Any], bool]:
+class Report(NamedTuple):
+    """The report.
+
+    :param works: whether the endpoint has a token for Resource Manager.
+    :param stopped: why the rest was not asked; empty if everything was.
+    """
+
+    content: dict[str, Any]
+    works: bool
+    stopped: str
+
+
+def make_report(environment: Environment, seconds: float, progress: Progress) -> Report:
     """Ask, and describe what came of it.
 
     :param seconds: per request.
-    :return: the report, and whether the endpoint has a token for Resource Manager.
     """
     answers: dict[Question, Answer | str] = {}
     took: dict[Question, float] = {}
     questions = list(_questions()) if environment.endpoint is not None else []
-    failures = 0
+    patience = _Patience()
     for index, question in enumerate(questions, 1):
-        if environment.endpoint is None or failures >= _MAX_FAILURES:
+        if environment.endpoint is None or patience.ends:
             break
         progress.show(f"{index} of {len(questions)}")
         start = monotonic()
         before = answers.get(question._replace(repeats=False))
         answer = _ask(environment.endpoint, question, seconds, before if isinstance(before, Answer) else None)
         answers[question], took[question] = answer, round(monotonic() - start, 3)
-        failures = failures + 1 if isinstance(answer, str) else 0
+        patience.notice(answer)
+    stopped = f"{patience.ends}: {len(answers)} of {len(questions)} requests were sent" if patience.ends else ""
     cloud = environment.cloud
     described = [
         {**_described(question, answer), "seconds": took[question]}
@@ -63,17 +78,41 @@ def make_report(environment: Environment, seconds: float, progress: Progress) ->
         "month": strftime("%Y-%m"),
         "cloud": cloud if cloud in _CLOUDS else "another" if cloud else None,
         # Their names tell which host has opened Cloud Shell: the portal, Windows Terminal, Visual Studio Code.
-        "variables": sorted(_named(name, VARIABLES) for name in os.environ if name.startswith(_PREFIXES)),
+        "variables": sorted(str(allowed(name)) for name in os.environ if name.startswith(_PREFIXES)),
         "endpoint_is_the_documented_one": bool(environment.endpoint and environment.endpoint.url == DEFAULT_ENDPOINT),
-        "headers": sorted({_named(name, HEADERS) for name in _headers(answers)}),
-        "assumptions": [_compared(row, answers) for row in TABLE],
+        "headers": sorted(
+            {str(allowed(name)) for answer in answers.values() if isinstance(answer, Answer) for name in answer.headers}
+        ),
+        "assumptions": [_compared(each, answers) for each in assumptions()],
         "answers": described,
+        "stopped": stopped or None,
     }
-    return report, bool(described) and described[0]["outcome"] == "token"
+    return Report(report, bool(described) and described[0]["outcome"] == "token", stopped)
+
+
+class _Patience:
+    """Notices when it is no use to go on asking.
+
+    :ivar ends: why; empty while it is of use.
+    """
+
+    def __init__(self) -> None:
+        self._failures = self._portal_timeouts = 0
+        self.ends = ""
+
+    def notice(self, answer: Answer | str) -> None:
+        """Take an answer into account."""
+        self._failures = self._failures + 1 if isinstance(answer, str) else 0
+        is_of_the_portal = isinstance(answer, Answer) and of_the_portal(answer) is not None
+        self._portal_timeouts = self._portal_timeouts + 1 if is_of_the_portal else 0
+        if self._failures >= _MAX_FAILURES:
+            self.ends = f"the endpoint did not answer {_MAX_FAILURES} requests in a row"
+        elif self._portal_timeouts >= _MAX_PORTAL_TIMEOUTS:
+            self.ends = f"the portal did not answer {_MAX_PORTAL_TIMEOUTS} requests in a row"
 
 
 def _questions() -> Iterator[Question]:
-    """Each once: those of the table, and every known resource with and without its slash and under its id."""
+    """Each once: those of the behaviour, and every known resource with and without its slash and under its id."""
     resources: list[str] = []
     for audience in audiences.KNOWN:
         for identifier in audience.identifiers:
@@ -81,9 +120,9 @@ def _questions() -> Iterator[Question]:
             if "://" in identifier:
                 resources.append(identifier.rstrip("/") if identifier.endswith("/") else f"{identifier}/")
     resources += [row.resource for row in observations()]
-    of_the_table = [row.question for row in TABLE if row.question is not None]
-    asked_again = [question for question in of_the_table if question.repeats]
-    others = [question for question in of_the_table if not question.repeats]
+    of_the_fields = [each.question for each in assumptions() if each.question is not None]
+    asked_again = [question for question in of_the_fields if question.repeats]
+    others = [question for question in of_the_fields if not question.repeats]
     yield from dict.fromkeys([*others, *(Question(resource=resource) for resource in resources), *asked_again])
 
 
@@ -91,7 +130,7 @@ def _ask(endpoint: Endpoint, question: Question, seconds: float, before: Answer 
     """The answer, or why there is none."""
     fields = [*question.more, *([("resource", question.resource)] if question.resource is not None else [])]
     form = urlencode(fields)
-    target = question.path.replace(assumptions.TOKEN_PATH, endpoint.target)
+    target = question.path.replace(TOKEN_PATH, endpoint.target)
     headers = {} if question.metadata is None else {"Metadata": question.metadata}
     connection = HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
     try:
@@ -123,31 +162,24 @@ def _described(question: Question, answer: Answer | str) -> dict[str, Any]:
     if isinstance(answer, str):
         return {**asked, "outcome": answer}
     described = {**asked, "outcome": "reply", "status": answer.status}
-    if assumptions.outcome(answer) == assumptions.TOKEN:
+    if outcome(answer) == GRANTED:
         return {**described, "outcome": "token", "token_is_for": allowed(str(answer.claims.get("aud", "missing")))}
     if "error" in answer.content:
         return {**described, "outcome": "error", "error": allowed(": ".join(answer.error))}
     return described
 
 
-def _compared(row: Assumption, answers: dict[Question, Answer | str]) -> dict[str, Any]:
+def _compared(each: Assumption, answers: dict[Question, Answer | str]) -> dict[str, Any]:
     """What is assumed, what was seen, and whether it is the same; None where nothing was seen."""
-    looked_at = answers.values() if row.question is None else [answers.get(row.question)]
+    looked_at = answers.values() if each.question is None else [answers.get(each.question)]
     seen = next(
-        (what for answer in looked_at if isinstance(answer, Answer) and (what := row.seen_in(answer)) is not None), None
+        (what for answer in looked_at if isinstance(answer, Answer) and (what := each.seen_in(answer)) is not None),
+        None,
     )
     return {
-        "about": row.name,
-        "assumed": row.expected(),
-        "source": row.source,
-        "seen": allowed(seen),
-        "same": None if seen is None else seen == row.expected(),
+        "about": each.name,
+        "assumed": shown(each.assumed, each.question),
+        "source": each.source,
+        "seen": allowed(shown(seen, each.question)),
+        "same": None if seen is None else seen == each.assumed,
     }
-
-
-def _headers(answers: dict[Question, Answer | str]) -> Iterator[str]:
-    return (name for answer in answers.values() if isinstance(answer, Answer) for name in answer.headers)
-
-
-def _named(name: str, known: frozenset[str]) -> str:
-    return name if name in known else f"<{len(name)}>"

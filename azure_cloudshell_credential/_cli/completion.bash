@@ -5,14 +5,13 @@
 #    source ~/.local/share/bash_completion/azure-cloudshell
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_azure_cloudshell_subparsers=(token run serve doctor emulate demo completion)
+_shtab_azure_cloudshell_subparsers=(token run serve doctor emulate completion)
 
 _shtab_azure_cloudshell_token_option_strings=(-h --help --resource-type --resource --scope --output -o --shell --tenant --timeout --wait --fallback --debug)
 _shtab_azure_cloudshell_run_option_strings=(-h --help --credential --allow --verbose -v --debug)
 _shtab_azure_cloudshell_serve_option_strings=(-h --help --credential --allow --port --path-secret --listen --host-name --output -o --shell --debug)
 _shtab_azure_cloudshell_doctor_option_strings=(-h --help --json --all --timeout --report --debug)
-_shtab_azure_cloudshell_emulate_option_strings=(-h --help --port --tenant --user --lifetime --audience --only-audience --deny --all-audiences --latency --with-azure --fault --az-login --shell --exec --debug)
-_shtab_azure_cloudshell_demo_option_strings=(-h --help --subscription --debug)
+_shtab_azure_cloudshell_emulate_option_strings=(-h --help --port --tenant --user --lifetime --audience --only-audience --deny --all-audiences --latency --with-azure --fault --az-login --own-sign-in --shell --exec --debug)
 _shtab_azure_cloudshell_completion_option_strings=(-h --help --debug)
 _shtab_azure_cloudshell_option_strings=(-h --help --debug --version)
 
@@ -29,7 +28,7 @@ _shtab_azure_cloudshell_serve__o_choices=(shell env-file)
 _shtab_azure_cloudshell_serve___shell_choices=(bash pwsh fish)
 _shtab_azure_cloudshell_emulate___shell_choices=(bash pwsh fish)
 _shtab_azure_cloudshell_completion_pos_0_choices=(bash zsh fish)
-_shtab_azure_cloudshell_pos_0_choices=(token run serve doctor emulate demo completion)
+_shtab_azure_cloudshell_pos_0_choices=(token run serve doctor emulate completion)
 
 _shtab_azure_cloudshell_token__h_nargs=0
 _shtab_azure_cloudshell_token___help_nargs=0
@@ -56,11 +55,9 @@ _shtab_azure_cloudshell_emulate__h_nargs=0
 _shtab_azure_cloudshell_emulate___help_nargs=0
 _shtab_azure_cloudshell_emulate___all_audiences_nargs=0
 _shtab_azure_cloudshell_emulate___with_azure_nargs=0
+_shtab_azure_cloudshell_emulate___own_sign_in_nargs=0
 _shtab_azure_cloudshell_emulate___exec_nargs=0
 _shtab_azure_cloudshell_emulate___debug_nargs=0
-_shtab_azure_cloudshell_demo__h_nargs=0
-_shtab_azure_cloudshell_demo___help_nargs=0
-_shtab_azure_cloudshell_demo___debug_nargs=0
 _shtab_azure_cloudshell_completion__h_nargs=0
 _shtab_azure_cloudshell_completion___help_nargs=0
 _shtab_azure_cloudshell_completion___debug_nargs=0

@@ -50,8 +50,8 @@ function _shtab_azure_cloudshell_using
   test "$_shtab_azure_cloudshell_cmdpath" = "$argv"
 end
 
-set -g _shtab_azure_cloudshell_commands token run serve doctor emulate demo completion
-set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --az-login --credential --deny --fault --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --shell --subscription --tenant --timeout --user -o
+set -g _shtab_azure_cloudshell_commands token run serve doctor emulate completion
+set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --az-login --credential --deny --fault --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --shell --tenant --timeout --user -o
 
 complete -c azure-cloudshell -e
 complete -c azure-cloudshell -f
@@ -108,17 +108,14 @@ complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l only-
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l deny -x -d 'do not support this audience; may be repeated'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l all-audiences -d 'support every audience'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l latency -x -d 'wait before each reply'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l with-azure -d 'also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l with-azure -d 'also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. Java, and Node 20'"'"'s own http and fetch, read no proxy variables: they are not held'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l fault -x -d 'fail like this, always or COUNT times; may be repeated. NAME: portal-timeout, interaction-required, server-error, hang, drop, garbage, wrong-resource, expired-token'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l az-login -x -d 'put an az on PATH to which this other user is signed in'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l own-sign-in -d 'do not hide your own sign-ins from COMMAND'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l shell -xka "bash pwsh fish" -d 'syntax of the lines it prints; default: the calling shell'"'"'s'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l exec -d 'may stand before COMMAND, for clarity'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate' -l debug -d 'show a traceback for an error'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using emulate; and test $_shtab_azure_cloudshell_npos -ge 0' -ka "(__fish_complete_command)" -d 'run a command in the emulated environment, and exit with its status'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a demo -d 'List your virtual machines; elsewhere, those of a made-up company.'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using demo' -s h -l help -d 'show this help message and exit'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using demo' -l subscription -x -d 'default: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user'
-complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using demo' -l debug -d 'show a traceback for an error'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a completion -d 'Print the completions for a shell.'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using completion' -s h -l help -d 'show this help message and exit'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using completion' -l debug -d 'show a traceback for an error'

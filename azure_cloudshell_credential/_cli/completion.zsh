@@ -11,7 +11,6 @@
 _shtab_azure_cloudshell_commands() {
   local _commands=(
     completion:'Print the completions for a shell.'
-    demo:'List your virtual machines; elsewhere, those of a made-up company.'
     doctor:'Find out why something does not work, and what to do.'
     emulate:'Run Cloud Shell'"'"'s token endpoint on this machine.'
     run:'Run a program with tokens from Cloud Shell, az login and the rest of the default chain.'
@@ -39,15 +38,6 @@ _shtab_azure_cloudshell_completion_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_azure_cloudshell_completion_defaults_added=0
 
-_shtab_azure_cloudshell_demo_options=(
-  "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--subscription[default\: AZURE_SUBSCRIPTION_ID, or the first enabled subscription of the signed-in user]:ID:"
-  "--debug[show a traceback for an error]"
-)
-
-# guard to ensure default positional specs are added only once per session
-_shtab_azure_cloudshell_demo_defaults_added=0
-
 _shtab_azure_cloudshell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON]"
@@ -71,9 +61,10 @@ _shtab_azure_cloudshell_emulate_options=(
   "*--deny[do not support this audience\; may be repeated]:NAME:"
   "--all-audiences[support every audience]"
   "--latency[wait before each reply]:SECONDS:"
-  "--with-azure[also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host]"
+  "--with-azure[also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. Java, and Node 20\'s own http and fetch, read no proxy variables\: they are not held]"
   "*--fault[fail like this, always or COUNT times\; may be repeated. NAME\: portal-timeout, interaction-required, server-error, hang, drop, garbage, wrong-resource, expired-token]:NAME[:COUNT]:"
   "--az-login[put an az on PATH to which this other user is signed in]:USER:"
+  "--own-sign-in[do not hide your own sign-ins from COMMAND]"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--exec[may stand before COMMAND, for clarity]"
   "--debug[show a traceback for an error]"
@@ -149,7 +140,6 @@ _shtab_azure_cloudshell() {
       curcontext="${curcontext%:*:*}:_shtab_azure_cloudshell-$line[1]:"
       case $line[1] in
         completion) _arguments -C -S -s $_shtab_azure_cloudshell_completion_options ;;
-        demo) _arguments -C -S -s $_shtab_azure_cloudshell_demo_options ;;
         doctor) _arguments -C -S -s $_shtab_azure_cloudshell_doctor_options ;;
         emulate) _arguments -C -S -s $_shtab_azure_cloudshell_emulate_options ;;
         run) _arguments -C -S -s $_shtab_azure_cloudshell_run_options ;;

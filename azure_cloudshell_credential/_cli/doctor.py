@@ -15,9 +15,9 @@ from .._version import __version__
 from ._doctor_checks import VARIABLES, Findings, Probe, advise
 from ._doctor_text import Text
 from ._errors import CommandError
+from ._foreground import say
 from ._parser import Parser, timeout
 from ._progress import Progress
-from ._serving import say
 
 EXAMPLES = (
     "azure-cloudshell doctor",
@@ -87,8 +87,10 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
         reason = not_in_cloud_shell(environment.refusal, environment.other_host).what
         say(f"azure-cloudshell: {reason} There is nothing to ask.")
     with Progress() as progress:
-        report, works = make_report(environment, arguments.timeout, progress)
-    text = json.dumps(report, indent=2) + "\n"
+        report = make_report(environment, arguments.timeout, progress)
+    if report.stopped:
+        say(f"azure-cloudshell: Stopped early, since {report.stopped}.")
+    text = json.dumps(report.content, indent=2) + "\n"
     if arguments.report == "-":
         sys.stdout.write(text)
     else:
@@ -98,4 +100,4 @@ def _write_report(environment: Environment, arguments: argparse.Namespace) -> in
             raise CommandError(f"Cannot write {arguments.report}: {error.strerror}.") from None
         held = "It holds no token, user, tenant or subscription; look at it before you share it."
         print(f"Wrote {arguments.report}. {held}")
-    return 0 if works else 1
+    return 0 if report.works else 1

@@ -13,14 +13,14 @@ from typing import Any
 from .. import emulator
 from .._endpoint.audiences import identifiers_of
 from .._serving.proxies import without_proxy
+from .._serving.variables import OF_THIS_MACHINE, SIGN_INS
 from ..emulator import faults
-from ..emulator._variables import HIDDEN_VARIABLES, SIGN_IN_VARIABLES
 from ._apart import served_apart
 from ._become import become
 from ._errors import CommandError
+from ._foreground import cannot_listen, say, stop_signal
 from ._log import log_to_stderr
 from ._parser import Parser, latency, port, positive, resource
-from ._serving import cannot_listen, say, stop_signal
 from ._shells import SHELLS, detect, set_variable, unset_variable
 
 _HARD_CODED_PORT = 50342
@@ -58,7 +58,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--with-azure",
         action="store_true",
-        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host",
+        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. "
+        "Java, and Node 20's own http and fetch, read no proxy variables: they are not held",
     )
     parser.add_argument(
         "--fault",
@@ -67,6 +68,11 @@ def add_arguments(parser: Parser) -> None:
         help=f"fail like this, always or COUNT times; may be repeated. NAME: {', '.join(faults.NAMED)}",
     )
     parser.add_argument("--az-login", metavar="USER", help="put an az on PATH to which this other user is signed in")
+    parser.add_argument(
+        "--own-sign-in",
+        action="store_true",
+        help="do not hide your own sign-ins from COMMAND",
+    )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
     parser.add_argument("--exec", action="store_true", help="may stand before COMMAND, for clarity")
     parser.add_command("run a command in the emulated environment, and exit with its status")
@@ -75,6 +81,8 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; or start serving beside this process, and become the command."""
     settings = vars(arguments)
+    if arguments.own_sign_in and (arguments.with_azure or arguments.az_login):
+        raise CommandError("--own-sign-in goes neither with --with-azure nor with --az-login.", 2)
     if arguments.words:
         with served_apart("emulate", settings, waits=True) as variables:
             removed = _removed(settings)
@@ -90,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _removed(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The variables to remove before those that lead to the emulator are set."""
-    return HIDDEN_VARIABLES if settings["with_azure"] else SIGN_IN_VARIABLES
+    return OF_THIS_MACHINE if settings["with_azure"] else SIGN_INS
 
 
 def _not_a_stand_in(words: list[str]) -> list[str]:
@@ -105,6 +113,8 @@ def serve(settings: Mapping[str, Any], _listeners: Sequence[socket.socket]) -> I
 
     :return: the variables that lead programs here.
     """
+    from ..emulator._isolation import sealed_off, without_sign_ins
+
     log_to_stderr("azure_cloudshell_credential.emulator", "WARNING" if settings["words"] else "INFO")
     with ExitStack() as stack:
         shell = _started(settings, stack)
@@ -112,12 +122,15 @@ def serve(settings: Mapping[str, Any], _listeners: Sequence[socket.socket]) -> I
         azure = stack.enter_context(emulator.EmulatedAzure(shell)) if settings["with_azure"] else None
         stand_ins = ("az",) if settings["az_login"] else ()
         if azure is not None:
-            from ..emulator._isolation import sealed_off
-
             hidden = stack.enter_context(sealed_off(shell, *_POWERSHELL, *stand_ins))
             variables.update({**hidden, **azure.environment})
             if stand_ins:
                 variables["AZURE_CONFIG_DIR"] = hidden["AZURE_CONFIG_DIR"]
+        elif settings["words"] and not settings["own_sign_in"]:
+            hidden = stack.enter_context(without_sign_ins(shell, *_POWERSHELL, *stand_ins))
+            if not stand_ins and not any(map(shutil.which, _POWERSHELL)):
+                del hidden["PATH"]
+            variables.update(hidden)
         elif stand_ins:
             variables.update(stack.enter_context(shell.programs(*stand_ins)))
         if stand_ins:
@@ -132,7 +145,7 @@ def _started(settings: Mapping[str, Any], stack: ExitStack) -> emulator.CloudShe
         shell = emulator.CloudShellEmulator(
             port=settings["port"],
             identity=_identity(settings),
-            lifetime=settings["lifetime"] or emulator.DEFAULT_LIFETIME,
+            lifetime=settings["lifetime"],
             audiences=_audiences(settings),
             latency=settings["latency"],
         )

@@ -15,9 +15,9 @@ from ._apart import module_path, served_apart
 from ._become import become
 from ._credentials import add_broker_arguments, check_credential, credential_named
 from ._errors import CommandError
+from ._foreground import say
 from ._log import log_to_stderr
 from ._parser import Parser
-from ._serving import say
 
 EXAMPLES = (
     "azure-cloudshell run node app.js",
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Start the broker beside this process, and become the command."""
     if not _has_azure_identity():
         # Said now, not to the program when it asks: this is the one file of the release.
-        raise CommandError("run needs azure-identity: pip install azure-cloudshell-credential")
+        raise CommandError("This needs azure-identity, which is not installed: pip install azure-identity")
     check_credential(arguments.credential)
     try:
         broker = CloudShellBroker(allow=arguments.allow)

@@ -14,9 +14,9 @@ from .._endpoint.token import claims_of
 from ..broker import CloudShellBroker
 from ._credentials import add_broker_arguments, credential_named
 from ._errors import CommandError
+from ._foreground import cannot_listen, say, stop_signal
 from ._log import log_to_stderr
 from ._parser import Parser, port
-from ._serving import cannot_listen, say, stop_signal
 from ._shells import SHELLS, detect, set_variable, unset_variable
 
 EXAMPLES = (

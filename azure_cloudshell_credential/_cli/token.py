@@ -115,11 +115,11 @@ def resource_of(arguments: argparse.Namespace, cloud: str | None) -> str:
     """
     default = "devops" if arguments.output == "git-credential" else "arm"
     text: str = arguments.scope or arguments.resource_uri or arguments.resource_type or arguments.resource or default
-    if scopes.is_bare_permission(text):
-        raise CommandError(failures.permission_without_resource(text).message, 2)
     try:
+        if scopes.is_bare_permission(text) and not arguments.resource_uri:
+            return scopes.scope_to_resource(text)
         resource = audiences.resource_named(text, audiences.cloud_named(cloud))
-        return resource if arguments.resource_uri else scopes.scope_to_resource((resource,))
+        return resource if arguments.resource_uri else scopes.scope_to_resource(resource)
     except ValueError as error:
         raise CommandError(str(error), 2) from None
 
@@ -159,6 +159,8 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
     if is_led_to_a_broker(os.environ) and failure.code:
         # A broker's own words say what to do.
         return ""
+    if failure.meant:
+        return failure.advice
     if failure.kind == "audience":
         return f"{_SIGN_IN} and add --fallback."
     if failure.kind == "tenant":
@@ -166,7 +168,7 @@ def _advice(failure: Failure, environment: Environment, tenant: str | None) -> s
             "Either switch the directory in the portal and restart Cloud Shell, or add --fallback and run "
             f"az login --tenant {tenant}"
         )
-    if failure.kind == "entra":
+    if failure.kind in ("entra", "cleared"):
         return failure.advice
     if failure.kind == "not_cloud_shell":
         first = "unset or correct it" if environment.refusal else "run this in Cloud Shell"
@@ -201,7 +203,9 @@ def _fallback_token(resource: str, failure: Failure, environment: Environment, a
         if isinstance(error, ValueError) and "at least one credential" not in str(error):
             # It names the variable or the option that azure-identity cannot read.
             raise CommandError(f"{failure.what} {error}") from error
-        advice = _sign_in(failure, arguments.tenant)
+        is_unknown = "AADSTS500011" in str(error)
+        meant = audiences.meant_by(resource, is_registered=False) if is_unknown else failure.meant
+        advice = failures.use_scope(meant) if meant else _sign_in(failure, arguments.tenant)
         raise CommandError(
             f"{failure.what} No other credential in the default chain has a token either. {advice} "
             "--debug shows what each of them said."

@@ -1,7 +1,7 @@
-"""The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names.
+"""The resources a Cloud Shell user asks tokens for: their URIs, application ids and short names, and their hosts.
 
-One table serves the check of replies, the command line and ``doctor``. It knows names only;
-the emulator's ``services.json`` says which of them the endpoint is known to issue tokens for.
+The tables serve the check of replies, the command line, ``doctor``, and whoever has a service's URL and needs its
+scope. They know names only; the emulator's ``_services`` says which of them the endpoint is known to issue tokens for.
 
 Sources: the resources named there; application ids from Microsoft's published first-party application lists; the clouds
 from azure-cli's ``cloud.py``.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+
+from .text import quoted
 
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 """An application ID, a tenant or a user; part of a text, so with ``fullmatch`` or ``sub``."""
@@ -153,6 +155,112 @@ _CLOUDS = {
 }
 PUBLIC_CLOUD = _CLOUDS["prod"]
 
+_SERVED_AT = {
+    # Public cloud.
+    "vault.azure.net": "https://vault.azure.net",
+    "managedhsm.azure.net": "https://managedhsm.azure.net",
+    "blob.core.windows.net": "https://storage.azure.com/",
+    "dfs.core.windows.net": "https://storage.azure.com/",
+    "file.core.windows.net": "https://storage.azure.com/",
+    "queue.core.windows.net": "https://storage.azure.com/",
+    "table.core.windows.net": "https://storage.azure.com/",
+    "onelake.dfs.fabric.microsoft.com": "https://storage.azure.com/",
+    "database.windows.net": "https://database.windows.net",
+    "postgres.database.azure.com": "https://ossrdbms-aad.database.windows.net",
+    "mysql.database.azure.com": "https://ossrdbms-aad.database.windows.net",
+    "dev.azuresynapse.net": "https://dev.azuresynapse.net",
+    "azuredatabricks.net": "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
+    "kusto.windows.net": "https://kusto.kusto.windows.net",
+    "documents.azure.com": "https://cosmos.azure.com",
+    "azuredatalakestore.net": "https://datalake.azure.net/",
+    "purview.azure.com": "https://purview.azure.net/",
+    "search.windows.net": "https://search.azure.com",
+    "cognitiveservices.azure.com": "https://cognitiveservices.azure.com",
+    "openai.azure.com": "https://cognitiveservices.azure.com",
+    "services.ai.azure.com": "https://ai.azure.com",
+    "quantum.azure.com": "https://quantum.microsoft.com",
+    "servicebus.windows.net": "https://servicebus.azure.net",
+    "eventgrid.azure.net": "https://eventgrid.azure.net",
+    "webpubsub.azure.com": "https://webpubsub.azure.com",
+    "communication.azure.com": "https://communication.azure.com",
+    "azconfig.io": "https://azconfig.io/",
+    "azurecr.io": "https://containerregistry.azure.net",
+    "azmk8s.io": "6dae42f8-4368-4678-94ff-3960e28e3630",
+    "batch.azure.com": "https://batch.core.windows.net/",
+    "api.loganalytics.azure.com": "https://api.loganalytics.io",
+    "ingest.monitor.azure.com": "https://monitor.azure.com",
+    "azure-devices.net": "https://iothubs.azure.net",
+    "azure-devices-provisioning.net": "https://azure-devices-provisioning.net",
+    "digitaltwins.azure.net": "https://digitaltwins.azure.net",
+    "api.adu.microsoft.com": "https://api.adu.microsoft.com/",
+    "api.powerbi.com": "https://analysis.windows.net/powerbi/api",
+    "dev.azure.com": "499b84ac-1321-427f-aa17-267ca6975798",
+    "visualstudio.com": "499b84ac-1321-427f-aa17-267ca6975798",
+    # US Government.
+    "vault.usgovcloudapi.net": "https://vault.usgovcloudapi.net",
+    "managedhsm.usgovcloudapi.net": "https://managedhsm.usgovcloudapi.net",
+    "blob.core.usgovcloudapi.net": "https://storage.azure.com/",
+    "dfs.core.usgovcloudapi.net": "https://storage.azure.com/",
+    "file.core.usgovcloudapi.net": "https://storage.azure.com/",
+    "queue.core.usgovcloudapi.net": "https://storage.azure.com/",
+    "table.core.usgovcloudapi.net": "https://storage.azure.com/",
+    "database.usgovcloudapi.net": "https://database.usgovcloudapi.net/",
+    "postgres.database.usgovcloudapi.net": "https://ossrdbms-aad.database.usgovcloudapi.net",
+    "mysql.database.usgovcloudapi.net": "https://ossrdbms-aad.database.usgovcloudapi.net",
+    "dev.azuresynapse.usgovcloudapi.net": "https://dev.azuresynapse.usgovcloudapi.net",
+    "search.windows.us": "https://search.azure.us",
+    "search.azure.us": "https://search.azure.us",
+    "cognitiveservices.azure.us": "https://cognitiveservices.azure.us",
+    "openai.azure.us": "https://cognitiveservices.azure.us",
+    "servicebus.usgovcloudapi.net": "https://servicebus.azure.net",
+    "azconfig.azure.us": "https://appconfig.azure.us/",
+    "batch.usgovcloudapi.net": "https://batch.core.usgovcloudapi.net/",
+    "ingest.monitor.azure.us": "https://monitor.azure.us",
+    # China.
+    "vault.azure.cn": "https://vault.azure.cn",
+    "managedhsm.azure.cn": "https://managedhsm.azure.cn",
+    "blob.core.chinacloudapi.cn": "https://storage.azure.com/",
+    "dfs.core.chinacloudapi.cn": "https://storage.azure.com/",
+    "file.core.chinacloudapi.cn": "https://storage.azure.com/",
+    "queue.core.chinacloudapi.cn": "https://storage.azure.com/",
+    "table.core.chinacloudapi.cn": "https://storage.azure.com/",
+    "database.chinacloudapi.cn": "https://database.chinacloudapi.cn/",
+    "postgres.database.chinacloudapi.cn": "https://ossrdbms-aad.database.chinacloudapi.cn",
+    "mysql.database.chinacloudapi.cn": "https://ossrdbms-aad.database.chinacloudapi.cn",
+    "dev.azuresynapse.azure.cn": "https://dev.azuresynapse.azure.cn",
+    "search.azure.cn": "https://search.azure.cn",
+    "cognitiveservices.azure.cn": "https://cognitiveservices.azure.cn",
+    "servicebus.chinacloudapi.cn": "https://servicebus.azure.net",
+    "azconfig.azure.cn": "https://appconfig.azure.cn/",
+    "batch.chinacloudapi.cn": "https://batch.chinacloudapi.cn/",
+    "ingest.monitor.azure.cn": "https://monitor.azure.cn",
+}
+"""Where services answer, and the resource that each takes tokens for: at these hosts and at all below them.
+
+Sources: the suffixes in azure-cli's ``cloud.py``; the public zones in Microsoft's "Azure Private Endpoint DNS
+configuration"; the environments of hashicorp/go-azure-sdk; the resources that the services' clients in the Azure SDKs
+ask for (``LogsIngestionAudience``, ``SearchAudience``, ``AzureOpenAIAudience``, ``_audience.py`` of
+azure-appconfiguration, which name each cloud's; azure-servicebus asks for one in all clouds).
+"""
+
+_REGISTERED_BY_HOST = frozenset(
+    {
+        "https://servicebus.azure.net",
+        "https://cosmos.azure.com",
+        "https://kusto.kusto.windows.net",
+        "https://azconfig.io/",
+        "https://appconfig.azure.us/",
+        "https://appconfig.azure.cn/",
+    }
+)
+"""Resources whose hosts are resources too: azure-cosmos, azure-kusto-data, Kafka's clients of Event Hubs and older
+azure-appconfiguration ask for the host (Microsoft's "Authorize access to Event Hubs"; the clients themselves)."""
+
+# Compiled when it is needed: that would cost the token command as much as reading the tables.
+_URL = r"https?://([a-z0-9.-]+)(?::[0-9]*)?(?:[/?#].*)?"
+# In small letters: "User.Read" is a permission.
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/.*)?")
+
 
 def cloud_named(name: str | None) -> Cloud:
     """The cloud that a value of ``ACC_CLOUD`` means; the public one when it is unset or unknown."""
@@ -178,10 +286,66 @@ def lookup(identifier: str) -> Audience | None:
     return _BY_IDENTIFIER.get(plain(identifier))
 
 
+def canonical(identifier: str) -> str:
+    """An identifier by which two of one resource are the same."""
+    audience = lookup(identifier)
+    return plain(identifier if audience is None else audience.resource)
+
+
 def resource_for(name: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
     """The resource that a short name stands for in a cloud, or None for a name not in the table."""
     audience = _BY_NAME.get(name.casefold())
     return None if audience is None else cloud.resources.get(audience.name, audience.resource)
+
+
+def resource_at(url: str) -> str | None:
+    """The resource of the service that answers at a URL, in whichever cloud it is; None if it is not known.
+
+    A URL with a user or a password in it is not known: clients differ in what they take for its host.
+    """
+    match = re.fullmatch(_URL, url, re.ASCII | re.IGNORECASE | re.DOTALL)
+    host = match[1].rstrip(".").casefold() if match else ""
+    if (known := _known_at().get(host)) is not None:
+        return known
+    labels = host.split(".")
+    suffixes = (".".join(labels[start:]) for start in range(len(labels) - 1))
+    return next((_SERVED_AT[suffix] for suffix in suffixes if suffix in _SERVED_AT), None)
+
+
+def _known_at() -> dict[str, str]:
+    """The known resources by their hosts."""
+    known = [identifier for audience in KNOWN for identifier in audience.identifiers]
+    known += [resource for cloud in _CLOUDS.values() for resource in cloud.resources.values()]
+    return {resource.split("/")[2]: resource for resource in reversed(known) if "://" in resource}
+
+
+def meant_by(resource: str, *, is_registered: bool = True) -> str | None:
+    """The resource that somebody means who has asked for a service's URL, such as that of their own key vault.
+
+    A hint for a resource that has been refused, and no more: any URL may be registered as a resource.
+
+    :param is_registered: False where Microsoft Entra ID does not know it (AADSTS500011). Some services' hosts are
+        resources, and whether Cloud Shell issues tokens for one says nothing about the scope.
+    :return: the resource; None for a known one, and for one that belongs to no known service.
+    """
+    meant = None if lookup(resource) else resource_at(resource)
+    if meant is None or plain(meant) == plain(resource) or (is_registered and meant in _REGISTERED_BY_HOST):
+        return None
+    return meant
+
+
+def named_as(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str | None:
+    """The resource that a short name stands for in a cloud, or a service's URL without its scheme."""
+    return resource_for(text, cloud) or resource_at(f"https://{text}")
+
+
+def host_mistake(text: str) -> str | None:
+    """What to say of a host where a resource belongs; None of anything else."""
+    if not _HOST.fullmatch(text):
+        return None
+    host = text.removesuffix("/.default")
+    uri = meant_by(f"https://{host}", is_registered=False) or f"https://{text}"
+    return f"{quoted(text, 200)!r} is a host. The URI is {quoted(uri, 200)}"
 
 
 def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
@@ -193,8 +357,10 @@ def resource_named(text: str, cloud: Cloud = PUBLIC_CLOUD) -> str:
         return named
     if "://" in text or text.startswith("urn:") or is_guid(text.partition("/")[0]):
         return text
+    if (mistake := host_mistake(text)) is not None:
+        raise ValueError(mistake)
     hint = did_you_mean(text, _BY_NAME) or f" The short names are: {', '.join(audience.name for audience in KNOWN)}."
-    raise ValueError(f"{text!r} is not a known resource.{hint} Or give a URI, or an application ID.")
+    raise ValueError(f"{quoted(text, 200)!r} is not a known resource.{hint} Or give a URI, or an application ID.")
 
 
 def identifiers_of(text: str, cloud: Cloud = PUBLIC_CLOUD) -> tuple[str, ...]:
@@ -217,8 +383,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def is_same(first: str, second: str) -> bool:
     """Whether two identifiers are one resource's: equal but for case and a slash at the end, or aliases."""
-    known = lookup(first)
-    return plain(first) == plain(second) or (known is not None and known is lookup(second))
+    return canonical(first) == canonical(second)
 
 
 def are_different(requested: str, received: str) -> bool:

@@ -1,11 +1,12 @@
 """Whether this is Cloud Shell, and where its token endpoint is.
 
-Reads environment variables and nothing else: no file, no socket. Which variables mean what is taken from the
-Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the clients that already detect it.
+Reads environment variables, and looks for one folder: no other file, no socket. Which variables mean what is taken from
+the Cloud Shell image (Azure/CloudShell, ``linux/*.Dockerfile``) and from the clients that already detect it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -30,6 +31,15 @@ MARKERS = ("AZUREPS_HOST_ENVIRONMENT", "ACC_CLOUD", "AZD_IN_CLOUDSHELL", "POWERS
 
 VARIABLES_OF_OTHER_HOSTS = ("MSI_SECRET", "IDENTITY_ENDPOINT")
 """With either of these, MSI_ENDPOINT belongs to App Service, Azure ML, Arc or Service Fabric."""
+
+
+IMAGE_FOLDER = "/usr/local/share/powershell/Modules/PSCloudShellUtility"
+"""A folder that Cloud Shell's image has, and that no package brings (Azure/CloudShell, ``linux/tools.Dockerfile``)."""
+
+
+def is_image() -> bool:
+    """Whether this is Cloud Shell's image. It serves to say what is missing, and nothing else follows from it."""
+    return os.path.isdir(IMAGE_FOLDER)
 
 
 class Endpoint:

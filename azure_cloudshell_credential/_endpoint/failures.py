@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
+from . import audiences, environment
 from .identity import Identity
 from .text import duration, printable, quoted, sentence
 
@@ -33,9 +34,9 @@ _SIGN_IN_OR_MOVE = "Sign in with 'az login', or run this in Cloud Shell."
 class Failure:
     """Why there is no token.
 
-    :param kind: a word for programs: ``not_cloud_shell``, ``scope``, ``refused``, ``busy``, ``nested``, ``timeout``,
-        ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``, ``tenant``,
-        ``pop``, ``error``, ``identity`` or ``chain``.
+    :param kind: a word for programs: ``not_cloud_shell``, ``cleared``, ``scope``, ``refused``, ``busy``, ``nested``,
+        ``timeout``, ``portal``, ``audience``, ``entra``, ``endpoint``, ``reply``, ``wrong_resource``, ``claims``,
+        ``tenant``, ``pop``, ``error``, ``identity`` or ``chain``.
     :param what: what happened, a sentence without advice.
     :param advice: what to do next for a user of ``CloudShellCredential``, a sentence. Others give their own, by kind.
     :param resource: the resource requested.
@@ -53,6 +54,8 @@ class Failure:
         self.code = code
         self.retry_after = retry_after
         self.supported_audiences: tuple[str, ...] = ()
+        self.meant: str | None = None
+        """The resource that is meant by one that was refused, where that is known."""
 
     @property
     def message(self) -> str:
@@ -71,22 +74,30 @@ def not_in_cloud_shell(refusal: str | None, other_host: str | None = None) -> Fa
     """
     if refusal:
         return Failure("not_cloud_shell", refusal, "Unset or correct it, or sign in with 'az login'.")
+    if not other_host and environment.is_image():
+        return cleared_environment()
     reason = "neither MSI_ENDPOINT nor a Cloud Shell variable is set"
     if other_host:
         reason = f"MSI_ENDPOINT belongs to another service, because {other_host} is set too"
     return Failure("not_cloud_shell", f"{_NOT_HERE} {reason}.", _SIGN_IN_OR_MOVE)
 
 
+def cleared_environment() -> Failure:
+    """Cloud Shell's image without any of its variables, as under sudo, in cron and in an MCP client's servers."""
+    what = "This is Azure Cloud Shell, but its variables are missing."
+    return Failure("cleared", what, "Pass on MSI_ENDPOINT and ACC_CLOUD.")
+
+
+def several_resources(resources: str) -> Failure:
+    """Scopes of several resources in one request. The endpoint takes one, and so does Microsoft Entra ID."""
+    what = f"A token was requested for scopes of several resources ({resources}), and Cloud Shell issues it for one."
+    return Failure("scope", what, "Ask for one resource's scopes at a time.", resources)
+
+
 def nobody_listens(resource: str, url: str) -> Failure:
     """Cloud Shell's markers are set, as its image sets them anywhere, and there is no endpoint."""
     what = f"{_NOT_HERE} its variables are set, but MSI_ENDPOINT is not, and nobody listens at {url}."
     return Failure("not_cloud_shell", what, _SIGN_IN_OR_MOVE, resource)
-
-
-def permission_without_resource(resource: str) -> Failure:
-    """A bare permission such as ``User.Read``, as msgraph-sdk passes it through."""
-    what = f"The scope {resource} is a permission without its resource, and Cloud Shell issues tokens for resources."
-    return Failure("scope", what, "For Microsoft Graph, use the scope https://graph.microsoft.com/.default.", resource)
 
 
 def unreachable(resource: str, reason: str) -> Failure:
@@ -178,9 +189,16 @@ def audience_not_supported(resource: str, supported: tuple[str, ...], said: str 
         "a chain with AzureCliCredential behind this credential, then uses that sign-in. For a program you cannot "
         "change, put 'azure-cloudshell run --' before it."
     )
-    refused = Failure("audience", what, advice, resource, "AudienceNotSupported")
+    meant = audiences.meant_by(resource)
+    refused = Failure("audience", what, use_scope(meant) if meant else advice, resource, "AudienceNotSupported")
     refused.supported_audiences = supported
+    refused.meant = meant
     return refused
+
+
+def use_scope(resource: str) -> str:
+    """What to do where a resource was refused and another one was meant."""
+    return f"Use the scope {resource.rstrip('/')}/.default."
 
 
 def wrong_resource(resource: str, received: str) -> Failure:

@@ -5,6 +5,7 @@ A scope is resolved here and nowhere else, once for each request, which then car
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping
 
@@ -21,34 +22,38 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE)
 class TokenRequest:
     """A request for a token, as ``get_token`` and ``get_token_info`` get it.
 
-    ``resource`` is what the scope is for, found out here and nowhere else. Where it is for nothing, or there are
-    several scopes, ``mistake`` says so, and ``resource`` is their text, for messages: a credential that is not ours may
-    take them.
+    ``resource`` is what the scopes are for, found out here and nowhere else. Where one of them is not a scope,
+    ``mistake`` says so; where they are for several resources, ``is_for_several``. ``resource`` then is their text, for
+    messages: a credential that is not ours may take them.
 
     :param scopes: the scopes.
     :param options: the keyword arguments or options; None and False count as absent: Key Vault sends ``claims: None``.
     :raises ValueError: if there is no scope.
     """
 
-    __slots__ = ("claims", "key", "mistake", "options", "resource", "scopes", "tenant_id")
+    __slots__ = ("claims", "is_for_several", "key", "mistake", "options", "resource", "scopes", "tenant_id")
 
     def __init__(self, scopes: tuple[str, ...], options: Mapping[str, object]) -> None:
         if not scopes:
             raise ValueError("get_token requires a scope.")
         self.scopes = scopes
         self.mistake = ""
+        self.is_for_several = False
         try:
-            self.resource = scope_to_resource(scopes)
+            self.resource = scope_to_resource(scopes[0])
+            if len(scopes) > 1:
+                self.is_for_several = len({audiences.canonical(scope_to_resource(scope)) for scope in scopes}) > 1
         except ValueError as error:
-            self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
             self.mistake = str(error)
+        if self.mistake or self.is_for_several:
+            self.resource = " ".join(str(scope).removesuffix("/.default") for scope in scopes)
         self.options = {name: value for name, value in options.items() if value}
         if "tenant_id" in self.options and is_any_tenant(str(self.options["tenant_id"])):
             del self.options["tenant_id"]
         self.claims: str | None = self.options.get("claims")  # type: ignore[assignment]
         self.tenant_id: str | None = self.options.get("tenant_id")  # type: ignore[assignment]
-        others = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
-        self.key: Hashable = (scopes, *others) if others else scopes
+        rest = sorted((name, repr(value)) for name, value in self.options.items() if name != "claims")
+        self.key: Hashable = (scopes, *rest) if rest else scopes
 
     def is_in_another_tenant(self, tenant_id: str | None) -> bool:
         """Whether a tenant is known to be another than the one asked for. A name is not compared with an id."""
@@ -58,23 +63,23 @@ class TokenRequest:
         return asked.casefold() != tenant_id.casefold()
 
 
-def scope_to_resource(scopes: tuple[str, ...]) -> str:
+def scope_to_resource(scope: str) -> str:
     """The resource that a scope is for.
 
     ``/.default`` is stripped and nothing else of the URI touched, so that ``https://management.azure.com//.default``
     asks for ``https://management.azure.com/``. A delegated scope (``https://graph.microsoft.com/User.Read``) asks
-    for its resource. A bare resource, a URI or an application id, passes through, and so does a bare permission.
+    for its resource. A bare resource, a URI or an application id, passes through. A bare permission is Microsoft
+    Graph's, as it is to Microsoft Entra ID ("Scopes and permissions in the Microsoft identity platform").
 
-    :raises ValueError: unless there is exactly one scope, and it is one.
+    :raises ValueError: if it is not a scope.
     """
-    if len(scopes) != 1:
-        raise ValueError("Cloud Shell issues a token for exactly one scope per request.")
-    scope = scopes[0]
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise ValueError("A scope must be a non-empty string without white space or control characters.")
+    if is_bare_permission(scope):
+        return audiences.resource_for("graph", audiences.cloud_named(os.environ.get("ACC_CLOUD"))) or scope
     resource = _resource_of(scope)
-    if not (_URI.fullmatch(resource) or audiences.is_guid(resource) or is_bare_permission(resource)):
-        raise ValueError(_no_scope(scope, resource))
+    if not (_URI.fullmatch(resource) or audiences.is_guid(resource)):
+        raise ValueError(_not_a_scope(scope, resource))
     return resource
 
 
@@ -90,10 +95,9 @@ def _resource_of(scope: str) -> str:
     return scope[:slash] if has_permission else scope
 
 
-def _no_scope(scope: str, name: str) -> str:
+def _not_a_scope(scope: str, name: str) -> str:
     """What to say of a name where a scope belongs: a short name, or a resource without its scheme."""
-    uri = f"https://{name}"
-    meant = audiences.resource_for(name) or (uri if audiences.lookup(uri) is not None else None)
+    meant = audiences.named_as(name)
     use = f"use {meant.rstrip('/')}/.default" if meant else "use a resource's URI or application ID with /.default"
     # Somebody may have passed a token.
     return f"'{quoted(scope, 100)}' is not a scope: {use}"

@@ -36,8 +36,8 @@ def printable(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, unless it ends a sentence already."""
-    return text if text.endswith((".", "!", "?", "…", ".)")) else text + "."
+    """The text with a full stop, unless it ends a sentence already, which may stand in brackets or quotes."""
+    return text if text.rstrip("\"')”").endswith((".", "!", "?", "…")) else text + "."
 
 
 def count(number: float, unit: str) -> str:

@@ -100,7 +100,7 @@ def checked_token(value: object, expires_on: object, refresh_on: object, kind: o
 
     :param value: the token.
     :param expires_on: when it expires, in Unix time. A fraction of a second is dropped.
-    :param refresh_on: when to ask for a new one, in Unix time; anything else than a time is dropped.
+    :param refresh_on: when to ask for a new one, in Unix time; anything other than a time is dropped.
     :param kind: how it is presented to a service.
     :param now: in Unix time.
     :return: the token; or what was returned instead, as a noun: "it returned no access token".

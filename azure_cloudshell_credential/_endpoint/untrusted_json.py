@@ -30,7 +30,7 @@ def read_json(text: str | bytes) -> object:
 
 
 def read_json_file(path: str) -> object:
-    """The value that a file holds, None if it cannot be read, is no ordinary file or is not JSON."""
+    """The value that a file holds, None if it cannot be read, or is not an ordinary file or not JSON."""
     try:
         # A named pipe would be opened only when somebody writes to it.
         if not os.path.isfile(path):

@@ -25,19 +25,6 @@ AZD_PATH = "/token"
 
 _NO_CLIENT_ID = "00000000-0000-0000-0000-000000000000"
 
-IDENTITY_VARIABLES = (
-    "MSI_ENDPOINT",
-    "MSI_SECRET",
-    "IDENTITY_ENDPOINT",
-    "IDENTITY_HEADER",
-    "IDENTITY_SERVER_THUMBPRINT",
-    "IMDS_ENDPOINT",
-)
-"""The variables that lead a managed-identity client somewhere.
-
-Without AZURE_POD_IDENTITY_AUTHORITY_HOST: it says where a virtual machine's identity is asked, after all of these.
-"""
-
 IDENTITY_FIELDS = ("client_id", "clientid", "mi_res_id", "msi_res_id", "object_id", "principal_id")
 """The fields in which a client names a user-assigned identity, whatever the protocol."""
 

@@ -6,3 +6,7 @@ from ._credential import CloudShellCredential, DefaultCloudShellCredential
 from ._subscription import default_subscription_id
 
 __all__ = ["CloudShellCredential", "DefaultCloudShellCredential", "default_subscription_id"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,19 +6,23 @@ import os
 from inspect import iscoroutinefunction
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError
 
-from .._azure.subscription import first_enabled_subscription_id, known_subscription_id, resource_manager_scope
+from .._azure.subscription import (
+    LISTING_SECONDS,
+    first_enabled_subscription_id,
+    known_subscription_id,
+    overdue,
+    resource_manager_scope,
+)
 from .._tokens.in_flight import InFlight
 from ._credential import DefaultCloudShellCredential
 from ._waiting import wait
 
-LISTING_SECONDS = 120.0
-"""Seconds for all pages together."""
-
 
 class _Listing(InFlight):
-    def _overdue(self) -> TimeoutError:
-        return TimeoutError("Azure Resource Manager did not list the subscriptions in time.")
+    def _overdue(self) -> AzureError:
+        return overdue()
 
 
 async def default_subscription_id(credential: AsyncTokenCredential | None = None) -> str:
@@ -27,8 +31,9 @@ async def default_subscription_id(credential: AsyncTokenCredential | None = None
     :param credential: an asynchronous credential. Default: a ``DefaultCloudShellCredential``.
     :paramtype credential: azure.core.credentials_async.AsyncTokenCredential
     :rtype: str
-    :raises LookupError: if there is none; the message says how to choose one.
+    :raises LookupError: if Resource Manager lists none that is enabled.
     :raises TypeError: for a synchronous credential.
+    :raises azure.core.exceptions.AzureError: as the synchronous one.
     """
     if credential is not None and not iscoroutinefunction(getattr(credential, "get_token", None)):
         raise TypeError(f"{type(credential).__name__} is synchronous: an asynchronous credential is needed here.")

@@ -12,7 +12,7 @@ class Allowed:
     """The resources that names stand for, each under all of its identifiers.
 
     :param names: URIs, application ids, or short names such as ``vault``, in the cloud that ``ACC_CLOUD`` names.
-    :raises ValueError: for what is none of these.
+    :raises ValueError: for anything else.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ from .._serving.token_protocols import (
     TokenProtocol,
     same,
 )
+from .._serving.variables import CLOUD_SHELLS_FORM, MISLEADING
 from ._allowed import Allowed
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from .._azure.credential import SyncCredential
 
 _LOGGER = logging.getLogger(__name__)
-
-_REMOVED = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AUTH_CERT")
-"""With one of these a client takes our variables for those of another host, or asks in another way."""
 
 _STEPS = (
     *("environment", "cloud_shell", "workload_identity", "managed_identity", "shared_token_cache"),
@@ -90,9 +88,10 @@ class CloudShellBroker(Served):
     :keyword host_names: the names by which such programs reach that address, such as ``host.docker.internal``. The
         first one is the host of the URLs.
     :paramtype host_names: ~collections.abc.Sequence[str]
-    :raises ValueError: for a name in ``allow`` that is not a resource, one in ``host_names`` that is not a host name, a
-        wildcard, multicast or broadcast address, or for an address that is not loopback without ``path_secret``.
-    :raises TypeError: for a credential that is not synchronous.
+    :raises ValueError: for a name in ``allow`` that is not a resource, for one in ``host_names`` that is not a host
+        name, for a wildcard, multicast or broadcast address, or for an address that is not loopback without
+        ``path_secret``.
+    :raises TypeError: for anything other than a synchronous credential.
     """
 
     __module__ = "azure_cloudshell_credential.broker"
@@ -174,13 +173,12 @@ class CloudShellBroker(Served):
         variables: dict[str, str] = {}
         for each in self._protocols:
             variables.update(each.environment(f"http://{host}:{self.port}{self._prefix_of(each)}"))
-        # Read by Terraform, and by Rust's object_store: Cloud Shell's form, by GET.
-        return {**variables, **dict.fromkeys(("ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), variables["MSI_ENDPOINT"])}
+        return {**variables, **dict.fromkeys(CLOUD_SHELLS_FORM, variables["MSI_ENDPOINT"])}
 
     @property
     def removed(self) -> tuple[str, ...]:
         """The variables that would lead a program elsewhere, to be unset."""
-        return _REMOVED
+        return MISLEADING
 
     def without_proxy(self, environ: Mapping[str, str]) -> dict[str, str]:
         """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
@@ -196,7 +194,7 @@ class CloudShellBroker(Served):
         :param environ: the variables it would have without the broker, usually ``os.environ``.
         :rtype: dict[str, str]
         """
-        variables = {name: value for name, value in environ.items() if name not in _REMOVED}
+        variables = {name: value for name, value in environ.items() if name not in MISLEADING}
         return {**variables, **self.environment, **self.without_proxy(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:

@@ -1,8 +1,7 @@
 """Azure Cloud Shell's token endpoint, emulated: run and test Cloud Shell code anywhere.
 
-Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``EmulatedAzure``, which leads
-unmodified programs to a stand-in for Azure, needs the extra ``demo``. ``faults`` has replies to script, to see what a
-client makes of them.
+Needs the extra ``emulator``: ``pip install azure-cloudshell-credential[emulator]``. ``EmulatedAzure`` leads unmodified
+programs to a stand-in for Azure. ``faults`` has replies to script, to see what a client makes of them.
 """
 
 from __future__ import annotations
@@ -13,31 +12,28 @@ from .faults import ScriptedReply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._emulated_azure import EmulatedAzure as EmulatedAzure
-    from ._emulator import DEFAULT_AUDIENCES as DEFAULT_AUDIENCES
-    from ._emulator import DEFAULT_LIFETIME as DEFAULT_LIFETIME
     from ._emulator import CloudShellEmulator as CloudShellEmulator
-    from ._emulator import TokenRequest as TokenRequest
-    from ._identity import Identity as Identity
+    from ._responder import RecordedRequest as RecordedRequest
+    from ._settings import DEFAULT_AUDIENCES as DEFAULT_AUDIENCES
+    from ._settings import Identity as Identity
 
 __all__ = [
     "DEFAULT_AUDIENCES",
-    "DEFAULT_LIFETIME",
     "CloudShellEmulator",
     "EmulatedAzure",
     "Identity",
+    "RecordedRequest",
     "ScriptedReply",
-    "TokenRequest",
     "faults",
 ]
 
-# What needs an extra is imported when it is used: doctor --report reads the table of assumptions without any.
+# What needs an extra is imported when it is used: doctor --report reads the behaviour without any.
 _LAZY_EXPORTS = {
-    "DEFAULT_AUDIENCES": ("._emulator", "emulator"),
-    "DEFAULT_LIFETIME": ("._emulator", "emulator"),
-    "CloudShellEmulator": ("._emulator", "emulator"),
-    "EmulatedAzure": ("._emulated_azure", "demo"),
-    "Identity": ("._identity", "emulator"),
-    "TokenRequest": ("._emulator", "emulator"),
+    "DEFAULT_AUDIENCES": "._settings",
+    "CloudShellEmulator": "._emulator",
+    "EmulatedAzure": "._emulated_azure",
+    "Identity": "._settings",
+    "RecordedRequest": "._responder",
 }
 
 
@@ -46,12 +42,11 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module, extra = _LAZY_EXPORTS[name]
     try:
-        value: object = getattr(import_module(module, __name__), name)
+        value: object = getattr(import_module(_LAZY_EXPORTS[name], __name__), name)
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            f"{name} needs more than is installed: pip install 'azure-cloudshell-credential[{extra}]'",
+            f"{name} needs more than is installed: pip install 'azure-cloudshell-credential[emulator]'",
             name=missing.name,
         ) from None
     globals()[name] = value

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._identity import Identity
+from ._issuer import Issuer
+from ._settings import Identity
 
 SUBSCRIPTION_ID = "00000000-1111-4222-8333-444444444444"
 SUBSCRIPTION_NAME = "Contoso Pay-As-You-Go"
@@ -81,11 +82,11 @@ class Printed(NamedTuple):
 class Programs:
     """The programs, and who is signed in to az.
 
-    :param issue: makes a token for an identity and a resource; returns it and its expiry in Unix time.
+    :param issuer: makes their tokens.
     """
 
-    def __init__(self, issue: Callable[[Identity, str], tuple[str, int]]) -> None:
-        self._issue = issue
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
         self._profile: Path | None = None
         self.reset()
 
@@ -158,7 +159,7 @@ class Programs:
         return Printed(1, err=f"ERROR: This az is a stand-in and knows no '{' '.join(arguments[:2])}'.\n")
 
     def _token(self, identity: Identity, resource: str, options: dict[str, str]) -> Printed:
-        token, expires_on = self._issue(identity, resource)
+        token, _, expires_on = self._issuer.mint(resource, identity=identity)
         if options.get("query") == "accessToken" or options.get("output") == "tsv":
             return Printed(0, f"{token}\n")
         content = {

@@ -1,7 +1,7 @@
 """``EmulatedAzure``: unmodified programs list made-up machines, and nothing leaves the machine.
 
 It puts a proxy in front of the stand-ins for Azure Resource Manager and the sign-in hosts, and has the variables that
-lead programs there. Needs the extra ``demo``.
+lead programs there.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from . import _sign_in
 from ._azure_cli import SUBSCRIPTION_ID, write_profile
 from ._emulator import CloudShellEmulator
+from ._isolation import NOBODY
 from ._proxy import Proxy
 from ._resource_manager import HOSTS, ResourceManagerStandIn
-from ._variables import NOBODY
 
 
 class EmulatedAzure:

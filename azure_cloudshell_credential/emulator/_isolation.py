@@ -1,4 +1,4 @@
-"""Nothing of the developer's own in reach: for tests, and for ``emulate --with-azure``."""
+"""Nothing of the developer's own in reach: for tests, and for the commands that ``emulate`` starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from time import sleep
 from typing import cast
 
 from .._serving.proxies import without_proxy
+from .._serving.variables import OF_THIS_MACHINE
 from .._tokens.in_flight import THREAD_NAME
 from ._azure_cli import SUBSCRIPTION_ID
 from ._emulator import CloudShellEmulator
-from ._variables import HIDDEN_VARIABLES, NOBODY
+
+NOBODY = {"AZURE_USERNAME": "nobody@emulated-cloud-shell.invalid"}
+"""Hides the token cache that Microsoft's developer tools share: ``~/.IdentityService``, or the system's keychain.
+
+It says whose tokens a default chain takes from there. HOME would hide the files too, and with them whatever else
+programs find by it, such as packages of Python's user site. A ``SharedTokenCacheCredential`` that a program makes
+itself does not read the variable.
+"""
 
 _BROKER = "azure.identity.broker"
 
@@ -23,24 +31,25 @@ _POLL_SECONDS = 0.005
 
 
 @contextmanager
-def sealed_off(shell: CloudShellEmulator, *programs: str) -> Iterator[dict[str, str]]:
-    """The variables that hide the developer's own sign-ins, once ``HIDDEN_VARIABLES`` are removed.
+def without_sign_ins(shell: CloudShellEmulator, *programs: str) -> Iterator[dict[str, str]]:
+    """The variables that hide the developer's own sign-ins, once ``SIGN_INS`` are removed.
 
-    az and azd have empty folders. PowerShell, whose folder no variable names, is a stand-in. ``NOBODY`` hides the
-    shared token cache. No variable hides what azure-identity-broker finds: the account of Windows, and Visual Studio
-    Code's.
+    az and azd have empty folders. PowerShell, whose folder no variable names (Az.Accounts' AzureSessionInitializer), is
+    a stand-in. ``NOBODY`` hides the shared token cache. No variable hides what azure-identity-broker finds: the account
+    of Windows, and Visual Studio Code's.
 
     :param programs: which of az, azd, pwsh and powershell stand-ins are put on PATH for; all if none is named.
     """
     with shell.programs(*programs) as variables:
-        yield {
-            **variables,
-            **NOBODY,
-            # Whoever asks for the default is not led to ask Azure itself.
-            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID,
-            **shell.no_imds_environment,
-            **without_proxy(os.environ),
-        }
+        yield {**variables, **NOBODY, **shell.no_imds_environment}
+
+
+@contextmanager
+def sealed_off(shell: CloudShellEmulator, *programs: str) -> Iterator[dict[str, str]]:
+    """As ``without_sign_ins``, with nothing else of this machine in reach, once ``OF_THIS_MACHINE`` are removed."""
+    with without_sign_ins(shell, *programs) as variables:
+        # Whoever asks for the default subscription is not led to ask Azure itself.
+        yield {**variables, "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION_ID, **without_proxy(os.environ)}
 
 
 @contextmanager
@@ -57,7 +66,7 @@ def isolated(shell: CloudShellEmulator, *programs: str) -> Iterator[None]:
         with (
             sealed_off(shell, *programs) as variables,
             _without_identity_broker(),
-            shell.as_environment({**dict.fromkeys(HIDDEN_VARIABLES), **shell.environment, **variables}),
+            shell.as_environment({**dict.fromkeys(OF_THIS_MACHINE), **shell.environment, **variables}),
         ):
             try:
                 yield

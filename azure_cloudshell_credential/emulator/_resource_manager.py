@@ -17,9 +17,10 @@ import jwt
 
 from .._endpoint import audiences
 from .._serving.messages import Request, Response, compact, error_body, error_response
-from . import _tokens
+from . import _issuer
 from ._azure_cli import SUBSCRIPTION_ID, SUBSCRIPTION_NAME
 from ._emulator import CloudShellEmulator
+from ._responder import KEPT
 
 _PUBLIC_AUDIENCE = "https://management.core.windows.net/"
 
@@ -65,7 +66,7 @@ class ResourceManagerStandIn:
     :param shell: the emulator whose tokens it takes.
     :keyword str subscription_tenant_id: the tenant of the subscription. Default: the one signed in to at the time.
     :keyword int page_size: how many virtual machines a page holds.
-    :ivar requests: the method and target of each request so far.
+    :ivar requests: the method and target of each request so far; the last 10,000 are kept.
     :ivar power: the state of each machine.
     """
 
@@ -217,6 +218,7 @@ class ResourceManagerStandIn:
         """
         with self._mutex:
             self.requests.append(f"{request.method} {request.target}")
+            del self.requests[:-KEPT]
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not token:
             raise _RejectedError(
@@ -228,7 +230,7 @@ class ResourceManagerStandIn:
                 "Authentication failed. The 'Authorization' header is provided in an invalid format.",
             )
         try:
-            claims = _tokens.verify(token)
+            claims = _issuer.verify(token)
         except jwt.InvalidTokenError:
             raise _RejectedError("InvalidAuthenticationToken", "The access token is invalid.") from None
         accepted = _AUDIENCES[request.headers["host"].partition(":")[0].lower()]
@@ -262,8 +264,8 @@ class ResourceManagerStandIn:
         if tenant_id != expected:
             raise _RejectedError(
                 "InvalidAuthenticationTokenTenant",
-                f"The access token is from the wrong issuer '{_tokens.issuer(tenant_id)}'. It must match the tenant "
-                f"'{_tokens.issuer(expected)}' associated with this subscription.",
+                f"The access token is from the wrong issuer '{_issuer.issuer(tenant_id)}'. It must match the tenant "
+                f"'{_issuer.issuer(expected)}' associated with this subscription.",
             )
 
 

@@ -1,6 +1,6 @@
 """Which services Cloud Shell issues tokens for, as far as anybody has said so in public.
 
-One dated table, ``services.json``: what was asked for, in which cloud, from which host, and whether there was a token.
+One dated table, ``_observed``: what was asked for, in which cloud, from which host, and whether there was a token.
 The emulator's allow-list and docs/services.md are made from it; ``docs/generate.py merge`` adds what reports of
 ``doctor --report`` say. No list has been published since 2024-08, when the endpoint stopped printing its own
 (Azure/CloudShell#477).
@@ -8,9 +8,9 @@ The emulator's allow-list and docs/services.md are made from it; ``docs/generate
 
 from __future__ import annotations
 
-import json
-from importlib import resources
 from typing import NamedTuple
+
+from ._observed import OBSERVED
 
 PUBLIC_CLOUD = "PROD"
 
@@ -36,8 +36,7 @@ class Observation(NamedTuple):
 
 def observations() -> list[Observation]:
     """The table."""
-    text = resources.files(__package__).joinpath("services.json").read_text(encoding="utf-8")
-    return [Observation(**row) for row in json.loads(text)]
+    return [Observation(*row) for row in OBSERVED]
 
 
 def supported_audiences() -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from .._endpoint.audiences import did_you_mean
 from .._serving.messages import error_body
-from . import assumptions
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class ScriptedReply:
     :param drops: close the connection instead of replying.
     :param token_for: reply with a token for this resource instead of the one requested.
     :param token_life: reply with a token that expires in this many seconds, which may be negative.
+    :param portal_times_out: reply as the endpoint does when the portal is silent: ``Behaviour.portal_timeout``.
     """
 
     status: int = 200
@@ -33,6 +33,15 @@ class ScriptedReply:
     drops: bool = False
     token_for: str | None = None
     token_life: int | None = None
+    portal_times_out: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the server could not send.
+
+        :raises TypeError: for a body that is not text.
+        """
+        if not isinstance(self.body, str | None):
+            raise TypeError(f"The body of a reply is text, not {type(self.body).__name__}.")
 
 
 def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply:
@@ -48,9 +57,7 @@ def error(status: int, code: str, message: str, **headers: str) -> ScriptedReply
 
 def portal_timeout() -> ScriptedReply:
     """The portal in the browser did not answer: the failure that users meet most."""
-    row = assumptions.by_name()["portal does not answer"]
-    assert isinstance(row, assumptions.Refusal)
-    return error(*row)
+    return ScriptedReply(portal_times_out=True)
 
 
 def server_error(status: int = 500, retry_after: float | None = None) -> ScriptedReply:
