@@ -29,6 +29,8 @@ signal.setitimer(signal.ITIMER_REAL, 0.1)
 sys.settrace(trace)
 wait()
 sys.settrace(None)
+# Python takes its handlers out before it ends.
+signal.setitimer(signal.ITIMER_REAL, 0)
 print("was told at a line" if lines >= line else "was told while it waited")
 """
 
