@@ -455,7 +455,7 @@ def test_the_usual_programs_are_named(shell: CloudShellEmulator, tmp_path: Path)
     page = sections(run("doctor", **shell.environment, PATH=str(tmp_path)).stdout)
     assert page["Programs"] == [
         "-   terraform  uses az's sign-in; with ARM_USE_MSI=true: azure-cloudshell run terraform ...",
-        "-   kubectl    takes a token from: azure-cloudshell token aks --output exec-credential",
+        "-   kubectl    takes a token from: azure-cloudshell token aks --output exec-credential --fallback",
     ]
 
 

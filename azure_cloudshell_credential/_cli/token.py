@@ -30,8 +30,9 @@ EXAMPLES = (
     "azure-cloudshell token vault --output json",
     "azure-cloudshell token -o header | curl -H @- 'https://management.azure.com/subscriptions?api-version=2022-12-01'",
     'eval "$(azure-cloudshell token graph --output env)"',
-    "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
-    "git config --global credential.https://dev.azure.com.helper '!azure-cloudshell token devops -o git-credential'",
+    "azure-cloudshell token aks --output exec-credential --fallback    # in a kubeconfig",
+    "git config --global credential.https://dev.azure.com.helper"
+    " '!azure-cloudshell token devops -o git-credential --fallback'",
 )
 _TRY_AGAIN = {
     "refused": "restart Cloud Shell",
