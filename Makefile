@@ -29,7 +29,7 @@ lint: .venv/.test ## Check format, style, types and workflows.
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright tests/typing_assignments.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes azure_cloudshell_credential --ignoreexternal
-	$(BIN)/zizmor --offline --quiet .
+	$(BIN)/zizmor --offline --quiet --persona pedantic .
 
 docs: .venv/.docs ## Build the documentation with its API reference into site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

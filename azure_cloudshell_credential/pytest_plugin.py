@@ -126,7 +126,7 @@ def _emulated_azure(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[Emula
 
 @pytest.fixture
 def cloud_shell_azure(
-    cloud_shell: CloudShellEmulator,  # noqa: ARG001 - the process is to be inside it
+    cloud_shell: CloudShellEmulator,  # noqa: ARG001 - puts the process inside it
     _emulated_azure: EmulatedAzure,
 ) -> Iterator[EmulatedAzure]:
     """``cloud_shell``, and Azure behind it: unmodified code lists the machines of a made-up company.

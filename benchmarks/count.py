@@ -1,7 +1,8 @@
 """Count what has to be read: ``python -m benchmarks.count``.
 
-Lines of code without blank lines, comments and docstrings, for each wing of the package; words of the README and of
-everything else that a user may read. With ``--check`` it fails where there are more words than the limits.
+Lines of code without blank lines, comments and docstrings, and lines of data, for each wing of the package; the ways of
+a scope, by calls, files and changes of file; words of the README and of everything else that a user may read. It only
+prints. With ``--check`` it fails where there are more words than the limits.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import ast
 import sys
 import tokenize
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+
+from .walk import walks
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "azure_cloudshell_credential"
 WINGS = {
     "core (_endpoint, _tokens, _azure)": ("_endpoint", "_tokens", "_azure"),
     "aio": ("aio",),
-    "command line, without completions": ("_cli",),
+    "command line": ("_cli",),
     "emulator": ("emulator", "pytest_plugin.py"),
     "broker": ("broker",),
     "_serving": ("_serving",),
@@ -55,11 +59,17 @@ def lines_of_code(path: Path) -> int:
     return len(code - docstrings)
 
 
-def python_files(names: tuple[str, ...]) -> Iterator[Path]:
+def lines_of_data(path: Path) -> int:
+    """The lines of a file that is not Python's."""
+    return sum(1 for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def files(names: tuple[str, ...]) -> Iterator[Path]:
     """The files of a wing, named by folders and files of the package."""
     for name in names:
         path = PACKAGE / name
-        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (each for each in found if each.is_file() and "__pycache__" not in each.parts)
 
 
 def pages() -> list[Path]:
@@ -72,6 +82,27 @@ def words(page: Path) -> int:
     return len(page.read_text(encoding="utf-8").split())
 
 
+def _print_lines(*, with_files: bool) -> None:
+    print("lines: code, data")
+    all_code = all_data = 0
+    for wing, names in WINGS.items():
+        code = {path: lines_of_code(path) for path in files(names) if path.suffix == ".py"}
+        data = {path: lines_of_data(path) for path in files(names) if path.suffix != ".py"}
+        all_code, all_data = all_code + sum(code.values()), all_data + sum(data.values())
+        print(f"{sum(code.values()):>7,}{sum(data.values()):>7,}  {wing}")
+        for path, count in {**code, **data}.items() if with_files else ():
+            print(f"{count:>22,}  {path.relative_to(PACKAGE)}")
+    print(f"{all_code:>7,}{all_data:>7,}  in all")
+
+
+def _print_walks(*, with_calls: bool) -> None:
+    print("\nthe ways of a scope: calls, files, changes of file")
+    for way in walks():
+        print(f"{len(way.calls):>7,}{way.files:>7,}{way.changes:>7,}  {way.what}")
+        for file, calls in groupby(way.calls, key=lambda call: call.file) if with_calls else ():
+            print(f"{'':>23}{file}: {', '.join(call.function for call in calls)}")
+
+
 def main() -> int:
     """Print both tables.
 
@@ -79,17 +110,12 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="fail where there are more words than the limits")
-    parser.add_argument("--files", action="store_true", help="also print the lines of code of each file")
+    parser.add_argument("--files", action="store_true", help="also print the lines of each file")
+    parser.add_argument("--calls", action="store_true", help="also print each call of the ways of a scope")
     arguments = parser.parse_args()
-    print("lines of code")
-    for wing, names in WINGS.items():
-        counts = {path: lines_of_code(path) for path in python_files(names)}
-        print(f"{sum(counts.values()):>7,}  {wing}")
-        if arguments.files:
-            for path, count in counts.items():
-                print(f"{count:>15,}  {path.relative_to(PACKAGE)}")
-    total = sum(lines_of_code(path) for path in PACKAGE.rglob("*.py"))
-    print(f"{total:>7,}  in all\n\nwords")
+    _print_lines(with_files=arguments.files)
+    _print_walks(with_calls=arguments.calls)
+    print("\nwords")
     for page in pages():
         print(f"{words(page):>7,}  {page.relative_to(ROOT)}")
     everything = sum(map(words, pages()))

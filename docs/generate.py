@@ -97,8 +97,7 @@ def _command(name: str, parser: Parser, shown: dict[str, str]) -> str:
             again.append((_spelling(action), shown[line]))
     lines += [f"- {', '.join(spelling for spelling, _ in again)}: as for `{again[0][1]}`"] if again else []
     if name == "completion":
-        # Those of the others are in their help, and all over the pages.
-        lines += ["", "```text", *(line.strip() for line in (parser.epilog or "").splitlines()[1:]), "```"]
+        lines += ["", "Its `--help` has the line that loads them."]
     return "\n".join([f"### {name}", "", parser.description or "", "", *lines, ""])
 
 

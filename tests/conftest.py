@@ -18,7 +18,6 @@ from functools import partial, wraps
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
-from zlib import crc32
 
 import jwt
 import pytest
@@ -97,11 +96,19 @@ class Everything(logging.Handler):
         self.lines.append(self.format(record))
 
 
+WITH_AND_WITHOUT_LOGGING = pytest.mark.parametrize("logs_requests", [False, True], ids=["default", "logging_enable"])
+"""Of tests that run twice: what is in a log is looked at in both."""
+
+
+@pytest.fixture
+def logs_requests() -> bool:
+    """Whether credentials log their requests, as with ``logging_enable=True``; by default they do not."""
+    return False
+
+
 @pytest.fixture(autouse=True)
-def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Everything]:
+def log(logs_requests: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Everything]:
     """Log everything, and check after each test that no log, error, repr or pickle of it shows a token."""
-    # Half of the tests run with the default, in which azure-core logs less.
-    logs_requests = crc32(request.node.nodeid.encode()) % 2 == 0
     credentials: list[Any] = []
     made: list[Exception] = []
     make, as_exception = cloud_shell.FromCloudShell.__init__, errors.as_exception

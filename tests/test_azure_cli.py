@@ -162,3 +162,20 @@ def test_the_broker_leaves_it_and_its_sign_in_as_they_are(on_the_default_port: C
         words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
         done = run("run", "--", str(AZ), *words)
         assert json.loads(done.stdout)["accessToken"] == on_the_default_port.issue("https://vault.azure.net")[0]
+
+
+def test_inside_run_its_identity_signs_it_in_and_its_own_login_brings_the_user_back(
+    in_cloud_shell: CloudShellEmulator,
+) -> None:
+    az(*LOGIN)
+    assert az("account", "show")["user"]["name"] == SERVICE
+    # As in a container that was given the lines of serve: it has no variable that says it is in Cloud Shell.
+    elsewhere = ("run", "--", "env", "--unset=ACC_CLOUD", str(AZ))
+    done = run(*elsewhere, "login", "--identity")
+    assert done.returncode == 0, done.stderr
+    assert az("account", "show")["user"]["name"] == "systemAssignedIdentity"
+    words = ("account", "get-access-token", "--resource", "https://vault.azure.net", "--output", "json")
+    token = json.loads(run(*elsewhere, *words).stdout)["accessToken"]
+    assert token == in_cloud_shell.issue("https://vault.azure.net")[0]
+    az(*LOGIN)
+    assert az("account", "show")["user"]["name"] == SERVICE

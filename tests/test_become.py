@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -270,7 +271,7 @@ class TestInheritance:
         before = ("bash", "-c", "trap '' HUP INT USR1; umask 027; ulimit -c 0 -n 200; cd /; exec nice -n 3 \"$@\"", "x")
         assert self.shown(*before) == self.shown(*before, command=ENV)
 
-    @pytest.mark.parametrize("given", [[], ["LANG=C"], ["LC_CTYPE=C.UTF-8"], ["LC_ALL=C"]])
+    @pytest.mark.parametrize("given", [[], ["LANG=C"], ["LC_CTYPE=C.UTF-8"], ["LC_CTYPE=C"], ["LC_ALL=C"]])
     def test_the_locale_is_the_callers_and_not_pythons(self, given: list[str]) -> None:
         done = execute("env", "-i", *given, *RUN, shutil.which("env") or "")
         assert [line for line in done.stdout.splitlines() if line.startswith("L")] == given
@@ -576,18 +577,51 @@ class TestServingProcess:
         command = shutil.which("azure-cloudshell", path=str(Path(sys.executable).parent)) or "azure-cloudshell"
         for start in ([command], [sys.executable, "-P", *COMMAND[1:]]) if sys.version_info >= (3, 11) else ([command],):
             done = execute(*start, "run", "--", "bash", "-c", script, cwd=tmp_path)
-            assert (done.returncode, done.stdout, done.stderr) == (0, '{"error":\n', "")
+            assert (done.returncode, done.stdout) == (0, '{"error":\n')
+            assert done.stderr.startswith("azure-cloudshell: https://denied.example: refused, ")
+            assert done.stderr.count("\n") == 1
         # Under python -m the interpreter itself looks here first: then the look for azure-identity must not.
         for name in ("json", "socket", "requests", "ssl", "hmac", "http"):
             (tmp_path / f"{name}.py").unlink()
         done = execute(*RUN, "bash", "-c", script, cwd=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr) == (0, '{"error":\n', "")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, '{"error":\n', 1)
         assert list(tmp_path.glob("ran-*")) == []
 
     def test_it_works_in_a_directory_that_is_gone(self, tmp_path: Path) -> None:
         line = f'mkdir {tmp_path}/x; cd {tmp_path}/x; rmdir {tmp_path}/x; exec "$@" echo hi'
         command = shutil.which("azure-cloudshell", path=str(Path(sys.executable).parent)) or "azure-cloudshell"
         assert execute("bash", "-c", line, "x", command, "run").stdout == "hi\n"
+
+    def test_it_ends_with_a_command_that_was_given_more_than_1024_descriptors(self) -> None:
+        line = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000)); "
+        line += "[os.set_inheritable(os.dup(0), True) for _ in range(1100)]; os.execv(sys.argv[1], sys.argv[1:])"
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 4000:
+            pytest.skip("needs leave to open 4,000 files")
+        script = "curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9; echo $MSI_ENDPOINT"
+        done = execute(sys.executable, "-c", line, *RUN, "bash", "-c", script)
+        answer, url = done.stdout.splitlines()
+        assert answer == '{"error":'
+        assert eventually(lambda: not is_open(int(url.split(":")[2].split("/")[0])))
+        assert done.stderr == ""
+
+    def test_one_that_cannot_watch_its_command_ends_and_says_so(self) -> None:
+        program = """
+import sys
+from azure_cloudshell_credential._cli import _apart, main
+_apart._PROGRAM = _apart._PROGRAM.replace(
+    "main(given", "from azure_cloudshell_credential._cli import _apart; _apart._wait_for_end = None; main(given"
+)
+sys.exit(main(["run", "--", "sh", "-c", 'echo "$MSI_ENDPOINT"; cat']))
+"""
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=without_coverage(),
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split(":")[2].split("/")[0])
+            assert eventually(lambda: not is_open(port))
+            _, errors = process.communicate(timeout=30)
+        assert errors == "azure-cloudshell: the broker stops, since it cannot watch its command: TypeError\n"
 
     def test_without_a_descriptor_for_the_process_it_looks_from_time_to_time(self) -> None:
         program = """
@@ -607,6 +641,13 @@ sys.exit(main(["run", "--", "sh", "-c", 'echo "$MSI_ENDPOINT"']))
         script = "echo $$; curl -s -m 20 -H Metadata:true $MSI_ENDPOINT | cut -c1-9; exit 3"
         done = execute(*unshare, *RUN, "bash", "-c", script)
         assert (done.returncode, done.stdout) == (3, '1\n{"error":\n'), done.stderr
+        # The system makes it a child of process 1, which is why the docs ask for an init.
+        wait = "try: os.wait()\nexcept ChildProcessError: print('none')"
+        script = f"import os, signal, threading\nthreading.Timer(2, os._exit, [5]).start()\n{wait}\nos._exit(0)"
+        done = execute(*unshare, *RUN, sys.executable, "-IS", "-c", script)
+        assert (done.returncode, done.stdout) == (5, "")
+        done = execute(*unshare, "sh", "-c", '"$@"; exit $?', "init", *RUN, sys.executable, "-IS", "-uc", script)
+        assert (done.returncode, done.stdout) == (0, "none\n")
 
     @pytest.mark.slow
     def test_a_hundred_at_once(self) -> None:

@@ -18,7 +18,7 @@ from azure_cloudshell_credential._endpoint import environment
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply, faults
 
 from . import misbehaving as peer
-from .conftest import ARM, CANARY, VAULT, Everything
+from .conftest import ARM, CANARY, VAULT, WITH_AND_WITHOUT_LOGGING, Everything
 from .misbehaving import Behaviour, MisbehavingServer
 
 RESOURCE = "https://management.azure.com"
@@ -119,6 +119,7 @@ def credential_for(kind: Any, endpoint: Endpoint) -> Any:
     return kind(endpoint=endpoint.url, timeout=BUDGET, retry_total=RETRIES, retry_backoff_factor=0.01)
 
 
+@WITH_AND_WITHOUT_LOGGING
 def test_alone_the_credential_is_unavailable_and_says_why(kind: Any, row: Row, endpoint: Endpoint) -> None:
     credential = credential_for(kind, endpoint)
     start = time.monotonic()

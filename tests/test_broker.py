@@ -24,7 +24,7 @@ from azure.identity import ManagedIdentityCredential, aio
 
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential._azure import default_chain
-from azure_cloudshell_credential._endpoint import audiences
+from azure_cloudshell_credential._endpoint import audiences, environment
 from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -101,7 +101,7 @@ def test_one_environment_leads_every_client_to_it(broker: CloudShellBroker) -> N
         "IDENTITY_HEADER": variables["IDENTITY_HEADER"],
         "MSI_ENDPOINT": cloud_shells,
         "ARM_MSI_ENDPOINT": cloud_shells,
-        "AZURE_MSI_ENDPOINT": cloud_shells,
+        "AZURE_MSI_ENDPOINT": f"{base}/msi/token",
         "AZD_AUTH_ENDPOINT": base,
         "AZD_AUTH_KEY": variables["AZD_AUTH_KEY"],
     }
@@ -124,6 +124,15 @@ def test_what_would_lead_a_program_elsewhere_is_removed(broker: CloudShellBroker
     assert after["HOME"] == "/h"
     assert after["MSI_ENDPOINT"] == broker.environment["MSI_ENDPOINT"]
     assert after["NO_PROXY"] == after["no_proxy"] == "a,localhost,b,127.0.0.1,::1"
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "prod"), ("", "prod"), (" ", "prod"), ("dev", "dev")])
+def test_a_default_azure_credential_stops_at_the_broker_unless_its_user_has_chosen(
+    broker: CloudShellBroker, before: str | None, after: str
+) -> None:
+    chosen = {} if before is None else {"AZURE_TOKEN_CREDENTIALS": before}
+    assert broker.child_environment(chosen)["AZURE_TOKEN_CREDENTIALS"] == after
+    assert "AZURE_TOKEN_CREDENTIALS" not in broker.environment
 
 
 @pytest.mark.parametrize("names", [["IDENTITY_ENDPOINT", "IDENTITY_HEADER"], ["MSI_ENDPOINT"], None])
@@ -182,11 +191,14 @@ def test_a_get_is_answered_too(broker: CloudShellBroker) -> None:
     assert requests.get(url, {"resource": ARM}, headers=METADATA, timeout=10).json()["access_token"] == CANARY
 
 
-@pytest.mark.parametrize("name", ["ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"])
-def test_terraform_and_object_store_ask_by_get_without_a_secret_header(broker: CloudShellBroker, name: str) -> None:
+@pytest.mark.parametrize(("name", "has_header"), [("ARM_MSI_ENDPOINT", False), ("AZURE_MSI_ENDPOINT", True)])
+def test_terraform_asks_by_get_without_a_secret_header_and_object_store_with_one(
+    broker: CloudShellBroker, name: str, has_header: bool
+) -> None:
     # hashicorp/go-azure-sdk, sdk/auth/managed_identity_authorizer.go; object_store, azure/credential.rs.
     parameters = {"api-version": "2018-02-01", "resource": f"{ARM}/", "client_id": "0f0f"}
-    reply = requests.get(broker.environment[name], parameters, headers=METADATA, timeout=10).json()
+    headers = METADATA | ({"x-identity-header": broker.environment["IDENTITY_HEADER"]} if has_header else {})
+    reply = requests.get(broker.environment[name], parameters, headers=headers, timeout=10).json()
     assert (reply["access_token"], reply["token_type"]) == (CANARY, "Bearer")
     assert int(reply["expires_on"]) - time.time() > 3590
 
@@ -292,9 +304,37 @@ class TestAllow:
         assert given.scopes == []
         assert sum("refused, not one of the resources that are allowed" in line for line in log.lines) == 3
 
+    def test_what_is_judged_is_what_is_asked_for(self, given: Given) -> None:
+        # A permission is no part of the resource. azure-identity's AzureCliCredential takes it for one.
+        with CloudShellBroker(given, allow=["https://my.example/api"]) as limited:
+            assert ask_azd(limited, {"scopes": ["https://my.example/api"]}).json()["status"] == "error"
+            assert given.scopes == []
+            assert ask_azd(limited, {"scopes": ["https://my.example/api/.default"]}).json()["token"] == CANARY
+            assert ask(limited, "https://my.example/api").json()["access_token"] == CANARY
+        assert given.scopes == ["https://my.example/api/.default"]
+        with CloudShellBroker(given, allow=["https://my.example"]) as limited:
+            assert ask_azd(limited, {"scopes": ["https://my.example/api"]}).json()["token"] == CANARY
+            assert ask(limited, "https://my.example/api").json()["error"]["code"] == "AudienceNotSupported"
+        assert given.scopes[1:] == ["https://my.example/.default"]
+
     def test_an_unknown_name_is_an_error_with_a_suggestion(self) -> None:
         with pytest.raises(ValueError, match=r"'vualt' is not a known resource\. Did you mean 'vault'"):
             CloudShellBroker(allow=["vualt"])
+
+
+def test_a_resource_that_is_refused_is_a_warning_once(
+    broker: CloudShellBroker, given: Given, caplog: pytest.LogCaptureFixture
+) -> None:
+    given.outcome = ClientAuthenticationError("nobody is\nsigned in, eyJhbGciOiJub25lIn0.eyJhIjoxfQ.")
+    for resource in (ARM, f"{ARM}/", SEARCH, ARM):
+        ask(broker, resource)
+        ask_app_service(broker, resource)
+    ask_azd(broker, {"scopes": [f"{ARM}/.default"]})
+    logged = [(record.levelname, record.message) for record in caplog.records if record.name.endswith("._broker")]
+    warnings = [message for level, message in logged if level == "WARNING"]
+    assert [message.partition(", ")[0] for message in warnings] == [f"{ARM}: refused", f"{SEARCH}: refused"]
+    assert all("nobody is signed in, [redacted]" in message for message in warnings)
+    assert logged.count(("INFO", f"{ARM}: refused, invalid_request")) == 4
 
 
 class TestFailures:
@@ -455,6 +495,25 @@ class TestStrangers:
                 received += part
         assert received.startswith(f"HTTP/1.1 {status} ".encode())
         assert b"\r\nConnection: close\r\n" in received
+
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [("127.0.0.1:{port}", 200), ("localhost:{port}", 200), ("evil.example:{port}", 403), ("169.254.169.254", 403)],
+    )
+    def test_a_target_that_names_the_host_is_served_if_it_is_this_one(
+        self, broker: CloudShellBroker, host: str, status: int
+    ) -> None:
+        # As DuckDB's Azure extension sends it where HTTP_PROXY is set.
+        host = host.format(port=broker.port)
+        path = broker.environment["MSI_ENDPOINT"].partition(str(broker.port))[2]
+        request = f"GET http://{host}{path}?resource={ARM} HTTP/1.1\r\nHost: {host}\r\nMetadata: true\r\n"
+        with socket.create_connection(("127.0.0.1", broker.port), 10) as connection:
+            connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        assert received.startswith(f"HTTP/1.1 {status} ".encode())
+        assert (CANARY.encode() in received) == (status == 200)
 
     def test_only_asking_for_a_token_is_served(self, broker: CloudShellBroker) -> None:
         url = broker.environment["MSI_ENDPOINT"]
@@ -655,6 +714,36 @@ def test_a_broker_does_not_ask_itself(fake_az: str, monkeypatch: pytest.MonkeyPa
         start = time.monotonic()
         assert ask(broker).json()["access_token"] == fake_az
         assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "[::1]"])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("", "/oauth2/token"),
+        ("MSI_ENDPOINT", "/oauth2/token"),
+        ("IDENTITY_ENDPOINT", "/msi/token"),
+        ("AZURE_POD_IDENTITY_AUTHORITY_HOST", ""),
+    ],
+)
+def test_nor_does_one_that_is_found_in_another_way(
+    fake_az: str, monkeypatch: pytest.MonkeyPatch, name: str, path: str, host: str
+) -> None:
+    with CloudShellBroker(path_secret=False) as broker:
+        if name == "IDENTITY_ENDPOINT":
+            monkeypatch.setenv("IDENTITY_HEADER", broker.environment["IDENTITY_HEADER"])
+        if name:
+            monkeypatch.setenv(name, f"http://{host}:{broker.port}{path}")
+        else:
+            # As in Cloud Shell's image elsewhere.
+            monkeypatch.setenv("ACC_CLOUD", "PROD")
+            monkeypatch.setattr(environment, "DEFAULT_ENDPOINT", f"http://{host}:{broker.port}{path}")
+        assert ask(broker).json()["access_token"] == fake_az
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1/", "http://192.0.2.1:{port}/", "http://[", "", "x"])
+def test_another_address_is_not_its_own(broker: CloudShellBroker, url: str) -> None:
+    assert not broker._is_ours(url.format(port=broker.port))
 
 
 def test_one_inside_another_asks_the_outer_one(

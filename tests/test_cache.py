@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -541,15 +542,45 @@ def test_a_token_that_a_service_no_longer_takes_is_dropped(acquired: Acquired) -
     assert isinstance(acquired.get(), InFlight)
 
 
-def test_expired_tokens_and_failed_keys_leave_nothing_behind(stopped: StoppedClock, acquired: Acquired) -> None:
-    cache = acquired.cache
-    for number in range(100):
+def test_expired_tokens_and_failed_keys_do_not_add_up(stopped: StoppedClock, acquired: Acquired) -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(each, (CachedToken, InFlight)) for each in gc.get_objects())
+
+    before, held = alive(), []
+    for hour in range(1, 21):
+        for number in range(50):
+            soon = token(expires_on=int(stopped.wall) + 3600)
+            acquired.begin(f"r{hour} {number}", scope=f"s{hour} {number}").end(soon)
+            acquired.begin(f"failed {hour} {number}").end(unreachable("r", "refused"))
+        acquired.started.clear()
+        held.append(alive() - before)
+        stopped.advance(3601)
+    # Fifty are valid at one time.
+    assert max(held) <= 2 * 50 + 64
+
+
+def test_a_new_token_costs_the_same_however_many_there_are(acquired: Acquired, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+    is_valid = CachedToken.is_valid
+
+    def count(cached: CachedToken) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return is_valid(cached)
+
+    monkeypatch.setattr(CachedToken, "is_valid", count)
+    for number in range(1000):
         acquired.begin(f"r{number}", scope=f"s{number}").end(token())
-        acquired.begin(f"failed {number}").end(unreachable("r", "refused"))
-    stopped.advance(3601)
-    acquired.begin().end(token(expires_on=1_900_000_000))
-    # Under its key and its scope.
-    assert [len(held) for held in (cache._tokens, cache.in_flight)] == [2, 0]
+    assert looked_at < 20_000
+
+
+def test_a_challenged_token_is_dropped_under_every_key(acquired: Acquired) -> None:
+    # The endpoint has one token for a resource, however it is asked.
+    acquired.begin("one").end(token("challenged"))
+    acquired.begin("two").end(token("challenged"))
+    acquired.begin("one", claims="{}").end(token("better"))
+    assert isinstance(acquired.get("two"), InFlight)
 
 
 def test_the_first_claim_waits_for_nothing_however_young_the_clock(stopped: StoppedClock, acquired: Acquired) -> None:
@@ -688,7 +719,8 @@ def test_an_acquisition_that_takes_too_long_fails_for_those_who_wait_and_costs_o
 
 def test_a_thread_that_does_not_run_is_not_the_fault_of_the_endpoint(mocker: Any) -> None:
     mocker.patch.object(in_flight_module, "_START_SECONDS", 0.1)
-    cache = TokenCache(0.1, lambda in_flight: None)
+    mocker.patch.object(threading.Thread, "start")
+    cache = TokenCache(0.1)
     failure = run_to_its_end(cache.begin("r", TokenRequest(("r",), {}), valid_token))
     assert failure.what == "The token request for r was not sent: its thread has not been run."
 

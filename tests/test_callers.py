@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
 from threading import Event, Thread
 from typing import Any
 
@@ -23,10 +19,6 @@ from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCrede
 from azure.identity import CredentialUnavailableError
 
 from azure_cloudshell_credential import CloudShellCredential
-from azure_cloudshell_credential._endpoint.scopes import TokenRequest
-from azure_cloudshell_credential._endpoint.token import Token
-from azure_cloudshell_credential._tokens import cache, in_flight
-from azure_cloudshell_credential._tokens.cache import Acquisition
 from azure_cloudshell_credential.aio import CloudShellCredential as AsyncCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, faults
 
@@ -324,182 +316,6 @@ def test_trio_as_a_guest_of_asyncio(shell: CloudShellEmulator) -> None:
         return (await done).unwrap()
 
     assert asyncio.run(host()).token
-
-
-class Interrupted(Exception):
-    """What a signal handler raises."""
-
-
-@pytest.fixture
-def alarm() -> Iterator[Callable[[float, Callable[[], None]], None]]:
-    """Calls back from a signal handler on the main thread, so many seconds from now."""
-    before = signal.getsignal(signal.SIGALRM)
-
-    def arm(seconds: float, callback: Callable[[], None]) -> None:
-        signal.signal(signal.SIGALRM, lambda *_: callback())
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-
-    yield arm
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def interrupt() -> None:
-    raise Interrupted
-
-
-def test_an_interrupted_caller_leaves_the_next_one_its_token(shell: CloudShellEmulator, alarm: Any) -> None:
-    shell.latency = 0.3
-    credential = CloudShellCredential(endpoint=shell.endpoint)
-    alarm(0.1, interrupt)
-    with pytest.raises(Interrupted):
-        credential.get_token(ARM)
-    assert credential.get_token(ARM).token
-    assert len(shell.requests) == 1
-
-
-@pytest.mark.parametrize("point", range(130))
-def test_interrupted_at_any_line_of_the_way_to_a_token(shell: CloudShellEmulator, point: int) -> None:
-    credential = CloudShellCredential(endpoint=shell.endpoint)
-    steps = iter(range(point))
-    package = str(Path(in_flight.__file__).parent.parent) + os.sep
-
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(package):
-            return None
-        if event == "line" and next(steps, None) is None:
-            sys.settrace(None)
-            raise Interrupted
-        return trace
-
-    def ask() -> None:
-        sys.settrace(trace)
-        with suppress(Interrupted):
-            credential.get_token(ARM)
-
-    # In a thread of its own: raising from a trace function can leave the interpreter's state of the thread behind.
-    interrupted = Thread(target=ask)
-    interrupted.start()
-    interrupted.join()
-    start = time.monotonic()
-    assert credential.get_token(ARM).token
-    assert time.monotonic() - start < 1
-    assert len(shell.requests) == 1
-
-
-@pytest.mark.parametrize("point", range(0, 160, 2))
-def test_interrupted_between_any_two_bytecodes_of_its_waiting_a_caller_harms_nobody(point: int) -> None:
-    tokens = cache.TokenCache(5)
-    token = Token("x", int(time.time()) + 3600)
-
-    def acquire() -> Token:
-        time.sleep(0.02)
-        return token
-
-    found = tokens.begin("r", TokenRequest(("r",), {}), acquire)
-    assert isinstance(found, in_flight.InFlight)
-    opcodes = iter(range(point))
-
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        frame.f_trace_opcodes = True
-        if event == "opcode" and next(opcodes, None) is None:
-            sys.settrace(None)
-            raise Interrupted
-        return trace
-
-    def wait() -> None:
-        # The frames of the standard library as well: its locks are where an interrupted caller does harm.
-        sys.settrace(trace)
-        found.wait()
-
-    def interrupted_wait() -> None:
-        try:
-            wait()
-        except Interrupted:
-            pass
-        finally:
-            sys.settrace(None)
-
-    interrupted = Thread(target=interrupted_wait, daemon=True)
-    # What the garbage collector runs on that thread would be interrupted in its place.
-    gc.collect()
-    gc.disable()
-    try:
-        interrupted.start()
-        interrupted.join(5)
-    finally:
-        gc.enable()
-    others = [Thread(target=found.wait, daemon=True) for _ in range(2)]
-    for other in others:
-        other.start()
-    for other in others:
-        other.join(1)
-        assert not other.is_alive()
-    assert found.result().token is token
-
-
-def test_a_signal_handler_that_asks_for_the_token_being_acquired_gets_it(shell: CloudShellEmulator, alarm: Any) -> None:
-    shell.latency = 0.2
-    credential = CloudShellCredential(endpoint=shell.endpoint)
-    tokens: list[Any] = []
-    alarm(0.1, lambda: tokens.append(credential.get_token(ARM)))
-    tokens.append(credential.get_token(ARM))
-    assert len(tokens) == 2
-    assert len(set(tokens)) == 1
-    assert len(shell.requests) == 1
-
-
-def test_a_finalizer_that_asks_for_a_token_at_any_allocation(shell: CloudShellEmulator) -> None:
-    credential = CloudShellCredential(endpoint=shell.endpoint)
-    outcomes: list[Any] = []
-
-    class Uploads:
-        """As an fsspec file does: closing it uploads the rest, and the garbage collector may be what closes it."""
-
-        def __init__(self) -> None:
-            self.itself = self
-
-        def __del__(self) -> None:
-            try:
-                outcomes.append(credential.get_token(VAULT))
-            except CredentialUnavailableError as error:
-                outcomes.append(str(error))
-
-    # What is imported with the first request is not to be compiled under these conditions.
-    credential.get_token(ARM)
-    threshold = gc.get_threshold()
-    start = time.monotonic()
-    gc.set_threshold(1)
-    try:
-        for _ in range(30):
-            credential._forget_tokens()
-            Uploads()
-            assert credential.get_token(ARM).token
-    finally:
-        gc.set_threshold(*threshold)
-    gc.collect()
-    assert time.monotonic() - start < 15
-    assert len(outcomes) == 30
-    assert {type(outcome) is str and "inside another token request" not in outcome for outcome in outcomes} == {False}
-    assert shell.max_concurrent_requests == 1
-
-
-def test_a_finalizer_in_the_middle_of_a_claim_gets_its_token(shell: CloudShellEmulator, mocker: Any) -> None:
-    credential = CloudShellCredential(endpoint=shell.endpoint, timeout=5)
-    inner: list[str | None] = []
-
-    def interrupted(*arguments: Any) -> Acquisition:
-        mine = Acquisition(*arguments)
-        if not inner:
-            inner.append(None)
-            inner[0] = credential.get_token(VAULT).token
-        return mine
-
-    mocker.patch.object(cache, "Acquisition", interrupted)
-    start = time.monotonic()
-    assert credential.get_token(ARM).token
-    assert inner[0]
-    assert time.monotonic() - start < 2
 
 
 def test_a_hook_that_asks_for_a_token_is_told_so_at_once(kind: Any, shell: CloudShellEmulator) -> None:

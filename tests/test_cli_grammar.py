@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -61,14 +60,14 @@ AS_ENV_HAS_IT = {"-v": "-v", "--credential": "-u", "--verbose": "--debug"}
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A program that prints its words, as JSON."""
+    """A program that prints its words, each followed by a null byte; it starts in a millisecond."""
     file = tmp_path_factory.mktemp("bin") / "words"
-    file.write_text(f"#!{sys.executable} -IS\nimport json, sys\nprint(json.dumps(sys.argv))\n")
+    file.write_text('#!/bin/sh\nprintf \'%s\\0\' "$0" "$@"\n')
     file.chmod(0o755)
     return str(file)
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(
     st.lists(st.sampled_from(["-v", "--verbose", "--credential x", "--credential -v"]), max_size=3),
     st.sampled_from([[], ["--"]]),
@@ -86,7 +85,7 @@ def test_what_would_be_run_is_what_env_would_run(
         timeout=60,
         check=True,
     )
-    assert parse(["run", *ours, *mark, program, *words]).words == json.loads(done.stdout)
+    assert parse(["run", *ours, *mark, program, *words]).words == done.stdout.split("\0")[:-1]
 
 
 @given(st.lists(ANY | st.sampled_from(["--", "--credential", "--verbose", "-h"]), max_size=6))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import azure.identity
@@ -18,7 +22,7 @@ from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from .azurite import NODE_MODULES, Azurite, needs
 from .command import COMMAND, eventually, run
-from .conftest import claims_of
+from .conftest import ON_PORT_50342, claims_of, in_threads
 from .squatter import SQUAT, has_ipv6, squatter
 
 __all__ = ["squatter"]
@@ -214,8 +218,8 @@ GET = f"{CURL} -G --data-urlencode resource=$0"
     ],
 )
 def test_a_client_in_miniature(inside: CloudShellEmulator, fake_az: str, line: str) -> None:
-    for resource, token in ((ARM, inside.issue(ARM)[0]), (SEARCH, fake_az)):
-        content = json.loads(run("run", "bash", "-c", line, resource).stdout)
+    for asked, token in ((ARM, inside.issue(ARM)[0]), (SEARCH, fake_az)):
+        content = json.loads(run("run", "bash", "-c", line, asked).stdout)
         assert content.get("access_token", content.get("token")) == token
 
 
@@ -358,6 +362,128 @@ def test_serve_says_who_it_acts_as_and_serves_until_it_is_stopped(inside: CloudS
     assert serve.variables()["NO_PROXY"] == serve.variables()["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
+def test_idle_strangers_starve_nobody_where_few_files_may_be_open(factory: Path) -> None:
+    # 256 is a Mac's default. What a process starts with cannot be set from outside on every system.
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        serve = Serve("--path-secret", "--credential", "mine:Opening")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    url = serve.variables()["MSI_ENDPOINT"]
+    port = int(url.split(":")[2].partition("/")[0])
+
+    def ask(client: int) -> list[int]:
+        # Each for a resource of its own, so that none is answered from the cache.
+        forms = [{"resource": f"https://{client}-{index}.example"} for index in range(10)]
+        headers = {"Metadata": "true"}
+        return [requests.post(url, form, headers=headers, timeout=20).status_code for form in forms]
+
+    with ExitStack() as stack:
+        stack.callback(serve.process.kill)
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 60))
+        assert in_threads(50, ask) == [[200] * 10] * 50
+        serve.stop()
+
+
+@ON_PORT_50342
+def test_serve_on_cloud_shells_own_port_does_not_ask_itself(fake_az: str, tmp_path: Path) -> None:
+    # In Cloud Shell's image on another machine nothing else listens there.
+    start = time.monotonic()
+    serve = Serve("--port", "50342", ACC_CLOUD="PROD")
+    if not serve.lines and "in use" in (serve.process.communicate(timeout=20)[1]):
+        pytest.skip("port 50342 is in use")
+    url = serve.variables()["MSI_ENDPOINT"]
+    reply = requests.post(url, {"resource": SEARCH}, headers={"Metadata": "true"}, timeout=10)
+    assert reply.json()["access_token"] == fake_az
+    serve.stop()
+    # Who asks themselves waits 30 seconds for the answer.
+    assert time.monotonic() - start < 30
+
+
+class TestFilesOfServe:
+    """Secrets that outlive the server, in files that nobody else may read."""
+
+    def served(self, words: list[str], lines: Path) -> dict[str, str]:
+        """The variables that it writes, while it serves them."""
+        words = ["serve", "--port", "0", "--output", "env-file", "--to", str(lines), *words]
+        with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            shown = ""
+            while line := process.stderr.readline():
+                shown += line
+                if line == f"The lines are in {lines}.\n":
+                    break
+            else:
+                raise AssertionError(shown)
+            variables = dict(line.split("=", 1) for line in lines.read_text().splitlines())
+            headers = {"X-IDENTITY-HEADER": variables["IDENTITY_HEADER"]}
+            reply = requests.get(variables["IDENTITY_ENDPOINT"], {"resource": ARM}, headers=headers, timeout=10)
+            assert reply.json()["access_token"] == "of-the-factory"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20)[0] == ""
+        return variables
+
+    @pytest.mark.parametrize("umask", [0, 0o077, 0o777])
+    def test_nobody_else_can_read_them_whatever_the_umask(self, factory: Path, umask: int) -> None:
+        # One that was there before, and open to all.
+        lines, secrets = factory / "broker.env", factory / "secrets"
+        lines.write_text("old")
+        lines.chmod(0o644)
+        before = os.umask(umask)
+        try:
+            self.served(["--credential", "mine:make", "--secrets", str(secrets)], lines)
+        finally:
+            os.umask(before)
+        for file in (lines, secrets):
+            assert file.stat().st_mode & 0o777 == 0o600
+        assert {"broker.env", "mine.py", "secrets"} >= {
+            file.name for file in factory.iterdir() if file.name != "__pycache__"
+        }
+
+    def test_the_secrets_are_the_same_after_a_restart_and_others_without_a_file(self, factory: Path) -> None:
+        words, lines = ["--credential", "mine:make"], factory / "broker.env"
+        kept = [self.served([*words, "--secrets", "secrets"], lines) for _ in range(2)]
+        fresh = [self.served([*words, "--path-secret"], lines) for _ in range(2)]
+        for name in ("IDENTITY_HEADER", "AZD_AUTH_KEY"):
+            assert kept[0][name] == kept[1][name]
+            assert len({each[name] for each in (*kept, *fresh)}) == 3
+        paths = [each["MSI_ENDPOINT"].split("/")[3] for each in kept]
+        assert paths[0] == paths[1]
+        assert len(paths[0]) == 64
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+    def test_a_file_that_others_can_read_or_change_is_refused(self, factory: Path, mode: int) -> None:
+        (factory / "secrets").write_text(f"{'0' * 64}\n" * 3)
+        (factory / "secrets").chmod(mode)
+        done = run("serve", "--port", "0", "--credential", "mine:make", "--secrets", "secrets")
+        assert (done.returncode, done.stdout) == (1, "")
+        said = "secrets is not yours alone, and its secrets may be known: delete it, and new ones are made."
+        assert done.stderr == f"azure-cloudshell: {said}\n"
+
+    @pytest.mark.parametrize("text", ["", "x\n", f"{'0' * 64}\n" * 2, f"{'0' * 63}g\n" * 3, f"{'/' * 64}\n" * 3])
+    def test_a_file_of_something_else_is_refused_and_left_alone(self, factory: Path, text: str) -> None:
+        (factory / "secrets").write_text(text)
+        (factory / "secrets").chmod(0o600)
+        done = run("serve", "--port", "0", "--credential", "mine:make", "--secrets", "secrets")
+        said = "azure-cloudshell: secrets does not hold the secrets of a broker: name another file, or delete it.\n"
+        assert (done.returncode, done.stderr) == (1, said)
+        assert (factory / "secrets").read_text() == text
+
+    def test_files_that_cannot_be_made_are_one_line(self, factory: Path) -> None:
+        for option in ("--secrets", "--to"):
+            done = run("serve", "--port", "0", "--credential", "mine:make", option, "no/such")
+            assert done.returncode == 1
+            assert done.stderr.splitlines()[-1] == "azure-cloudshell: Cannot write no/such: No such file or directory."
+
+    def test_without_a_sign_in_the_file_of_before_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", os.devnull)
+        (tmp_path / "broker.env").write_text("old")
+        assert run("serve", "--port", "0", "--to", str(tmp_path / "broker.env")).returncode == 1
+        assert (tmp_path / "broker.env").read_text() == "old"
+
+
 def test_serve_without_a_sign_in_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     done = run("serve", "--port", "0")
@@ -419,6 +545,13 @@ def interrupted(): raise KeyboardInterrupt
 def hanging(): open("hangs", "w").write(str(os.getpid())); time.sleep(60)
 def lingering(): threading.Thread(target=time.sleep, args=[60]).start(); return Credential()
 def asking(): print("To sign in, use a browser.", flush=False); return Credential()
+class Opening(Credential):
+    turn = threading.Lock()
+    def get_token(self, *scopes, **options):
+        # As many as starting az takes, one at a time.
+        with self.turn:
+            for each in [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]: os.close(each)
+        return super().get_token(*scopes)
 class Prompting(Credential):
     def get_token(self, *scopes, **options):
         print("Enter the code ABC.")
@@ -471,6 +604,19 @@ def test_a_credential_that_cannot_be_made_is_one_line(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (factory / "started").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_credential_of_a_directory_that_is_gone_is_one_line(factory: Path, command: str) -> None:
+    line = f'mkdir gone; cd gone; rmdir ../gone; exec "$@" {command} --credential no_such:make'
+    program = shutil.which("azure-cloudshell", path=str(Path(sys.executable).parent)) or "azure-cloudshell"
+    words = ["bash", "-c", f"{line} true" if command == "run" else line, "x", program]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "azure-cloudshell: Cannot make a credential with no_such:make: ModuleNotFoundError: No module named 'no_such' "
+        "(The current directory is gone: change to one that is there.)\n"
+    )
 
 
 def test_a_credential_that_interrupts_is_told(factory: Path) -> None:
@@ -533,9 +679,53 @@ def test_no_log_of_another_library_stands_between_the_lines_of_the_program(
     inside: CloudShellEmulator, fake_az: str, denying_az: None
 ) -> None:
     command = [sys.executable, "-c", MSAL, DENIED]
-    assert run("run", "--credential", "az", "--", *command).stderr == ""
-    lines = run("run", "--credential", "az", "--verbose", "--", *command).stderr.splitlines()
-    assert [line.partition(" ")[2] for line in lines[1:]] == [f"{DENIED}: refused (invalid_request)"]
+    for words in ([], ["--verbose"]):
+        lines = run("run", "--credential", "az", *words, "--", *command).stderr.splitlines()[len(words) :]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"azure-cloudshell: {DENIED}: refused, ")
+        assert REFUSAL in lines[0]
+
+
+@pytest.mark.parametrize("words", [["token", "search"], ["doctor"]])
+def test_our_own_commands_say_themselves_why_a_resource_is_refused(
+    inside: CloudShellEmulator, fake_az: str, words: list[str]
+) -> None:
+    done = run("run", "--allow", "arm", "--", *COMMAND, *words)
+    assert ": refused, " not in done.stderr
+    assert "--allow" in done.stdout + done.stderr
+
+
+def test_our_own_credential_says_it_too(inside: CloudShellEmulator, fake_az: str) -> None:
+    program = "from azure_cloudshell_credential import CloudShellCredential as C; C().get_token('https://x.example')"
+    done = run("run", "--allow", "arm", "--", sys.executable, "-c", program)
+    assert done.returncode == 1
+    assert ": refused, " not in done.stderr
+    assert "told not to serve https://x.example (--allow)" in done.stderr
+
+
+def test_in_a_cleared_environment_it_gives_the_reason_that_token_gives(tmp_path: Path) -> None:
+    # As cron, sudo and MCP clients leave it. The program itself is not told where it runs.
+    for name in ("bash", "curl"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    kept = [f"PATH={tmp_path}", f"HOME={tmp_path}", "AZURE_POD_IDENTITY_AUTHORITY_HOST=http://127.0.0.1:9"]
+    cleared = ["env", "-i", *kept, *COMMAND]
+    token = subprocess.run([*cleared, "token"], capture_output=True, text=True, check=False, timeout=60).stderr
+    script = 'curl -s -H Metadata:true "$MSI_ENDPOINT?resource=$0"'
+    done = subprocess.run(
+        [*cleared, "run", "bash", "-c", script, ARM], capture_output=True, text=True, check=True, timeout=60
+    )
+    reason = token.removeprefix("azure-cloudshell: ").partition(". ")[0]
+    assert reason.startswith("This is not Azure Cloud Shell: ")
+    assert done.stderr.startswith(f"azure-cloudshell: {ARM}: refused, {reason}. No credential has a token")
+    assert reason not in done.stdout
+    assert "No credential has a token" in done.stdout
+
+
+def test_why_a_resource_is_refused_is_one_line_for_each(inside: CloudShellEmulator, fake_az: str) -> None:
+    # Not every client passes it on.
+    said = f"azure-cloudshell: {ARM}: refused, not one of the resources that are allowed (--allow)"
+    script = 'for i in 1 2 3; do curl -s -H Metadata:true "$MSI_ENDPOINT?resource=$0"; done; echo done >&2'
+    assert run("run", "--allow", "search", "bash", "-c", script, ARM).stderr.splitlines() == [said, "done"]
 
 
 def test_the_variable_that_narrows_the_chain_of_the_program_leaves_the_brokers_alone(
@@ -553,6 +743,42 @@ def test_only_the_resources_that_are_allowed_are_served(inside: CloudShellEmulat
     assert "told not to serve https://management.azure.com (--allow)" in first
     assert second == fake_az
     assert f"{ARM}: refused, not one of the resources that are allowed" in done.stderr
+
+
+@pytest.mark.parametrize("program", [SYNC, AIO], ids=["sync", "aio"])
+def test_a_default_azure_credential_does_not_go_past_the_broker_to_az(
+    inside: CloudShellEmulator, fake_az: str, program: str
+) -> None:
+    # The refused one first: a chain that has succeeded once remembers where.
+    done = run("run", "--allow", "search", "--", sys.executable, "-c", program, ARM, SEARCH)
+    found = json.loads(done.stdout)
+    for refused, served in zip(found[::2], found[1::2], strict=True):
+        assert "ClientAuthenticationError: " in refused or "CredentialUnavailableError: " in refused
+        assert served == fake_az
+
+
+def test_a_choice_of_the_users_own_stays_and_what_it_lets_past_is_said(
+    inside: CloudShellEmulator, fake_az: str
+) -> None:
+    program = SYNC.replace("(DefaultAzureCredential, ManagedIdentityCredential)", "(DefaultAzureCredential,)")
+    words = ["run", "--allow", "search", "--", sys.executable, "-c", program, ARM]
+    done = run(*words, AZURE_TOKEN_CREDENTIALS="AzureCliCredential")
+    assert json.loads(done.stdout) == [fake_az]
+    assert done.stderr == (
+        "azure-cloudshell: AZURE_TOKEN_CREDENTIALS=AzureCliCredential is set: "
+        "programs may ask other credentials for what --allow refuses\n"
+    )
+    # Nothing to be said where nothing is limited, or where the choice lets nobody past.
+    for limits, chosen in (([], "dev"), (["--allow=arm"], "prod"), (["--allow=arm"], "ManagedIdentityCredential")):
+        done = run("run", *limits, "--", "printenv", "AZURE_TOKEN_CREDENTIALS", AZURE_TOKEN_CREDENTIALS=chosen)
+        assert (done.stdout, done.stderr) == (f"{chosen}\n", "")
+
+
+@pytest.mark.parametrize("chosen", ["", "dev"])
+def test_serve_leads_a_default_azure_credential_no_further_either(inside: CloudShellEmulator, chosen: str) -> None:
+    serve = Serve("--allow", "arm", AZURE_TOKEN_CREDENTIALS=chosen)
+    assert serve.variables()["AZURE_TOKEN_CREDENTIALS"] == (chosen or "prod")
+    assert ("is set: programs may ask other credentials" in serve.stop()) == bool(chosen)
 
 
 @pytest.mark.parametrize(

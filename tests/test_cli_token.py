@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,20 @@ def test_alone_it_prints_the_token_and_nothing_else(shell: CloudShellEmulator) -
     assert done.stdout == shell.issue("https://management.azure.com/")[0] + "\n"
     assert done.stderr == ""
     assert shell.requests[0].headers["user-agent"].startswith("azure-cloudshell/")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such sockets")
+@pytest.mark.parametrize("form", ["token", "claims", "json"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_it_prints_leaves_in_one_write(shell: CloudShellEmulator, form: str, unbuffered: str) -> None:
+    # What is written to such a socket arrives as it was written.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        variables = {**os.environ, **shell.environment, "PYTHONUNBUFFERED": unbuffered}
+        subprocess.run([*COMMAND, "token", "-o", form], stdout=theirs.fileno(), env=variables, check=True, timeout=60)
+        theirs.close()
+        assert ours.recv(65536).endswith(b"\n")
+        assert ours.recv(65536) == b""
 
 
 @pytest.mark.parametrize(

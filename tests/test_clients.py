@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import ssl
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +16,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from azure_cloudshell_credential import DefaultCloudShellCredential
 from azure_cloudshell_credential._serving.messages import Request, Response
-from azure_cloudshell_credential.emulator import CloudShellEmulator
+from azure_cloudshell_credential.broker import CloudShellBroker
+from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 from azure_cloudshell_credential.emulator._proxy import Proxy
 
 from .azurite import NODE_MODULES, Azurite, needs
-from .clients import python_of
+from .clients import node_of, python_of
 from .command import run
 from .test_cli_run import AIO, ARM, DENIED, JAVASCRIPT, MSAL, MSAL_NODE, REFUSAL, SEARCH, SYNC
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
+VAULT = "https://vault.azure.net"
 CLIENT_ID = "0f0f0f0f-0000-4000-8000-000000000000"
 WITH_CLIENT_ID = SYNC.replace(
     "ManagedIdentityCredential)", f"lambda: ManagedIdentityCredential(client_id='{CLIENT_ID}'))"
@@ -88,6 +93,60 @@ def test_azure_identity_1_5_in_app_services_first_form(place: tuple[str, str]) -
     # As on an App Service of its time: MSI_ENDPOINT with MSI_SECRET, and a date for the expiry.
     line = 'export MSI_ENDPOINT=$IDENTITY_ENDPOINT MSI_SECRET=$IDENTITY_HEADER; exec "$0" "$@"'
     check(place, "bash", "-c", line, python_of("azure-identity-1.5"), "-W", "ignore", "-c", SYNC)
+
+
+ONLY_DEFAULT = SYNC.replace("(DefaultAzureCredential, ManagedIdentityCredential)", "(DefaultAzureCredential,)")
+ONLY_DEFAULT_IN_JAVASCRIPT = JAVASCRIPT.replace(", new ManagedIdentityCredential(...options)]", "]")
+
+
+@pytest.fixture(params=["Python 1.21", "Python 1.23", "Python 1.27", "JavaScript 4.13", "JavaScript 4.14"])
+def default_azure_credential(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], dict[str, str], bool]:
+    """A program with nothing but a DefaultAzureCredential: its command, its variables, and whether it can be held."""
+    language, version = request.param.split()
+    if language == "Python":
+        return [python_of(f"azure-identity-{version}"), "-c", ONLY_DEFAULT], {}, version != "1.21"
+    if version == "4.13":
+        node, modules = "node", needs("@azure/identity").parent.parent
+    else:
+        node, modules = node_of("azure-identity-js-4.14")
+    (tmp_path / "app.cjs").write_text(ONLY_DEFAULT_IN_JAVASCRIPT)
+    variables = {"IDENTITY": str(modules / "@azure" / "identity"), "NODE_PATH": str(modules)}
+    return [node, str(tmp_path / "app.cjs")], variables, True
+
+
+def test_what_allow_refuses_a_default_azure_credential_does_not_get_from_az(
+    place: tuple[str, str], default_azure_credential: tuple[list[str], dict[str, str], bool]
+) -> None:
+    command, variables, is_held = default_azure_credential
+    # The refused one first: a chain that has succeeded once remembers where.
+    done = run("run", "--allow", "search", "--", *command, ARM, SEARCH, **variables)
+    refused, served = json.loads(done.stdout)
+    assert served == place[1]
+    # What the client says may not be the reason.
+    assert f"azure-cloudshell: {ARM}: refused, not one of the resources that are allowed (--allow)\n" in done.stderr
+    # azure-identity before 1.23 does not read AZURE_TOKEN_CREDENTIALS.
+    assert ("Error: " in refused) if is_held else (refused == place[1])
+
+
+def test_when_the_tab_has_died_a_default_azure_credential_does_not_get_another_users_token(
+    in_cloud_shell: CloudShellEmulator,
+    fake_az: str,
+    tmp_path: Path,
+    default_azure_credential: tuple[list[str], dict[str, str], bool],
+) -> None:
+    command, variables, is_held = default_azure_credential
+    another = CloudShellEmulator(identity=Identity(user="grace@contoso.example", object_id="g")).issue(VAULT)[0]
+    program = tmp_path / "bin" / "az"
+    program.write_text(program.read_text().replace(fake_az, another))
+    with CloudShellBroker(DefaultCloudShellCredential(timeout=1)) as broker:
+        assert broker.get_token(f"{ARM}/.default")[0] == in_cloud_shell.issue(ARM)[0]
+        in_cloud_shell.script(*[faults.portal_timeout()] * 100)
+        environment = broker.child_environment({**os.environ, **variables})
+        done = subprocess.run(
+            [*command, VAULT], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+    (refused,) = json.loads(done.stdout)
+    assert ("Error: " in refused) if is_held else (refused == another)
 
 
 @pytest.mark.parametrize("client_id", ["", CLIENT_ID], ids=["", "client_id"])
@@ -163,6 +222,19 @@ def test_data_frames_reach_a_real_blob_service(box: Azurite, program: str) -> No
         SSL_CERT_FILE=box.ca_file, HTTP_PROXY="http://127.0.0.1:9",
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "stored\n"), done.stderr
+
+
+@pytest.mark.parametrize("program", [OBSTORE, DELTALAKE, POLARS], ids=["obstore", "deltalake", "polars"])
+def test_data_frames_that_are_refused_a_token_print_no_secret(box: Azurite, program: str) -> None:
+    show = 'printenv MSI_ENDPOINT IDENTITY_HEADER AZD_AUTH_KEY; exec "$@"'
+    command = ["bash", "-c", show, "x", python_of("data"), "-c", program, box.account_url]
+    done = run("run", "--allow", "vault", "--", *command, SSL_CERT_FILE=box.ca_file)
+    url, header, key, *rest = done.stdout.splitlines()
+    assert done.returncode != 0
+    # They asked, and were refused.
+    assert "--allow" in done.stderr
+    shown = done.stderr + "".join(rest)
+    assert not [secret for secret in (url.split("/")[3], header, key) if secret in shown]
 
 
 TERRAFORM = """

@@ -185,7 +185,10 @@ def test_in_the_environment_it_is_refused_without_asking(url: str, monkeypatch: 
     assert "user:" not in raised.value.message
 
 
-LED = dict.fromkeys(("MSI_ENDPOINT", "ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), "http://127.0.0.1:1/s/oauth2/token")
+LED = {
+    **dict.fromkeys(("MSI_ENDPOINT", "ARM_MSI_ENDPOINT"), "http://127.0.0.1:1/s/oauth2/token"),
+    **dict.fromkeys(("IDENTITY_ENDPOINT", "AZURE_MSI_ENDPOINT"), "http://127.0.0.1:1/msi/token"),
+}
 
 
 @pytest.mark.parametrize(
@@ -193,13 +196,14 @@ LED = dict.fromkeys(("MSI_ENDPOINT", "ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT"), 
     [
         ({}, False),
         (LED, True),
-        ({**LED, "IDENTITY_ENDPOINT": "http://127.0.0.1:1/"}, True),
         *(({**LED, name: "http://127.0.0.1:2/"}, False) for name in LED),
         *(({other: LED[other] for other in LED if other != name}, False) for name in LED),
         (dict.fromkeys(LED, ""), False),
+        # App Service's, with what object_store and Terraform need there.
+        (dict.fromkeys(LED, "http://127.0.0.1:1/msi/token"), False),
     ],
 )
-def test_only_three_alike_variables_lead_to_a_broker(environ: dict[str, str], is_led: bool) -> None:
+def test_only_two_pairs_of_alike_variables_lead_to_a_broker(environ: dict[str, str], is_led: bool) -> None:
     assert is_led_to_a_broker(environ) == is_led
 
 

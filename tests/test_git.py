@@ -184,7 +184,27 @@ def test_another_host_is_not_sent_the_token(git: Git, in_cloud_shell: CloudShell
 
 
 @pytest.mark.parametrize(
-    "host", ["protocol=http\nhost=dev.azure.com", "protocol=https\nhost=dev.azure.com.evil", "", "x"]
+    "host",
+    [
+        "protocol=http\nhost=dev.azure.com",
+        *(
+            f"protocol=https\nhost={host}"
+            for host in (
+                "dev.azure.com.evil",
+                "dev.azure.com:443@evil.example",
+                "dev.azure.com:x",
+                "evil.example#.visualstudio.com",
+                "evil.example/.visualstudio.com",
+                "evil.example?.visualstudio.com",
+                "evil.example\\.visualstudio.com",
+                "x@evil.visualstudio.com",
+                ".visualstudio.com",
+                "evilvisualstudio.com",
+            )
+        ),
+        "",
+        "x",
+    ],
 )
 def test_what_git_asks_for_is_read_strictly(in_cloud_shell: CloudShellEmulator, host: str) -> None:
     done = subprocess.run(

@@ -186,7 +186,8 @@ class Said(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name.endswith("identities") or record.levelno > logging.INFO:
+        is_brokers = record.name.endswith("_broker")
+        if record.name.endswith("identities") or (record.levelno > logging.INFO and not is_brokers):
             self.records.append(record)
 
     def loudest(self) -> str:

@@ -26,7 +26,9 @@ from azure.identity import CredentialUnavailableError
 from azure_cloudshell_credential import CloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, ScriptedReply
 
-from .conftest import ARM, CANARY, Everything
+from .conftest import ARM, CANARY, WITH_AND_WITHOUT_LOGGING, Everything
+
+pytestmark = WITH_AND_WITHOUT_LOGGING
 
 TOKEN = json.dumps({"access_token": CANARY, "expires_in": "3600"})
 # Replies that hold the token and are no token's.

@@ -23,7 +23,10 @@ from .pipeline import make_send
 _LOGGER = logging.getLogger(__name__)
 
 CIRCUIT_BREAKER_SECONDS = 30
-"""Seconds after a timed-out request in which the endpoint is not asked again."""
+"""Seconds after a timed-out request in which the endpoint is not asked again.
+
+Without, each resource that a chain is asked for waits out the timeout of an endpoint that hangs before az is asked.
+"""
 
 
 _NOT_HERE = {

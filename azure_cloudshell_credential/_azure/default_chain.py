@@ -181,7 +181,7 @@ class DefaultCloudShellCredential(Chain, SyncCredential):
     more, it is left out: an error there would end the chain before the Azure CLI is reached.
 
     A token of another user is never returned unnoticed. If Cloud Shell does not support a resource and another
-    credential, signed in as somebody else, does, a warning names both. If Cloud Shell has issued tokens before and
+    credential, signed in as a different user, does, a warning names both. If Cloud Shell has issued tokens before and
     fails this time, such a token is refused.
 
     Tokens are cached in memory, by scope and tenant, whichever credential they are from. All keyword arguments of

@@ -13,6 +13,11 @@ from importlib import import_module
 
 from ._errors import CommandError, message_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Commands are imported by their names. What freezes programs (PyInstaller) goes by import statements.
+    from . import completion, doctor, emulate, run, serve, token  # noqa: F401
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.

@@ -1,7 +1,8 @@
 """A process that serves a command for as long as it lives, apart from it, as ssh-agent does.
 
 It has a session of its own, so no signal of the command's terminal or process group reaches it. It is not a child of
-the command, which may wait for all of its children. Of the descriptors that the command was given it holds stderr
+the command, which may wait for all of its children; but where the command is process 1, as in a container without an
+init (``docker run --init``), the system makes it one. Of the descriptors that the command was given it holds stderr
 alone, for warnings, and it ends with the command, so that ``x=$(... 2>&1)`` does too. If it is killed, the next request
 is refused at once: no other process holds the socket.
 
@@ -68,6 +69,9 @@ def served_apart(
         with import_module(f".{module}", __package__).serve(settings, list(listeners)) as variables:
             yield variables
         return
+    if getattr(sys, "frozen", False):
+        # sys.executable is the program itself there, not an interpreter that could serve.
+        raise CommandError("A frozen azure-cloudshell cannot serve a command: install azure-cloudshell-credential.")
     given = {"module": module, "settings": settings, "command": os.getpid(), "listeners": len(listeners)}
     out, into = os.pipe()
     report, reporting = os.pipe()
@@ -200,7 +204,11 @@ def _report(descriptor: int, content: Mapping[str, Any]) -> bool:
 
 def _watch(ended: Event, process: int, *descriptors: int) -> None:
     """When the command has ended, let this process end; and if it does not in time, end it."""
-    _wait_for_end(process, *descriptors)
+    try:
+        _wait_for_end(process, *descriptors)
+    except Exception as error:
+        # It would serve after the command, to nobody knows whom.
+        say(f"azure-cloudshell: the broker stops, since it cannot watch its command: {type(error).__name__}")
     ended.set()
     sleep(_GRACE_SECONDS)
     os._exit(1)
@@ -209,7 +217,10 @@ def _watch(ended: Event, process: int, *descriptors: int) -> None:
 def _wait_for_end(process: int, descriptor: int | None = None) -> None:
     """Return when a process has ended."""
     if descriptor is not None:
-        select.select([descriptor], [], [])
+        # Not select(), which takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll()
     elif sys.platform != "linux" and hasattr(select, "kqueue"):
         event = select.kevent(process, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
         with suppress(ProcessLookupError):

@@ -38,20 +38,27 @@ def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
             return subprocess.call(list(command), env=dict(environment))  # noqa: S603 - the user's own command
         # Python ignores these two, and a command inherits what is ignored: `run -- sh -c 'yes | head'` would not end.
+        # Whether its caller had ignored them nobody can tell any more.
         for name in ("SIGPIPE", "SIGXFSZ"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-        variables = dict(environment)
-        with suppress(OSError), open("/proc/self/environ", "rb") as file:
-            if b"\0LC_CTYPE=" not in b"\0" + file.read():
-                # The locale that Python gives itself where its caller has none (PEP 538).
-                variables.pop("LC_CTYPE", None)
-        _exec(command, variables)
+        _exec(command, _with_own_locale(environment))
     except FileNotFoundError as error:
         said = error.strerror if "/" in command[0] else "command not found"
         raise CommandError(f"{command[0]}: {said}", 127) from None
     except (OSError, ValueError) as error:
         # A ValueError is a null byte, which no command line of a shell has.
         raise CommandError(f"{command[0]}: {getattr(error, 'strerror', None) or error}", 126) from None
+
+
+def _with_own_locale(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables, with ``LC_CTYPE`` as it was given: Python sets its own where the locale is C (PEP 538)."""
+    variables = dict(environment)
+    with suppress(OSError), open("/proc/self/environ", "rb") as file:
+        given = dict(each.partition(b"=")[::2] for each in file.read().split(b"\0"))
+        variables.pop("LC_CTYPE", None)
+        if (locale := given.get(b"LC_CTYPE")) is not None:
+            variables["LC_CTYPE"] = os.fsdecode(locale)
+    return variables
 
 
 def _exec(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._endpoint import advice
 from .._endpoint.azure_cli import ABSENT, AzureCli
 from .._endpoint.text import quoted
+from .._serving.variables import CHOICE
 from ._errors import CommandError
+from ._foreground import say
 from ._parser import Parser, resources
 
 
@@ -44,6 +47,17 @@ def check_credential(name: str | None) -> None:
         raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
 
 
+def tell_of_a_way_past(allow: Iterable[str] | None, environ: Mapping[str, str]) -> None:
+    """Say so on stderr if a choice of the user's own lets programs get what ``--allow`` leaves out.
+
+    :param environ: the variables that the programs have.
+    """
+    chosen = environ.get(CHOICE, "").strip()
+    if allow is not None and chosen.lower() not in ("", "prod", "managedidentitycredential"):
+        shown = quoted(chosen, 60)
+        say(f"azure-cloudshell: {CHOICE}={shown} is set: programs may ask other credentials for what --allow refuses")
+
+
 def credential_named(name: str | None) -> Any:
     """The credential; None for the default one, which is made when it is first needed.
 
@@ -51,7 +65,7 @@ def credential_named(name: str | None) -> Any:
     """
     check_credential(name)
     # It is the programs', for their own chains; the broker's is not to be narrowed by it.
-    os.environ.pop("AZURE_TOKEN_CREDENTIALS", None)
+    os.environ.pop(CHOICE, None)
     # They also log, as warnings that Python prints, what the errors say.
     for library in ("azure", "msal", "urllib3"):
         logging.getLogger(library).addHandler(logging.NullHandler())
@@ -70,12 +84,16 @@ def credential_named(name: str | None) -> Any:
     from .._azure.credential import check_is_synchronous
 
     module, _, factory = name.partition(":")
-    # Last: a project's own http/ or hmac.py is not to stand in for the library's.
-    sys.path.append(str(Path.cwd()))
+    where = ""
+    try:
+        # Last: a project's own http/ or hmac.py is not to stand in for the library's.
+        sys.path.append(str(Path.cwd()))
+    except FileNotFoundError:
+        where = " (The current directory is gone: change to one that is there.)"
     try:
         credential = getattr(import_module(module), factory)()
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {quoted(str(error))}"
+        what = f"{type(error).__name__}: {quoted(str(error))}{where}"
         raise CommandError(f"Cannot make a credential with {name}: {what}") from error
     try:
         check_is_synchronous(credential)

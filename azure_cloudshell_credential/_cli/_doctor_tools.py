@@ -15,8 +15,8 @@ _TOOLS = (
     ("terraform", f"uses az's sign-in; with ARM_USE_MSI=true: {_RUN} terraform ..."),
     ("kubelogin", f"with --login msi: {_RUN} kubelogin ..."),
     ("azcopy", f"with AZCOPY_AUTO_LOGIN_TYPE=MSI: {_RUN} azcopy ..."),
-    ("kubectl", "takes a token from: azure-cloudshell token aks --output exec-credential"),
-    ("git", "for Azure DevOps, takes a token from: azure-cloudshell token devops --output git-credential"),
+    ("kubectl", "takes a token from: azure-cloudshell token aks --output exec-credential --fallback"),
+    ("git", "for Azure DevOps, takes a token from: azure-cloudshell token devops --output git-credential --fallback"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,11 @@ def cannot_listen(port: int, error: OSError, address: str = "127.0.0.1") -> Comm
     """The error of a command that cannot have its port."""
     if isinstance(error, PortInUseError):
         return CommandError(f"Port {port} is in use. Stop what listens there, or take a free port with --port 0.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        from ._addresses import addresses
+
+        there = f" It has {', '.join(found)}." if (found := addresses()) else ""
+        return CommandError(f"Cannot listen on {address}: this machine does not have that address.{there}")
     return CommandError(f"Cannot listen on {address}, port {port}: {error.strerror or error}.")
 
 

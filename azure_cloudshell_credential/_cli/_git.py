@@ -5,11 +5,15 @@ git adds one word to the command, and writes on its stdin for which host.
 
 from __future__ import annotations
 
+import re
 import sys
 
 from .._endpoint.text import quoted
 from ._errors import CommandError
 
+_AZURE_DEVOPS = re.compile(
+    r"(dev\.azure\.com|([a-z0-9-]+\.)+visualstudio\.com)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
 ACTIONS = ("get", "store", "erase")
 
 
@@ -25,8 +29,7 @@ def wants_password(action: str | None) -> bool:
     if action != "get":
         # There is nothing to store, and nothing stored.
         return False
-    host = said.get("host", "").partition(":")[0].lower()
-    if said.get("protocol") == "https" and (host == "dev.azure.com" or host.endswith(".visualstudio.com")):
+    if said.get("protocol") == "https" and _AZURE_DEVOPS.fullmatch(said.get("host", "")):
         return True
     asked = quoted(f"{said.get('protocol', '')}://{said.get('host', '')}", 100)
     raise CommandError(

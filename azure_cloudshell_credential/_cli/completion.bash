@@ -9,7 +9,7 @@ _shtab_azure_cloudshell_subparsers=(token run serve doctor emulate completion)
 
 _shtab_azure_cloudshell_token_option_strings=(-h --help --resource-type --resource --scope --output -o --shell --tenant --timeout --wait --fallback --debug)
 _shtab_azure_cloudshell_run_option_strings=(-h --help --credential --allow --verbose -v --debug)
-_shtab_azure_cloudshell_serve_option_strings=(-h --help --credential --allow --port --path-secret --listen --host-name --output -o --shell --debug)
+_shtab_azure_cloudshell_serve_option_strings=(-h --help --credential --allow --port --path-secret --listen --host-name --output -o --to --secrets --shell --debug)
 _shtab_azure_cloudshell_doctor_option_strings=(-h --help --json --all --timeout --report --debug)
 _shtab_azure_cloudshell_emulate_option_strings=(-h --help --port --tenant --user --lifetime --audience --only-audience --deny --all-audiences --latency --with-azure --fault --az-login --own-sign-in --shell --exec --debug)
 _shtab_azure_cloudshell_completion_option_strings=(-h --help --debug)

@@ -51,7 +51,7 @@ function _shtab_azure_cloudshell_using
 end
 
 set -g _shtab_azure_cloudshell_commands token run serve doctor emulate completion
-set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --az-login --credential --deny --fault --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --shell --tenant --timeout --user -o
+set -g _shtab_azure_cloudshell_opts_with_value --allow --audience --az-login --credential --deny --fault --host-name --latency --lifetime --listen --only-audience --output --port --report --resource --resource-type --scope --secrets --shell --tenant --timeout --to --user -o
 
 complete -c azure-cloudshell -e
 complete -c azure-cloudshell -f
@@ -88,6 +88,8 @@ complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l path-se
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l listen -x -d 'an IP address of this machine that containers reach; always with a secret in the URL'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l host-name -x -d 'a name by which containers reach that address; may be repeated, the first one is in the URL'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l output -s o -xka "shell env-file" -d 'lines for a shell, or for '"'"'docker run --env-file'"'"'; default: shell'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l to -x -d 'write the lines to FILE, which nobody else may read, and not to stdout'
+complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l secrets -x -d 'keep the secrets in FILE, so that the lines are good after a restart; made if it is not there'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l shell -xka "bash pwsh fish" -d 'syntax of the lines it prints; default: the calling shell'"'"'s'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using serve' -l debug -d 'show a traceback for an error'
 complete -c azure-cloudshell -n '_shtab_azure_cloudshell_using; and test $_shtab_azure_cloudshell_npos -eq 0' -a doctor -d 'Find out why something does not work, and what to do.'

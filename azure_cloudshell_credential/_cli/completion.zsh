@@ -95,6 +95,8 @@ _shtab_azure_cloudshell_serve_options=(
   "--listen[an IP address of this machine that containers reach\; always with a secret in the URL]:ADDRESS:"
   "*--host-name[a name by which containers reach that address\; may be repeated, the first one is in the URL]:NAME:"
   {--output,-o}"[lines for a shell, or for \'docker run --env-file\'\; default\: shell]:output:(shell env-file)"
+  "--to[write the lines to FILE, which nobody else may read, and not to stdout]:FILE:"
+  "--secrets[keep the secrets in FILE, so that the lines are good after a restart\; made if it is not there]:FILE:"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--debug[show a traceback for an error]"
 )

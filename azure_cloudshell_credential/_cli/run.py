@@ -13,7 +13,7 @@ from typing import Any
 from ..broker import CloudShellBroker
 from ._apart import module_path, served_apart
 from ._become import become
-from ._credentials import add_broker_arguments, check_credential, credential_named
+from ._credentials import add_broker_arguments, check_credential, credential_named, tell_of_a_way_past
 from ._errors import CommandError
 from ._foreground import say
 from ._log import log_to_stderr
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     # The code of a credential of the user's own is run there, and its errors are told before the command starts.
     waits = ":" in (arguments.credential or "")
     with served_apart("run", settings, listeners, waits=waits):
+        tell_of_a_way_past(arguments.allow, os.environ)
         if not arguments.words:
             say(f"azure-cloudshell: starting {command[0]}, in which every program asks the broker until you exit")
         if arguments.verbose:

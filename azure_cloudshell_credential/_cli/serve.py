@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from contextlib import redirect_stdout
 from ipaddress import ip_address
+from pathlib import Path
 
 from .._endpoint import audiences
 from .._endpoint.identity import identity_in
 from .._endpoint.token import claims_of
 from ..broker import CloudShellBroker
-from ._credentials import add_broker_arguments, credential_named
+from . import _private_files
+from ._credentials import add_broker_arguments, credential_named, tell_of_a_way_past
 from ._errors import CommandError
 from ._foreground import cannot_listen, say, stop_signal
 from ._log import log_to_stderr
@@ -22,8 +25,10 @@ from ._shells import SHELLS, detect, set_variable, unset_variable
 EXAMPLES = (
     "azure-cloudshell serve",
     "azure-cloudshell serve --port 0 --path-secret",
-    "azure-cloudshell serve --listen 172.17.0.1 --host-name host.docker.internal --output env-file > broker.env",
+    "azure-cloudshell serve --listen 172.17.0.1 --host-name host.docker.internal -o env-file --to broker.env",
 )
+
+_SECRET = re.compile(r"[0-9a-f]{64}")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -53,6 +58,14 @@ def add_arguments(parser: Parser) -> None:
         default="shell",
         help="lines for a shell, or for 'docker run --env-file'; default: %(default)s",
     )
+    parser.add_argument(
+        "--to", metavar="FILE", help="write the lines to FILE, which nobody else may read, and not to stdout"
+    )
+    parser.add_argument(
+        "--secrets",
+        metavar="FILE",
+        help="keep the secrets in FILE, so that the lines are good after a restart; made if it is not there",
+    )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
 
 
@@ -64,9 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _listen(arguments: argparse.Namespace) -> int:
+    environ = dict(os.environ)
     credential = credential_named(arguments.credential)
     address = arguments.listen or "127.0.0.1"
-    has_secret = arguments.path_secret or arguments.listen is not None or arguments.host_name is not None
+    has_secret = arguments.path_secret or any((arguments.listen, arguments.host_name, arguments.secrets))
     try:
         broker = CloudShellBroker(
             credential,
@@ -78,20 +92,34 @@ def _listen(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise CommandError(str(error), 2) from None
-    exempt = broker.without_proxy(os.environ)
-    if arguments.output == "env-file" and any(len(value.splitlines()) > 1 for value in exempt.values()):
-        raise CommandError("NO_PROXY has a line break, which an env file cannot hold: set it on one line.", 2)
+    if arguments.secrets is not None:
+        _keep_secrets(broker, Path(arguments.secrets))
     try:
         broker.start()
     except OSError as error:
         raise cannot_listen(arguments.port, error, address) from None
     try:
-        return _serve(broker, exempt, arguments, has_secret=has_secret)
+        variables = broker.variables_for(environ)
+        broken = [name for name, value in variables.items() if len(value.splitlines()) > 1]
+        if arguments.output == "env-file" and broken:
+            raise CommandError(f"{broken[0]} has a line break, which an env file cannot hold: set it on one line.", 2)
+        tell_of_a_way_past(arguments.allow, environ)
+        return _serve(broker, variables, arguments, has_secret=has_secret)
     finally:
         broker.stop()
 
 
-def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse.Namespace, *, has_secret: bool) -> int:
+def _keep_secrets(broker: CloudShellBroker, path: Path) -> None:
+    """Take the secrets that are in a file, or leave ours there."""
+    kept = _private_files.read(path, lambda: "".join(f"{secret}\n" for secret in broker._secrets)).split()
+    if len(kept) != len(broker._secrets) or not all(map(_SECRET.fullmatch, kept)):
+        raise CommandError(f"{path} does not hold the secrets of a broker: name another file, or delete it.")
+    broker._take(kept)
+
+
+def _serve(
+    broker: CloudShellBroker, variables: dict[str, str], arguments: argparse.Namespace, *, has_secret: bool
+) -> int:
     from azure.core.exceptions import ClientAuthenticationError
 
     manager = audiences.cloud_named(os.environ.get("ACC_CLOUD")).resource_manager
@@ -108,15 +136,22 @@ def _serve(broker: CloudShellBroker, exempt: dict[str, str], arguments: argparse
         say("They are REAL, and every program on this machine can get one and act as this user. Ctrl-C stops it.")
     if arguments.listen is not None and not ip_address(arguments.listen).is_loopback:
         say(f"They cross the network of {arguments.listen} without encryption.")
-    variables = {**broker.environment, **exempt}
     if arguments.output == "env-file":
         lines = [f"{name}={value}" for name, value in variables.items()]
     else:
-        say("In another shell:")
         shell = arguments.shell or detect()
         lines = [unset_variable(shell, name) for name in broker.removed]
         lines += [set_variable(shell, name, value) for name, value in variables.items()]
-    print(*lines, sep="\n", file=sys.__stdout__, flush=True)
+    text = "".join(f"{line}\n" for line in lines)
+    if arguments.to is not None:
+        _private_files.write(Path(arguments.to), text)
+        say(f"The lines are in {arguments.to}.")
+    else:
+        if arguments.output == "shell":
+            say("In another shell:")
+        assert sys.__stdout__ is not None
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
     log_to_stderr("azure_cloudshell_credential.broker")
     wait()
     say("Stopped.")

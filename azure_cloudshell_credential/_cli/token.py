@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
 from .._endpoint import acquisition, advice, audiences, exchange, failures, protocol, scopes
@@ -27,8 +28,9 @@ EXAMPLES = (
     "azure-cloudshell token vault --output json",
     "azure-cloudshell token -o header | curl -H @- 'https://management.azure.com/subscriptions?api-version=2022-12-01'",
     'eval "$(azure-cloudshell token graph --output env)"',
-    "azure-cloudshell token aks --output exec-credential    # in a kubeconfig",
-    "git config --global credential.https://dev.azure.com.helper '!azure-cloudshell token devops -o git-credential'",
+    "azure-cloudshell token aks --output exec-credential --fallback    # in a kubeconfig",
+    "git config --global credential.https://dev.azure.com.helper"
+    " '!azure-cloudshell token devops -o git-credential --fallback'",
 )
 
 
@@ -98,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.fallback:
             raise CommandError(advice.message(outcome, advice.TOKEN))
         outcome = _fallback_token(resource, outcome, environment, arguments)
-    print(formatted(outcome, arguments.output, arguments.shell))
+    # In one write, also where Python does not buffer: `| grep -q` is gone after its first match.
+    sys.stdout.write(f"{formatted(outcome, arguments.output, arguments.shell)}\n")
     return 0
 
 

@@ -78,7 +78,7 @@ KNOWN = (
         "ossrdbms",
         "https://ossrdbms-aad.database.windows.net",
         "123cd850-d9df-40bd-94d5-c9f07b7fa203",
-        aliases=("oss-rdbms",),
+        aliases=("oss-rdbms", "postgres", "mysql"),
     ),
     Audience("yammer", "https://www.yammer.com"),
     Audience("digitaltwins", "https://digitaltwins.azure.net", "0b07f429-9f4b-4714-9392-cc5e8e80c8b0"),

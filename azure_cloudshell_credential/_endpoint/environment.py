@@ -85,10 +85,12 @@ def managed_identity_is_cloud_shell(environ: Mapping[str, str]) -> bool:
 def is_led_to_a_broker(environ: Mapping[str, str]) -> bool:
     """Whether ``azure-cloudshell run`` or ``serve`` has made the environment.
 
-    They set these three alike, and nothing else does. MSI_ENDPOINT then is Cloud Shell's, served by the broker.
+    They set these four in two pairs, and nothing else does: on App Service all of them could be the same.
+    MSI_ENDPOINT then is Cloud Shell's, served by the broker.
     """
-    endpoint = environ.get("MSI_ENDPOINT")
-    return bool(endpoint) and endpoint == environ.get("ARM_MSI_ENDPOINT") == environ.get("AZURE_MSI_ENDPOINT")
+    ours, app_services = environ.get("MSI_ENDPOINT"), environ.get("IDENTITY_ENDPOINT")
+    is_paired = ours == environ.get("ARM_MSI_ENDPOINT") and app_services == environ.get("AZURE_MSI_ENDPOINT")
+    return bool(ours and app_services) and is_paired and ours != app_services
 
 
 class Environment:

@@ -34,7 +34,8 @@ def is_in_turn() -> bool:
 class Turn:
     """The turn of one thread at a place, for a ``with`` statement.
 
-    :param place: where there is room for one. For an endpoint its port, which on loopback tells endpoints apart.
+    :param place: where there is room for one. For an endpoint its port, which on loopback tells endpoints apart:
+        one that hangs holds up nobody at another.
     :param seconds: for waiting and for what is done then.
     """
 

@@ -18,13 +18,16 @@ from .messages import Response, error_response
 MAX_BODY = 64 * 1024
 """Bytes. A token request has less than one hundred."""
 
-_MAX_LINE = 64 * 1024
+_MAX_HEAD = 64 * 1024
+"""Bytes of the request line and all headers: they are kept before it is known who asks."""
+
 _MAX_HEADERS = 100
 _CHUNK_LINE = 16
 _LINGER_READS = 32
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/(\d\.\d)" % _TOKEN)
+_ABSOLUTE = re.compile(r"http://([^/?]*)/?(.*)", re.IGNORECASE)
 _HEADER = re.compile(rb"(%b):([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
@@ -74,13 +77,14 @@ def _exchange(connection: socket.socket, file: BinaryIO, respond: Callable[[Mess
 
     :return: whether the connection goes on.
     """
-    line = _line(file)
+    line = _line(file, _MAX_HEAD)
     if line is None:
         return False
     method, target, is_newer = _request_line(line)
-    headers = _headers(file)
+    headers = _headers(file, _MAX_HEAD - len(line) - 2)
     if headers is None:
         return False
+    target = _origin_form(target, headers.get("host"))
     length = _framing(headers, is_newer=is_newer)
     if expected := headers.get("expect"):
         if expected.lower() != "100-continue":
@@ -105,30 +109,47 @@ def _request_line(line: bytes) -> tuple[str, str, bool]:
         raise Refused(400, "The request line is malformed.")
     if parts[3] not in (b"1.0", b"1.1"):
         raise Refused(505, "HTTP/1.0 or HTTP/1.1 is needed.")
-    method, target = parts[1].decode(), parts[2].decode()
+    return parts[1].decode(), parts[2].decode(), parts[3] == b"1.1"
+
+
+def _origin_form(target: str, host: str | None) -> str:
+    """The path and query of a target.
+
+    A client that has heard of a proxy may name the host there too (RFC 9112, 3.2.2). ``Host``, which is looked at
+    later, then has to be the same.
+    """
+    if absolute := _ABSOLUTE.fullmatch(target):
+        if host is None or absolute[1].lower() != host.lower():
+            raise Refused(400, "The target and the Host header name different hosts.")
+        return f"/{absolute[2]}"
     if not target.startswith("/"):
         raise Refused(400, "The target is malformed.")
-    return method, target, parts[3] == b"1.1"
+    return target
 
 
-def _line(file: BinaryIO, limit: int = _MAX_LINE) -> bytes | None:
+def _line(file: BinaryIO, limit: int) -> bytes | None:
     """One line without its end; None if the client has gone before it."""
     line = file.readline(limit)
     if not line.endswith(b"\n"):
         if len(line) < limit:
             return None
-        raise Refused(431, "A line is too long.")
+        raise Refused(431, "The head, or a line of it, is too long.")
     if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
         raise Refused(400, "A line does not end with CR and LF.")
     return line[:-2]
 
 
-def _headers(file: BinaryIO) -> dict[str, str] | None:
+def _headers(file: BinaryIO, left: int) -> dict[str, str] | None:
+    """The headers; None if the client goes away in them.
+
+    :param left: the bytes that they may have.
+    """
     headers: dict[str, str] = {}
     for _ in range(_MAX_HEADERS + 1):
-        line = _line(file)
+        line = _line(file, left)
         if not line:
             return None if line is None else headers
+        left -= len(line) + 2
         if not (parts := _HEADER.fullmatch(line)):
             raise Refused(400, "A header is malformed.")
         name, value = parts[1].decode().lower(), parts[2].strip(b" \t").decode("latin-1")

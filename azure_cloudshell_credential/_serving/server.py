@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import selectors
 import socket
 from collections.abc import Callable, Sequence
@@ -32,13 +31,17 @@ _PAUSE_SECONDS = 0.1
 _GRACE_SECONDS = 1.0
 
 MAX_CONNECTIONS = 512
-"""At one time. When there are more, the one that has been idle for the longest is closed."""
+"""At one time, where the process may open twice as many files. When there are more, the one that has been idle for the
+longest is closed."""
+
+_MIN_CONNECTIONS = 4
 
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ATTEMPTS = 50
 
-# One without a descriptor of its own, which there may not be, and which a forked process would hold.
+# One without a descriptor of its own, which there may not be, and which a forked process would hold. select() is for
+# Windows alone: elsewhere it takes no descriptor above 1,023.
 _SELECTOR = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 ServedT = TypeVar("ServedT", bound="Served")
@@ -82,7 +85,7 @@ class Server:
         self._handle = handle
         self._opening = opening
         self._ssl_context = ssl_context
-        self._addresses = addresses
+        self.addresses = addresses
         self._refused = refused
         self.listeners: list[socket.socket] = []
         self._changed = Condition()
@@ -110,10 +113,10 @@ class Server:
         :raises PortInUseError: if the port is taken.
         :raises OSError: if there can be no socket.
         """
-        attempts = 1 if self.port or len(self._addresses) == 1 else _ATTEMPTS
+        attempts = 1 if self.port or len(self.addresses) == 1 else _ATTEMPTS
         for left in reversed(range(attempts)):
             try:
-                self.adopt(_listen(self._addresses, self.port))
+                self.adopt(_listen(self.addresses, self.port))
                 break
             except PortInUseError:
                 # The free port of one address may be taken on another.
@@ -198,7 +201,7 @@ class Server:
         """Wait until there may be another connection; False if the server stops meanwhile."""
         since = monotonic()
         with self._changed:
-            while len(self._connections) >= MAX_CONNECTIONS and not self._stopped.is_set():
+            while len(self._connections) >= _max_connections() and not self._stopped.is_set():
                 self._changed.wait(self._hang_up_an_idle_one(since))
         return not self._stopped.is_set()
 
@@ -330,6 +333,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_all_to_parent)
 
 
+def _max_connections() -> int:
+    """How many connections there may be: half of what the process may open, for its handlers open files too."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:
+        # Windows, whose sockets are not counted among the files.
+        return MAX_CONNECTIONS
+    files = getrlimit(RLIMIT_NOFILE)[0]
+    # A negative one is none.
+    return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, max(_MIN_CONNECTIONS, files // 2))
+
+
 def _listen(addresses: Sequence[str], port: int) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
@@ -379,7 +394,9 @@ def _has_gone(connection: socket.socket) -> bool:
     if isinstance(connection, ssl.SSLSocket):
         return False
     try:
-        # Readable without anything to read: the peer has closed it.
-        return bool(select.select([connection], [], [], 0)[0]) and connection.recv(1, socket.MSG_PEEK) == b""
+        with _SELECTOR() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            # Readable without anything to read: the peer has closed it.
+            return bool(selector.select(0)) and connection.recv(1, socket.MSG_PEEK) == b""
     except (OSError, ValueError):
         return True

@@ -16,12 +16,12 @@ _OF_MANAGED_IDENTITIES = (
 MISLEADING = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_AUTH_CERT")
 """With one of these a client takes a broker's variables for those of another host, or asks in another way."""
 
-CLOUD_SHELLS_FORM = ("ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT")
-"""Read by Terraform, and by Rust's object_store: Cloud Shell's form, by GET."""
+CHOICE = "AZURE_TOKEN_CREDENTIALS"
+"""Which credentials a ``DefaultAzureCredential`` asks; azure-identity for Python reads it from 1.23 on."""
 
 SIGN_INS = (
     *_OF_MANAGED_IDENTITIES,
-    *CLOUD_SHELLS_FORM,
+    "ARM_MSI_ENDPOINT",
     "AZD_AUTH_CERT",
     "AZD_AUTH_ENDPOINT",
     "AZD_AUTH_KEY",
@@ -29,6 +29,7 @@ SIGN_INS = (
     "AZURE_CLIENT_ID",
     "AZURE_CLIENT_SECRET",
     "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_MSI_ENDPOINT",
     "AZURE_PASSWORD",
     "AZURE_TENANT_ID",
     "AZURE_USERNAME",

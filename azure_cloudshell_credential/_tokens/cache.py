@@ -15,7 +15,8 @@ issues is judged by the wall clock alone, so that a clock that was ahead and is 
 
 There is no lock. Finalizers and signal handlers run between any two bytecodes, on a thread that may be in here, and ask
 for tokens too: with a lock they would wait for themselves. With one that the same thread may take again (an RLock) they
-would find the place taken by an acquisition that the caller beneath them has not started, and wait out their budget.
+would hold it while they wait for their token: against every other caller, and against a hook or a finalizer on the
+thread that acquires it, until the budget is over.
 What must be atomic is one operation on a dictionary: the caller whose acquisition gets in starts it.
 
 In memory only; shared by threads and event loops; knows nothing of HTTP or of exceptions to raise.
@@ -41,12 +42,17 @@ from .in_flight import InFlight
 _LOGGER = logging.getLogger(__name__)
 
 _END_LOOPS = (StopIteration, StopAsyncIteration)
+"""What a mock without further side effects raises: at a caller, a loop over its results would end without a word."""
 
 REFRESH_OFFSET = 300
 """Seconds before expiry at which a token without a refresh time becomes stale, as in azure-identity."""
 
 REFRESH_RETRY_DELAY = 30
 """Seconds between two attempts to replace a stale token: the endpoint caches until expiry and often has no other."""
+
+
+_MANY = 64
+"""Tokens to keep before looking for expired ones among them; then twice as many as are valid, and so many more."""
 
 
 class CachedToken:
@@ -84,6 +90,7 @@ class TokenCache:
     def forget(self) -> None:
         """Forget all tokens. An acquisition in flight goes on for those who wait for it; its token is not kept."""
         self._tokens: dict[Hashable, CachedToken] = {}
+        self._many = _MANY
         self.forget_acquisitions()
 
     def forget_acquisitions(self) -> None:
@@ -135,6 +142,7 @@ class TokenCache:
         mine = Acquisition(self, key, request, acquire)
         try:
             in_flight = self.in_flight.setdefault(mine.place, mine)
+            # While the interpreter shuts down, the thread of the one in flight is gone, and nobody would end it.
             if in_flight is mine or sys.is_finalizing():
                 newer = self._tokens.get(key)
                 if claims is None and newer is not None and newer is not usable and newer.is_valid():
@@ -166,7 +174,13 @@ class TokenCache:
         if request.claims is None and current is not None and current is not before:
             # It satisfies a challenge; this one was asked for before that.
             return current
-        self.drop("" if current is None else current.token.value)
+        if request.claims is not None and current is not None:
+            # Under no other key either is a token that a service has challenged the answer.
+            self.drop(current.token.value)
+        elif len(self._tokens) >= self._many:
+            # Not each time: that would be a look at all tokens for each new one.
+            self.drop("")
+            self._many = 2 * len(self._tokens) + _MANY
         cached = self._tokens[key] = CachedToken(token)
         if not request.options:
             self._tokens[request.scopes] = cached
@@ -211,7 +225,7 @@ class Acquisition(InFlight):
             outcome = failures.broken_off(self._request.resource, type(outcome).__name__)
         # First the token, then the place: a caller that finds the place free finds the token. A thread that is overdue
         # keeps its place until it comes back, so that no further one is lost to what it waits for.
-        if self.runner is None:
+        if not self.is_acquiring:
             self.give_up_place()
         if not isinstance(outcome, CachedToken) and is_plain and (valid := self._cache.valid(self._key)) is not None:
             said = outcome.what if isinstance(outcome, Failure) else type(outcome).__name__

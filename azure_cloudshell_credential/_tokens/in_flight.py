@@ -45,7 +45,10 @@ class InFlight:
     _now = staticmethod(monotonic)
 
     def __init__(self, acquire: Callable[[], Any], budget: float) -> None:
-        self._acquire = acquire
+        # Taken out in one operation: it is called once, however often it is started.
+        self._acquire = [acquire]
+        # The thread of the caller that makes it, until it has started it.
+        self._starter: int | None = threading.get_ident()
         self._budget = budget
         self._deadline = self._now() + min(budget, _START_SECONDS)
         self._context = copy_context()
@@ -55,7 +58,9 @@ class InFlight:
         self.wakes: set[Callable[[], object]] = set()
         """Each is called once, on any thread, when it has ended. Callers add and discard theirs."""
         self.runner: int | None = None
-        """The thread that acquires, while it does."""
+        """The thread that acquires and ends it, while it does."""
+        self.is_acquiring = False
+        """Whether ``acquire`` has been called and has not come back."""
 
     def _finish(self, outcome: Any) -> Any:
         """What the waiters get for an outcome, or for the exception that ended ``acquire``."""
@@ -67,6 +72,8 @@ class InFlight:
 
     def start(self) -> None:
         """Acquire in a daemon thread, in a copy of the caller's context; on this one where none can be started."""
+        if not self._acquire:
+            return
         try:
             if sys.is_finalizing():
                 # Up to Python 3.11, starting one would wait for ever.
@@ -74,18 +81,25 @@ class InFlight:
             threading.Thread(target=self._run, name=THREAD_NAME, daemon=True).start()
         except RuntimeError:
             self._run()
+        self._starter = None
 
     def _run(self) -> None:
+        try:
+            acquire = self._acquire.pop()
+        except IndexError:
+            return
         self.runner = threading.get_ident()
         self._deadline = self._now() + self._budget
+        self.is_acquiring = True
         try:
             # One call more: freezegun leaves the real time to what threading has called fewer than six calls ago.
-            outcome = self._context.run(lambda: self._acquire())  # noqa: PLW0108
+            outcome = self._context.run(lambda: acquire())  # noqa: PLW0108
         except BaseException as error:
             # It goes to those who wait.
             outcome = error
-        self.runner = None
+        self.is_acquiring = False
         self.end(outcome)
+        self.runner = None
 
     def end(self, outcome: Any) -> None:
         """End it with an outcome or an exception, unless it has ended."""
@@ -111,6 +125,10 @@ class InFlight:
 
     def wait(self) -> Any:
         """Wait on this thread until it has ended, and return or raise the outcome."""
+        if self._starter == threading.get_ident():
+            # This is a finalizer or a signal handler. The caller beneath it was about to start it, and would only
+            # come to that when this has got its token.
+            self.start()
         gate = threading.Lock()
         gate.acquire()
         self.wakes.add(gate.release)

@@ -16,6 +16,8 @@ from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from .._endpoint.audiences import plain
+from .._endpoint.environment import Environment
 from .._endpoint.text import quoted
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
@@ -28,7 +30,7 @@ from .._serving.token_protocols import (
     TokenProtocol,
     same,
 )
-from .._serving.variables import CLOUD_SHELLS_FORM, MISLEADING
+from .._serving.variables import CHOICE, MISLEADING
 from ._allowed import Allowed
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from .._azure.credential import SyncCredential
 
 _LOGGER = logging.getLogger(__name__)
+
+_ADDRESSES = ("MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+"""Where azure-identity finds a managed identity."""
 
 _STEPS = (
     *("environment", "cloud_shell", "workload_identity", "managed_identity", "shared_token_cache"),
@@ -47,7 +52,9 @@ _STEPS = (
 _NO_RESOURCE = "A resource is a URI or an application id, such as https://vault.azure.net."
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 _SECRET_BYTES = 32
-_AZ_SECONDS = 30
+_MAX_WARNINGS = 100
+_OWN_CLIENTS = ("azure-cloudshell/", "azsdk-python-cloudshell-credential/")
+"""How the user agents of ``azure-cloudshell`` and of our credentials begin."""
 
 
 class _Secrets(NamedTuple):
@@ -125,6 +132,8 @@ class CloudShellBroker(Served):
         self._mutex = Lock()
         self._asked: SyncCredential | None = None
         self._has_told_of_identities = False
+        # The resources whose refusal has been a warning.
+        self._unserved: set[str] = set()
 
     def _keep(self, secrets: _Secrets) -> None:
         self._secrets = secrets
@@ -147,9 +156,13 @@ class CloudShellBroker(Served):
         self._server.bind()
         return self._server.release(), self._secrets
 
+    def _take(self, secrets: Iterable[str]) -> None:
+        """Take the secrets of another one, instead of those made for this one."""
+        self._keep(_Secrets(*secrets))
+
     def _take_over(self, listeners: Sequence[socket.socket], secrets: Iterable[str]) -> None:
         """Serve what another process has handed over."""
-        self._keep(_Secrets(*secrets))
+        self._take(secrets)
         self._server.adopt(listeners)
         self._server.serve()
 
@@ -173,20 +186,34 @@ class CloudShellBroker(Served):
         variables: dict[str, str] = {}
         for each in self._protocols:
             variables.update(each.environment(f"http://{host}:{self.port}{self._prefix_of(each)}"))
-        return {**variables, **dict.fromkeys(CLOUD_SHELLS_FORM, variables["MSI_ENDPOINT"])}
+        return {
+            **variables,
+            # Terraform: Cloud Shell's form, by GET.
+            "ARM_MSI_ENDPOINT": variables["MSI_ENDPOINT"],
+            # Rust's object_store, which sends App Service's header too, and prints the URL when it is refused a token.
+            "AZURE_MSI_ENDPOINT": variables["IDENTITY_ENDPOINT"],
+        }
 
     @property
     def removed(self) -> tuple[str, ...]:
         """The variables that would lead a program elsewhere, to be unset."""
         return MISLEADING
 
-    def without_proxy(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """``NO_PROXY`` in both spellings, with the names of the broker added to those that are exempt.
+    def variables_for(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """All variables to set in an environment: those that lead a program to the broker, and two that keep it there.
 
-        :param environ: the variables that it is added to.
+        ``NO_PROXY``, in both spellings, exempts the names of the broker besides those that are exempt already.
+        ``AZURE_TOKEN_CREDENTIALS`` is ``prod`` unless it has a value: a ``DefaultAzureCredential`` takes a refusal for
+        "not here" otherwise, and goes on to the Azure CLI by itself.
+
+        :param environ: the variables that they are added to.
         :rtype: dict[str, str]
         """
-        return without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))])
+        return {
+            **self.environment,
+            CHOICE: environ.get(CHOICE, "").strip() or "prod",
+            **without_proxy(environ, [*LOOPBACK, *dict.fromkeys((self._address, *self._host_names))]),
+        }
 
     def child_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables for a program that is to ask the broker.
@@ -195,7 +222,7 @@ class CloudShellBroker(Served):
         :rtype: dict[str, str]
         """
         variables = {name: value for name, value in environ.items() if name not in MISLEADING}
-        return {**variables, **self.environment, **self.without_proxy(variables)}
+        return {**variables, **self.variables_for(variables)}
 
     def get_token(self, scope: str, tenant_id: str | None = None) -> tuple[str, int]:
         """A token as the broker's clients get it, and its expiry in Unix time.
@@ -216,12 +243,26 @@ class CloudShellBroker(Served):
 
                 # AZURE_TOKEN_CREDENTIALS is the program's, and narrows nothing here.
                 options = {f"exclude_{step}_credential": False for step in _STEPS}
-                # A process that has been led here is not to ask itself.
-                if any(os.environ.get(name) == value for name, value in self.environment.items()):
-                    options |= {"exclude_cloud_shell_credential": True, "exclude_managed_identity_credential": True}
+                # Nobody is to ask themselves: neither where variables lead here, nor where we have the default address.
+                cloud_shells = Environment(os.environ).endpoint
+                if cloud_shells is not None and self._is_ours(cloud_shells.url):
+                    options["exclude_cloud_shell_credential"] = True
+                if any(self._is_ours(os.environ.get(name, "")) for name in _ADDRESSES):
+                    options["exclude_managed_identity_credential"] = True
                 credential = self._credential or DefaultCloudShellCredential(**options)
                 self._asked = cached(credential)
             return self._asked
+
+    def _is_ours(self, url: str) -> bool:
+        """Whether a URL leads to this broker."""
+        from urllib.parse import urlsplit
+
+        try:
+            host, port = urlsplit(url).hostname, urlsplit(url).port or 80
+        except ValueError:
+            return False
+        names = {*self._server.addresses, *self._host_names}
+        return port == self.port and (host in names or (host == "localhost" and not names.isdisjoint(LOOPBACK)))
 
     def _respond(self, request: Request) -> Response:
         nothing = error_response(404, "NotFound", "There is nothing here.")
@@ -253,15 +294,18 @@ class CloudShellBroker(Served):
         from .._endpoint.failures import Failure
         from .._endpoint.scopes import TokenRequest
 
-        shown = quoted(requested, 200)
         # azd sends scopes, everyone else resources; a resource with a slash at its end keeps it.
         scope = requested if isinstance(asked, AzdProtocol) else f"{requested}/.default"
-        wanted = TokenRequest((scope,), {"tenant_id": asked.tenant_of(request)})
+        options = {"tenant_id": asked.tenant_of(request)}
+        wanted = TokenRequest((scope,), options)
         if wanted.mistake:
             said = wanted.mistake if scope == requested else _NO_RESOURCE
             return _refused(asked.error("invalid_request", said), "its resource is malformed")
+        # What is judged is what is asked for. A credential may take a permission for a part of the resource.
+        wanted = TokenRequest((f"{wanted.resource}/.default",), options)
+        shown = quoted(wanted.resource, 200)
         if self._allowed is not None and wanted.resource not in self._allowed:
-            _LOGGER.info("%s: refused, not one of the resources that are allowed", shown)
+            self._log_unserved(request, shown, "not one of the resources that are allowed (--allow)")
             return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
         try:
             outcome = self._cached_credential()._outcome(wanted)
@@ -269,13 +313,43 @@ class CloudShellBroker(Served):
             outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "nothing")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
-            _LOGGER.info("%s: refused (%s)", shown, code)
-            return asked.error(code, advice.message(outcome, advice.PROGRAM))
+            message = advice.message(outcome, advice.PROGRAM)
+            self._log_unserved(request, shown, f"{self._not_asked()}{message}", code)
+            return asked.error(code, message)
         token = outcome.token
         expires_on = int(token.expires_on)
         _LOGGER.info("%s: a token of %s, valid for %d seconds", shown, token.identity.who, expires_on - time())
         version = request.query.get("api-version", "")
         return asked.token(requested, token.value, expires_on, min(int(time()), expires_on), version)
+
+    def _not_asked(self) -> str:
+        """Why Cloud Shell was not among those that were asked, as ``azure-cloudshell token`` says it; empty if it was.
+
+        The program has been led here and is not told: where it runs is not its business. But its user may have lost
+        Cloud Shell's variables on the way, to cron or to sudo.
+        """
+        from .._endpoint.failures import not_in_cloud_shell
+
+        environment = Environment(os.environ)
+        if self._credential is not None or environment.endpoint is not None:
+            return ""
+        return f"{not_in_cloud_shell(environment.refusal, environment.other_host).what} "
+
+    def _log_unserved(self, request: Request, resource: str, why: str, code: str = "") -> None:
+        """Log that a resource was refused: the first time as a warning, since not every client passes the reason on.
+
+        azure-identity for Python 1.23 and older say "App Service managed identity configuration not found" instead.
+        Our own clients do pass it on, and ``doctor`` asks for dozens of resources.
+        """
+        is_ours = request.headers.get("user-agent", "").startswith(_OWN_CLIENTS)
+        with self._mutex:
+            is_new = not (is_ours or plain(resource) in self._unserved or len(self._unserved) >= _MAX_WARNINGS)
+            if is_new:
+                self._unserved.add(plain(resource))
+        if is_new:
+            _LOGGER.warning("%s: refused, %s", resource, why)
+        else:
+            _LOGGER.info("%s: refused, %s", resource, code or why)
 
 
 def _address(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

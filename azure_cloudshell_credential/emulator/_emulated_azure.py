@@ -85,7 +85,7 @@ class EmulatedAzure:
 
     @property
     def refused(self) -> list[str]:
-        """The hosts outside that programs have asked for, in vain."""
+        """The hosts outside that programs have asked for, and were refused."""
         return self._proxy.refused
 
     @property

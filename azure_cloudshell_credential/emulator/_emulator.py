@@ -37,7 +37,7 @@ class CloudShellEmulator(Settings, Served):
         with CloudShellEmulator() as shell:
             credential = CloudShellCredential(endpoint=shell.endpoint)
 
-    Its tokens are made up: signed by a key that only this process has, good for nothing in Azure. Every method may be
+    Its tokens are made up: signed by a key that only this process has; no service accepts them. Every method may be
     called from any thread, while it serves or before.
 
     :keyword int port: the port; 0, the default, takes a free one. Tools with a hard-coded address (azure-cli, azd,

@@ -1,7 +1,7 @@
 """Record commands in a terminal, from a real run: ``make generated`` writes the picture, and what doctor prints.
 
-Inside an emulated Cloud Shell that refuses one service, with an Azure CLI that is logged in (a made-up one, whose
-tokens no service accepts). Nothing that a command prints is left out.
+Inside an emulated Cloud Shell that refuses one service, with a stand-in for the Azure CLI, whose tokens no service
+accepts. The program and what the commands print are shown whole.
 """
 
 from __future__ import annotations
@@ -26,25 +26,34 @@ HERE = Path(__file__).parent
 WIDTH = 84
 BASH = shutil.which("bash") or "bash"
 APP = """\
-import logging, sys
-from azure.identity import ManagedIdentityCredential
+from azure.identity import DefaultAzureCredential
 
-logging.disable()
-sys.tracebacklimit = 0
-ManagedIdentityCredential().get_token("https://search.azure.com/.default")
+DefaultAzureCredential().get_token("https://search.azure.com/.default")
 print("Azure AI Search: signed in")
 """
+# What azure-cli 2.91.0 prints in Cloud Shell, and what it looks for; the second line of ``login`` is Entra's.
 AZ = """#!{python} -IS
-import sys, time
-if "show" in sys.argv:
+import os, sys, time
+signed_in = {folder!r} + "/signed-in"
+if sys.argv[1] == "login":
+    print("Cloud Shell is automatically authenticated under the initial account signed-in with."
+          " Run 'az login' only if you need to use a different account", file=sys.stderr)
+    print("To sign in, use a web browser to open the page https://login.microsoft.com/device"
+          " and enter the code CONTOSO42 to authenticate.", file=sys.stderr)
+    open(signed_in, "w").close()
+elif not os.path.exists(signed_in):
+    sys.exit("ERROR: Please run 'az login' to setup account.")
+elif "show" in sys.argv:
     print('{{"name": "Contoso", "tenantId": "t", "user": {{"name": "ada@contoso.example"}}}}')
 else:
     print('{{"accessToken": "{token}", "expires_on": %d}}' % (time.time() + 3600))
 """
 COMMANDS = (
     "cat app.py",
-    "python app.py",
-    "azure-cloudshell run -- python app.py",
+    "python app.py 2>&1 | tail -n 3",
+    "az login",
+    "python app.py 2>&1 | tail -n 3",
+    "azure-cloudshell run python app.py",
 )
 
 
@@ -70,7 +79,7 @@ def recorded() -> Console:
         folder = stack.enter_context(TemporaryDirectory())
         shell.deny("search")
         az = Path(folder) / "az"
-        az.write_text(AZ.format(python=sys.executable, token="x" * 1200), encoding="utf-8")
+        az.write_text(AZ.format(python=sys.executable, folder=folder, token="x" * 1200), encoding="utf-8")
         az.chmod(az.stat().st_mode | stat.S_IXUSR)
         (Path(folder) / "app.py").write_text(APP, encoding="utf-8")
         # Nothing else that a machine happens to have is in the picture.
@@ -83,7 +92,11 @@ def recorded() -> Console:
     return console
 
 
-DOCTOR = "azure-cloudshell emulate --port 0 --az-login grace@contoso.example -- azure-cloudshell doctor"
+TOO = "cognitiveservices eventhubs eventgrid monitor webpubsub communication kusto cosmos appconfig acr fabric"
+DOCTOR = (
+    f"azure-cloudshell emulate --port 0 {' '.join(f'--audience {name}' for name in TOO.split())}"
+    " --az-login grace@contoso.example -- azure-cloudshell doctor"
+)
 PAGE = HERE.parent / "command-line.md"
 ON_THE_PAGE = re.compile(r"(?<=```text\n)azure-cloudshell doctor .*?(?=^```$)", re.DOTALL | re.MULTILINE)
 
