@@ -221,7 +221,11 @@ def happen(shell: CloudShellEmulator, what: str) -> None:
         shell.script(TRANSIENT[what])
 
 
-@KINDS
+@pytest.mark.parametrize(
+    "two",
+    [SyncTwo, pytest.param(AsyncTwo, marks=pytest.mark.slow), pytest.param(BrokerOfTwo, marks=pytest.mark.slow)],
+    ids=["sync", "async", "broker"],
+)
 @pytest.mark.parametrize("before", ["nothing", "other", "this"])
 @pytest.mark.parametrize("what", ["answers", "another user", "audience", "entra", "drop"])
 def test_every_order_of_answers(
