@@ -72,15 +72,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.clients)
         if "on_the_default_port" in fixtures:
             item.add_marker(ON_PORT_50342)
+        if "seasoned" in fixtures:
+            # The token ages once.
+            item.add_marker(pytest.mark.xdist_group("seasoned"))
+
+
+@pytest.fixture(scope="session")
+def _no_imds() -> Iterator[dict[str, str]]:
+    """What leads to an address that is at once no virtual machine's: azure-identity waits seconds for a silent one."""
+    with CloudShellEmulator() as shell:
+        yield shell.no_imds_environment
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, _no_imds: dict[str, str]) -> None:
     """No variable of Cloud Shell, of azure-identity or of a proxy; and nothing beyond loopback."""
     for name in os.environ:
         if _VARIABLES.fullmatch(name):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
+    for name, value in _no_imds.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AZURE_CORE_COLLECT_TELEMETRY", "false")
 
 

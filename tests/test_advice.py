@@ -136,7 +136,7 @@ FORMS = [(row, False) for row in ROWS] + [(row, True) for row in ROWS if row.rea
 def is_in_the_fast_suite(row: Row, is_async: bool) -> bool:
     """One of each kind: every state of az for one cause, every cause and reader for one state."""
     if is_async:
-        return row.cause in ("audience", "portal") and row.az == "signed out"
+        return row.cause == "audience" and row.az == "signed out"
     if row.cause in ("no answer", "unreachable", "garbage"):
         return row.az == "signed out" and row.reader in ("credential", "default", "led to default")
     return row.az not in ("slow", "not executable") and (row.cause == "audience" or row.az in ("signed out", "mfa"))

@@ -707,7 +707,8 @@ def test_in_a_cleared_environment_it_gives_the_reason_that_token_gives(tmp_path:
     # As cron, sudo and MCP clients leave it. The program itself is not told where it runs.
     for name in ("bash", "curl"):
         (tmp_path / name).symlink_to(shutil.which(name) or name)
-    kept = [f"PATH={tmp_path}", f"HOME={tmp_path}", "AZURE_POD_IDENTITY_AUTHORITY_HOST=http://127.0.0.1:9"]
+    name = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
+    kept = [f"PATH={tmp_path}", f"HOME={tmp_path}", f"{name}={os.environ[name]}"]
     cleared = ["env", "-i", *kept, *COMMAND]
     token = subprocess.run([*cleared, "token"], capture_output=True, text=True, check=False, timeout=60).stderr
     script = 'curl -s -H Metadata:true "$MSI_ENDPOINT?resource=$0"'

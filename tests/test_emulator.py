@@ -19,6 +19,7 @@ from azure.identity import AzureCliCredential, CredentialUnavailableError
 from azure_cloudshell_credential import CloudShellCredential, DefaultCloudShellCredential
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
 
+from .clocks import ShiftedClock
 from .conftest import ARM, claims_of
 
 RESOURCE = "https://management.azure.com/"
@@ -112,12 +113,12 @@ def test_unknown_parameters_are_ignored(shell: CloudShellEmulator) -> None:
     assert requests.post(shell.endpoint, fields, headers=METADATA, timeout=5).status_code == 200
 
 
-def test_a_token_is_cached_until_it_expires(shell: CloudShellEmulator) -> None:
-    shell.lifetime = 1
+def test_a_token_is_cached_until_it_expires(shell: CloudShellEmulator, mocker: Any) -> None:
+    shifted = ShiftedClock(mocker)
     first = ask(shell).json()
+    shifted.advance(shell.lifetime - 60)
     assert ask(shell).json()["access_token"] == first["access_token"]
-    while time.time() < int(first["expires_on"]):
-        time.sleep(0.05)
+    shifted.advance(61)
     assert ask(shell).json()["access_token"] != first["access_token"]
 
 
