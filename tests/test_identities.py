@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import sys
 import time
 from base64 import b64encode
@@ -384,6 +385,19 @@ def test_where_nobody_listens_at_the_documented_address_it_is_another_place(
         CloudShellCredential().get_token(ARM)
 
 
+def test_where_somebody_has_listened_there_it_is_cloud_shell_and_fails(
+    monkeypatch: pytest.MonkeyPatch, said: Said, mocker: Any
+) -> None:
+    monkeypatch.setenv("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0")
+    with CloudShellEmulator() as shell:
+        mocker.patch.object(environment, "DEFAULT_ENDPOINT", shell.endpoint)
+        CloudShellCredential().get_token(VAULT)
+    for scope in (VAULT, ARM):
+        with pytest.raises(ClientAuthenticationError, match=r"nobody listens at .* any more\. .* but as grace"):
+            SyncTwo(endpoint=None, az=Peer(AZ["grace"])).token(scope)
+    assert said.records == []
+
+
 @pytest.mark.parametrize(
     "options", [{"exclude_cloud_shell_credential": True}, {}], ids=["excluded", "service principal"]
 )
@@ -473,3 +487,27 @@ class TestUnderABroker:
             done = run("run", "--allow", "vault", "--", *command)
             assert (done.returncode, done.stdout) == (1, ""), command
             assert "--allow" in done.stderr
+
+    def test_a_broker_on_another_machine_is_asked_by_the_fallback(
+        self, in_cloud_shell: CloudShellEmulator, fake_az: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a container: by App Service's variables, and nobody after it."""
+        name = socket.gethostname()
+        with CloudShellBroker(CloudShellCredential(), allow=["vault"], host_names=[name]) as broker:
+            variables = broker.variables_for({})
+            for each in in_cloud_shell.environment:
+                monkeypatch.delenv(each, raising=False)
+            here = f"http://127.0.0.1:{broker.port}"
+            # App Service's form by an address that this machine has under every name.
+            for each, value in variables.items():
+                is_asked = each in ("IDENTITY_ENDPOINT", "AZURE_MSI_ENDPOINT")
+                monkeypatch.setenv(each, value.replace(f"http://{name}:{broker.port}", here) if is_asked else value)
+            told = run("token", "vault")
+            assert told.stderr.endswith(" Add --fallback: the managed identity of this place is asked then.\n")
+            assert claims_of(run("token", "vault", "--fallback").stdout.strip())["upn"] == ADA.user
+            refused = run("token", "arm", "--fallback")
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert refused.stderr.endswith("not to serve https://management.azure.com/ (--allow).\n")
+            with pytest.raises(CredentialUnavailableError, match="Use DefaultCloudShellCredential: the managed"):
+                CloudShellCredential().get_token(VAULT)
+            assert claims_of(DefaultCloudShellCredential().get_token(VAULT).token)["upn"] == ADA.user

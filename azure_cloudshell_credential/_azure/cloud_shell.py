@@ -58,7 +58,7 @@ class FromCloudShell(Credential):
         names = ("timeout", "retry_total", "retry_backoff_factor")
         # A broker has asked again itself.
         self._is_led = "endpoint" not in options and is_led_to_a_broker(os.environ)
-        self._reader = advice.LED if self._is_led else advice.CREDENTIAL
+        self._reader = advice.LED if self._is_led and self._environment.endpoint else advice.CREDENTIAL
         preset = {"retry_total": 0} if self._is_led else {}
         self._policy = RetryPolicy(**{**preset, **{name: options[name] for name in names if name in options}})
         # The default transport keeps nothing open.
@@ -123,14 +123,18 @@ class FromCloudShell(Credential):
         assert self._send is not None
         assert endpoint is not None
         outcome = acquisition.ask_endpoint(resource, self._send, self._policy, endpoint)
+        known = known_at(endpoint.port)
         if isinstance(outcome, Token):
             _LOGGER.info("Got a token for %s from Cloud Shell, it expires at %d", resource, outcome.expires_on)
             if outcome.warning:
                 _LOGGER.warning("%s", outcome.warning)
             if not self._is_led:
                 # A broker answers as several users, and says so itself.
-                known_at(endpoint.port).note(resource, outcome.identity)
+                known.note(resource, outcome.identity)
             return outcome
+        if outcome.kind == "not_cloud_shell" and known.has_issued:
+            # Nobody listens at the address that no variable names. But somebody did: it is Cloud Shell, and fails.
+            outcome = failures.unreachable(resource, f"nobody listens at {endpoint.url} any more")
         if outcome.kind == "timeout":
             self._timed_out_at = clock.current.monotonic()
             outcome.details["after"] = duration(CIRCUIT_BREAKER_SECONDS)

@@ -33,6 +33,11 @@ class Identities:
         self._others: dict[tuple[str, str], tuple[str, Identity]] = {}
         self._told: set[tuple[str, str]] = set()
 
+    @property
+    def has_issued(self) -> bool:
+        """Whether the endpoint has issued a token."""
+        return bool(self._issued)
+
     def note(self, resource: str, user: Identity) -> None:
         """Note whose token the endpoint has issued, and say so if it is another user's than the tokens before."""
         if resource not in self._issued:

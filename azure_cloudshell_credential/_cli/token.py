@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(outcome, Token):
         outcome = wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
-        if is_led_to_a_broker(os.environ):
+        if is_led_to_a_broker(os.environ) and environment.endpoint is not None:
             # Nobody is asked after a broker.
             raise CommandError(advice.message(advice.as_the_broker_says(outcome), advice.LED))
         if not arguments.fallback:
@@ -180,7 +180,7 @@ def _fallback_token(resource: str, failure: Failure, environment: Environment, a
         outcome = failure
     if isinstance(outcome, Failure):
         explained = explanation.nobody_has_a_token(request, failure, outcome.reasons)
-        raise CommandError(advice.message(explained, advice.FALLBACK))
+        raise CommandError(advice.message(explained, advice.LED if is_led_to_a_broker(os.environ) else advice.FALLBACK))
     if environment.endpoint is not None:
         identities = known_at(environment.endpoint.port)
         refused = identities.judge(request, failure, outcome.token, environment.identity)

@@ -127,6 +127,9 @@ class Environment:
             except ValueError:
                 # The variable's value stays out of the text: it may hold another service's secret.
                 self.refusal = f"MSI_ENDPOINT is not Cloud Shell's: it {_REQUIREMENT}"
+                if is_led_to_a_broker(environ):
+                    # One on another machine, as a container's is. It is asked by App Service's variables.
+                    self.refusal, self.other_host = None, "IDENTITY_ENDPOINT"
         elif is_marked(environ):
             self.endpoint = Endpoint(DEFAULT_ENDPOINT, is_presumed=True)
         elif environ.get("MSI_ENDPOINT"):
