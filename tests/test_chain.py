@@ -544,6 +544,17 @@ def test_where_no_credential_takes_several_scopes_it_says_how_to_ask(
             scopes("User.Read", "Mail.Read")
 
 
+def test_a_mistake_is_the_same_error_after_a_first_token(fake_az: str) -> None:
+    # From then on a DefaultAzureCredential asks az alone, whose own ValueError it passes on.
+    credential = DefaultCloudShellCredential(**QUIET)
+    for _ in range(2):
+        with pytest.raises(ClientAuthenticationError, match=r"Ask for one resource's scopes at a time\.$"):
+            credential.get_token(ARM, VAULT)
+        with pytest.raises(ClientAuthenticationError, match="tenant"):
+            credential.get_token(ARM, tenant_id="no tenant")
+        assert credential.get_token(ARM).token == fake_az
+
+
 def test_a_scope_that_entra_does_not_know_names_the_right_one(
     token: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

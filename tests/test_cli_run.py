@@ -775,6 +775,20 @@ def test_a_choice_of_the_users_own_stays_and_what_it_lets_past_is_said(
         assert (done.stdout, done.stderr) == (f"{chosen}\n", "")
 
 
+def test_a_service_principal_that_programs_can_sign_in_as_is_said(inside: CloudShellEmulator) -> None:
+    said = []
+    for limits in ([], ["--allow", "search"]):
+        done = run(
+            "run", *limits, "--", "printenv", "AZURE_CLIENT_SECRET", AZURE_CLIENT_ID="x", AZURE_CLIENT_SECRET="y"
+        )
+        assert done.stdout == "y\n"
+        said.append(done.stderr)
+    assert said == [
+        "",
+        "azure-cloudshell: AZURE_CLIENT_SECRET is set: programs may sign in with it for what --allow refuses\n",
+    ]
+
+
 @pytest.mark.parametrize("chosen", ["", "dev"])
 def test_serve_leads_a_default_azure_credential_no_further_either(inside: CloudShellEmulator, chosen: str) -> None:
     serve = Serve("--allow", "arm", AZURE_TOKEN_CREDENTIALS=chosen)

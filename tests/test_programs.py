@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ from azure_cloudshell_credential.aio import DefaultCloudShellCredential as Async
 from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator
 
-from .command import run
-from .conftest import ARM, in_threads
+from .command import eventually, run
+from .conftest import ARM, VAULT, in_threads
 from .test_chain import QUIET as QUIET_ELSEWHERE
 
 # Its time-outs would be waited for.
@@ -60,6 +61,9 @@ class Az:
 
     def sign_in(self, user: str) -> None:
         (self._folder / "config" / "azureProfile.json").write_text(user)
+
+    def has_begun(self) -> bool:
+        return (self._folder / "log").exists()
 
     def log(self) -> list[str]:
         return (self._folder / "log").read_text().split()
@@ -159,6 +163,16 @@ def test_a_hung_az_costs_one_timeout(az: Az) -> None:
     # It is asked again afterwards.
     az.takes(0)
     assert credential.get_token(ARM).token == "token-of-alice"
+
+
+def test_a_credential_that_gives_az_longer_does_not_share_the_failure_of_one_that_gives_up(az: Az) -> None:
+    az.takes(2.5)
+    credentials = [DefaultCloudShellCredential(process_timeout=seconds, **QUIET) for seconds in (1, 60)]
+    impatient = Thread(target=in_threads, args=(1, lambda _: credentials[0].get_token(ARM)))
+    impatient.start()
+    assert eventually(az.has_begun)
+    assert credentials[1].get_token(VAULT).token == "token-of-alice"
+    impatient.join()
 
 
 def test_a_credential_of_the_users_own_starts_as_many_as_it_likes(az: Az) -> None:

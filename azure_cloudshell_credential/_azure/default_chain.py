@@ -92,7 +92,8 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[Re
                 token = credential.get_token_info(*request.scopes, options=dict(request.options))
             else:
                 token = credential.get_token(*request.scopes, **request.options)
-    except AzureError as error:
+    except (AzureError, ValueError) as error:
+        # azure-identity raises ValueError for several scopes, or what is no tenant, where it asks one credential only.
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
     checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())
@@ -144,7 +145,7 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
         # It would ask Cloud Shell's endpoint again, and stop the chain.
         rest["exclude_managed_identity_credential"] = True
     try:
-        steps.append(programs.one_at_a_time(DefaultAzureCredential(**rest)))
+        steps.append(programs.one_at_a_time(DefaultAzureCredential(**rest), rest["process_timeout"]))
     except ValueError as error:
         # Exclusions may have emptied the rest, which is a fault only if nothing else is left either.
         if not (steps or may_be_set) or "at least one credential" not in str(error):

@@ -49,17 +49,21 @@ _NOT_SET_UP = re.compile(
 )
 
 
-def reasons_in(name: str, error: AzureError) -> list[Reason]:
+def reasons_in(name: str, error: AzureError | ValueError) -> list[Reason]:
     """What a credential's exception says, or what each of the credentials in it says.
 
     :param name: the credential's class.
     """
-    text = error.message or str(error)
+    text = _text_of(error)
     attempts = _ATTEMPT.findall(text) or [(_whose(error) or name, text)]
     return [_reason(each, _BOILERPLATE.split(_PREFIX.sub("", said, count=1))[0]) for each, said in attempts]
 
 
-def _whose(error: AzureError) -> str | None:
+def _text_of(error: AzureError | ValueError) -> str:
+    return (error.message if isinstance(error, AzureError) else "") or str(error)
+
+
+def _whose(error: AzureError | ValueError) -> str | None:
     """Whose error a ``DefaultAzureCredential`` passes on as its own: after a first token it asks one credential only.
 
     The credentials that start a program raise theirs from ``subprocess``'s, which names the program.
@@ -67,7 +71,7 @@ def _whose(error: AzureError) -> str | None:
     command = getattr(error.__cause__, "cmd", None)
     if isinstance(command, (list, tuple)) and command:
         return _PROGRAMS.get(PurePath(str(command[0])).stem)
-    return _AZ if (error.message or "").startswith(_AZURE_IDENTITYS_WORDS) else None
+    return _AZ if _text_of(error).startswith(_AZURE_IDENTITYS_WORDS) else None
 
 
 def _reason(name: str, said: str) -> Reason:

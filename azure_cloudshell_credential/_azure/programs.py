@@ -25,8 +25,8 @@ _STARTING = ("AzureCliCredential", "AzureDeveloperCliCredential", "AzurePowerShe
 _SECONDS = 600.0
 """Seconds to wait for a turn and to have it. How long a program takes is bounded by ``process_timeout``."""
 
-_hung: dict[str, tuple[float, str]] = {}
-"""For each class, when a program of it last ran into its timeout, and what was said."""
+_hung: dict[str, tuple[float, float, str]] = {}
+"""For each class, when a program of it last ran into its timeout, how long that was, and what was said."""
 
 
 def watch_sign_in() -> Callable[[], bool]:
@@ -45,20 +45,24 @@ def _time_and_size(path: str) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def one_at_a_time(credential: Any) -> Any:
-    """Have a credential of azure-identity, and those inside a chain of it, start one program after the other."""
+def one_at_a_time(credential: Any, process_timeout: float) -> Any:
+    """Have a credential of azure-identity, and those inside a chain of it, start one program after the other.
+
+    :param process_timeout: the seconds that it gives a program.
+    """
     for each in (credential, *getattr(credential, "credentials", ())):
         if type(each).__name__ in _STARTING:
             for name in ("get_token", "get_token_info"):
                 if (method := getattr(each, name, None)) is not None:
-                    setattr(each, name, _in_turn(type(each).__name__, method))
+                    setattr(each, name, _in_turn(type(each).__name__, method, process_timeout))
     return credential
 
 
-def _in_turn(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+def _in_turn(name: str, method: Callable[..., Any], process_timeout: float) -> Callable[..., Any]:
     """A method of a credential that starts a program.
 
-    A program that hangs costs its timeout once: whoever was waiting for a turn meanwhile gets the same failure.
+    A program that hangs costs its timeout once: whoever was waiting for a turn meanwhile gets the same failure, unless
+    they would have given it longer.
     """
 
     def ask(*scopes: str, **options: Any) -> Any:
@@ -66,8 +70,8 @@ def _in_turn(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
         asked_at = monotonic()
         with Turn(name, _SECONDS) as seconds:
-            hung_at, said = _hung.get(name, (0.0, ""))
-            if hung_at > asked_at:
+            hung_at, waited, said = _hung.get(name, (0.0, 0.0, ""))
+            if hung_at > asked_at and waited >= process_timeout:
                 raise CredentialUnavailableError(message=said)
             if not seconds:
                 raise CredentialUnavailableError(message="Other requests of this process took it too long")
@@ -75,7 +79,7 @@ def _in_turn(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
                 return method(*scopes, **options)
             except CredentialUnavailableError as error:
                 if isinstance(error.__cause__, TimeoutExpired):
-                    _hung[name] = (monotonic(), error.message or str(error))
+                    _hung[name] = (monotonic(), process_timeout, error.message or str(error))
                 raise
 
     return ask

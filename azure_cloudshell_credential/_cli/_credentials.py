@@ -11,7 +11,7 @@ from typing import Any
 from .._endpoint import advice
 from .._endpoint.azure_cli import ABSENT, AzureCli
 from .._endpoint.text import quoted
-from .._serving.variables import CHOICE
+from .._serving.variables import CHOICE, SECRETS
 from ._errors import CommandError
 from ._foreground import say
 from ._parser import Parser, resources
@@ -48,14 +48,19 @@ def check_credential(name: str | None) -> None:
 
 
 def tell_of_a_way_past(allow: Iterable[str] | None, environ: Mapping[str, str]) -> None:
-    """Say so on stderr if a choice of the user's own lets programs get what ``--allow`` leaves out.
+    """Say so on stderr if a choice or a sign-in of the user's own lets programs get what ``--allow`` leaves out.
 
     :param environ: the variables that the programs have.
     """
+    if allow is None:
+        return
     chosen = environ.get(CHOICE, "").strip()
-    if allow is not None and chosen.lower() not in ("", "prod", "managedidentitycredential"):
+    if chosen.lower() not in ("", "prod", "managedidentitycredential"):
         shown = quoted(chosen, 60)
         say(f"azure-cloudshell: {CHOICE}={shown} is set: programs may ask other credentials for what --allow refuses")
+    # A DefaultAzureCredential comes to these before the broker.
+    for name in filter(environ.get, SECRETS):
+        say(f"azure-cloudshell: {name} is set: programs may sign in with it for what --allow refuses")
 
 
 def credential_named(name: str | None) -> Any:
@@ -77,7 +82,7 @@ def credential_named(name: str | None) -> Any:
         from .._azure.default_chain import PROCESS_TIMEOUT
         from .._azure.programs import one_at_a_time
 
-        return one_at_a_time(AzureCliCredential(process_timeout=PROCESS_TIMEOUT))
+        return one_at_a_time(AzureCliCredential(process_timeout=PROCESS_TIMEOUT), PROCESS_TIMEOUT)
     from importlib import import_module
     from pathlib import Path
 

@@ -19,18 +19,18 @@ MISLEADING = ("MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "AZD_
 CHOICE = "AZURE_TOKEN_CREDENTIALS"
 """Which credentials a ``DefaultAzureCredential`` asks; azure-identity for Python reads it from 1.23 on."""
 
+SECRETS = ("AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_PASSWORD")
+"""With one of these a program signs in by itself, as a service principal, a workload or a user."""
+
 SIGN_INS = (
     *_OF_MANAGED_IDENTITIES,
+    *SECRETS,
     "ARM_MSI_ENDPOINT",
     "AZD_AUTH_CERT",
     "AZD_AUTH_ENDPOINT",
     "AZD_AUTH_KEY",
-    "AZURE_CLIENT_CERTIFICATE_PATH",
     "AZURE_CLIENT_ID",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_FEDERATED_TOKEN_FILE",
     "AZURE_MSI_ENDPOINT",
-    "AZURE_PASSWORD",
     "AZURE_TENANT_ID",
     "AZURE_USERNAME",
 )
