@@ -393,6 +393,14 @@ class TestFailures:
             assert requests.get(url, {"resource": ARM}, headers=headers, timeout=10).status_code == 404
         assert given.scopes == []
 
+    @pytest.mark.parametrize("more", [{"Origin": "http://x"}, {"Via": "x"}, {"Host": "evil.example"}])
+    def test_who_does_not_know_a_secret_is_told_nothing_else_either(
+        self, broker: CloudShellBroker, more: dict[str, str]
+    ) -> None:
+        for path in ("/msi/token", "/token", "/oauth2/token"):
+            reply = requests.get(f"http://127.0.0.1:{broker.port}{path}", headers={**METADATA, **more}, timeout=10)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (404, "NotFound"), path
+
     def test_each_refusal_leaves_a_line(self, broker: CloudShellBroker, log: Everything) -> None:
         url = broker.environment["MSI_ENDPOINT"]
         requests.post(url + "x", timeout=10)

@@ -18,6 +18,7 @@ import azure.identity
 import pytest
 import requests
 
+from azure_cloudshell_credential._cli import _private_files
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from .azurite import NODE_MODULES, Azurite, needs
@@ -452,6 +453,19 @@ class TestFilesOfServe:
         paths = [each["MSI_ENDPOINT"].split("/")[3] for each in kept]
         assert paths[0] == paths[1]
         assert len(paths[0]) == 64
+
+    def test_two_that_make_the_file_at_once_have_the_same(self, factory: Path) -> None:
+        made: list[str] = []
+
+        def make() -> str:
+            # Another one, when this one has found none.
+            if not made:
+                made.append(_private_files.read(factory / "secrets", lambda: "first"))
+            return "second"
+
+        assert _private_files.read(factory / "secrets", make) == "first"
+        assert (factory / "secrets").read_text() == "first"
+        assert {each.name for each in factory.iterdir()} == {"mine.py", "secrets"}
 
     @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
     def test_a_file_that_others_can_read_or_change_is_refused(self, factory: Path, mode: int) -> None:

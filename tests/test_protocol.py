@@ -104,6 +104,18 @@ def test_a_wrong_scope_is_explained(scope: Any, message: str) -> None:
         scope_to_resource(scope)
 
 
+@pytest.mark.parametrize(
+    ("cloud", "meant"),
+    [("AzureUSGovernment", "https://vault.usgovcloudapi.net"), ("AzureChinaCloud", "https://vault.azure.cn")],
+)
+def test_a_short_name_is_explained_in_the_cloud_that_it_is_used_in(
+    monkeypatch: pytest.MonkeyPatch, cloud: str, meant: str
+) -> None:
+    monkeypatch.setenv("ACC_CLOUD", cloud)
+    with pytest.raises(ValueError, match=f"'vault' is not a scope: use {re.escape(meant)}/.default$"):
+        scope_to_resource("vault")
+
+
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
 def test_default_is_stripped_and_nothing_else_touched(rest: str) -> None:
     resource = f"https://{rest}"

@@ -93,7 +93,9 @@ def _token_from(credential: Any, request: TokenRequest) -> tuple[Token | list[Re
             else:
                 token = credential.get_token(*request.scopes, **request.options)
     except (AzureError, ValueError) as error:
-        # azure-identity raises ValueError for several scopes, or what is no tenant, where it asks one credential only.
+        # After a first token a DefaultAzureCredential asks one credential only, and passes on its ValueError.
+        if isinstance(error, ValueError) and not hasattr(credential, "credentials"):
+            raise
         return explanation.reasons_in(name, error), not isinstance(error, CredentialUnavailableError)
     refresh_on, token_type = getattr(token, "refresh_on", None), getattr(token, "token_type", None)
     checked = checked_token(token.token, token.expires_on, refresh_on, token_type, clock.current.time())

@@ -13,9 +13,11 @@ from ._errors import CommandError
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, *, replaces: bool = True) -> bool:
     """Write a file anew, in one step: who has the old one open sees nothing of it, and there is never half of one.
 
+    :param replaces: replace a file that is there.
+    :return: whether it has been written.
     :raises CommandError: if it cannot be written.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}")
@@ -26,13 +28,26 @@ def write(path: Path, text: str) -> None:
                 # A umask may have taken even the user's own rights.
                 new.chmod(0o600)
                 file.write(text)
-            new.replace(path)
-        except BaseException:
+            return _put(new, path, replaces=replaces)
+        finally:
             with suppress(FileNotFoundError):
                 new.unlink()
-            raise
     except OSError as error:
         raise CommandError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def _put(new: Path, path: Path, *, replaces: bool) -> bool:
+    if not replaces and not path.is_symlink():
+        try:
+            os.link(new, path)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:
+            # A file system without links.
+            pass
+    new.replace(path)
+    return True
 
 
 def read(path: Path, make: Callable[[], str]) -> str:
@@ -50,7 +65,7 @@ def read(path: Path, make: Callable[[], str]) -> str:
             return file.read()
     except FileNotFoundError:
         text = make()
-        write(path, text)
-        return text
+        # Another process may have made it meanwhile, whose lines hold its secrets.
+        return text if write(path, text, replaces=False) else read(path, make)
     except OSError as error:
         raise CommandError(f"Cannot read {path}: {error.strerror or error}.") from None

@@ -97,7 +97,7 @@ def _resource_of(scope: str) -> str:
 
 def _not_a_scope(scope: str, name: str) -> str:
     """What to say of a name where a scope belongs: a short name, or a resource without its scheme."""
-    meant = audiences.named_as(name)
+    meant = audiences.named_as(name, audiences.cloud_named(os.environ.get("ACC_CLOUD")))
     use = f"use {meant.rstrip('/')}/.default" if meant else "use a resource's URI or application ID with /.default"
     # Somebody may have passed a token.
     return f"'{quoted(scope, 100)}' is not a scope: {use}"

@@ -269,13 +269,14 @@ class CloudShellBroker(Served):
         asked = next((each for each in self._protocols if self._is_at(request.path, each)), None)
         if asked is None or request.method not in ("GET", "POST"):
             return _refused(nothing, "nothing is there")
+        requested = asked.resource_of(request)
+        if isinstance(requested, Response) and requested.status == 401:
+            # Who does not know the secret is not told what there is to know.
+            return _refused(nothing, "its secret is missing or wrong")
         if (response := refusal(request, (self._address, *self._host_names))) is not None:
             return _refused(response, "not from a program that was led here")
-        requested = asked.resource_of(request)
         if isinstance(requested, Response):
-            # Who does not know the secret is not told what there is to know.
-            response = nothing if requested.status == 401 else requested
-            return _refused(response, "its secret, header or resource is missing or wrong")
+            return _refused(requested, "its header or resource is missing or wrong")
         if not requested.isprintable() or " " in requested:
             message = "A resource has no white space and no control characters."
             return _refused(asked.error("invalid_request", message), "its resource is malformed")
