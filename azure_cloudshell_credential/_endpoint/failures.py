@@ -278,14 +278,10 @@ def another_identity(resource: str, cause: Failure, theirs: Identity, mine: Iden
         f"{sentence(cause.what)} Another credential has a token for {resource}, but as {theirs.beside(mine)}, and "
         f"Cloud Shell's user is {mine.beside(theirs)}."
     )
-    return Failure(
-        "identity",
-        what,
-        "identity",
-        resource,
-        cause.code,
-        details={"as_user": mine.name or "Cloud Shell's user", "theirs": theirs.name or "the other user"},
-    )
+    # Neither a tenant that was named nor a challenge is answered by the same user's sign-in alone.
+    cure = cause.cure if cause.cure in ("tenant_id", "claims", "challenged") else "identity"
+    users = {"as_user": mine.name or "Cloud Shell's user", "theirs": theirs.name or "the other user"}
+    return Failure("identity", what, cure, resource, cause.code, details={**cause.details, **users})
 
 
 def broken_off(resource: str, error: str) -> Failure:
