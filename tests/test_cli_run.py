@@ -799,7 +799,7 @@ def test_a_service_principal_that_programs_can_sign_in_as_is_said(inside: CloudS
         said.append(done.stderr)
     assert said == [
         "",
-        "azure-cloudshell: AZURE_CLIENT_SECRET is set: programs may sign in with it for what --allow refuses\n",
+        "azure-cloudshell: AZURE_CLIENT_SECRET is set: programs may use it for what --allow refuses\n",
     ]
 
 

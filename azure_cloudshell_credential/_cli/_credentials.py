@@ -60,7 +60,7 @@ def tell_of_a_way_past(allow: Iterable[str] | None, environ: Mapping[str, str]) 
         say(f"azure-cloudshell: {CHOICE}={shown} is set: programs may ask other credentials for what --allow refuses")
     # A DefaultAzureCredential comes to these before the broker.
     for name in filter(environ.get, SECRETS):
-        say(f"azure-cloudshell: {name} is set: programs may sign in with it for what --allow refuses")
+        say(f"azure-cloudshell: {name} is set: programs may use it for what --allow refuses")
 
 
 def credential_named(name: str | None) -> Any:
