@@ -45,20 +45,21 @@ def _time_and_size(path: str) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def one_at_a_time(credential: Any, process_timeout: float) -> Any:
+def one_at_a_time(credential: Any, process_timeout: float | None) -> Any:
     """Have a credential of azure-identity, and those inside a chain of it, start one program after the other.
 
-    :param process_timeout: the seconds that it gives a program.
+    :param process_timeout: the seconds that it gives a program; None for no end.
     """
+    patience = float("inf") if process_timeout is None else process_timeout
     for each in (credential, *getattr(credential, "credentials", ())):
         if type(each).__name__ in _STARTING:
             for name in ("get_token", "get_token_info"):
                 if (method := getattr(each, name, None)) is not None:
-                    setattr(each, name, _in_turn(type(each).__name__, method, process_timeout))
+                    setattr(each, name, _in_turn(type(each).__name__, method, patience))
     return credential
 
 
-def _in_turn(name: str, method: Callable[..., Any], process_timeout: float) -> Callable[..., Any]:
+def _in_turn(name: str, method: Callable[..., Any], patience: float) -> Callable[..., Any]:
     """A method of a credential that starts a program.
 
     A program that hangs costs its timeout once: whoever was waiting for a turn meanwhile gets the same failure, unless
@@ -71,7 +72,7 @@ def _in_turn(name: str, method: Callable[..., Any], process_timeout: float) -> C
         asked_at = monotonic()
         with Turn(name, _SECONDS) as seconds:
             hung_at, waited, said = _hung.get(name, (0.0, 0.0, ""))
-            if hung_at > asked_at and waited >= process_timeout:
+            if hung_at > asked_at and waited >= patience:
                 raise CredentialUnavailableError(message=said)
             if not seconds:
                 raise CredentialUnavailableError(message="Other requests of this process took it too long")
@@ -79,7 +80,7 @@ def _in_turn(name: str, method: Callable[..., Any], process_timeout: float) -> C
                 return method(*scopes, **options)
             except CredentialUnavailableError as error:
                 if isinstance(error.__cause__, TimeoutExpired):
-                    _hung[name] = (monotonic(), process_timeout, error.message or str(error))
+                    _hung[name] = (monotonic(), patience, error.message or str(error))
                 raise
 
     return ask
