@@ -431,6 +431,10 @@ def test_an_endpoint_of_another_service_is_explained() -> None:
         "!   MSI_SECRET is set: MSI_ENDPOINT belongs to App Service or Azure ML, and is not asked"
         in page["Environment"]
     )
+    assert page["What to do"][1:] == [
+        "DefaultCloudShellCredential(), 'azure-cloudshell token --fallback' and 'azure-cloudshell run' ask the managed "
+        "identity of this place."
+    ]
 
 
 def test_whose_token_it_is_and_a_workaround_are_said(shell: CloudShellEmulator) -> None:

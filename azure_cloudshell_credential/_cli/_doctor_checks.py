@@ -224,7 +224,8 @@ def advise(found: Findings) -> list[str]:
     """What to do, in sentences; the first one says whether there is a token."""
     if found.environment.endpoint is None:
         reason = failures.not_in_cloud_shell(found.environment.refusal, found.environment.other_host)
-        return [reason.what, advice.for_doctor("sign_in", az_of(found))]
+        is_elsewhere = found.environment.other_host is not None
+        return [reason.what, advice.for_another_host() if is_elsewhere else advice.for_doctor("sign_in", az_of(found))]
     failure = found.probes[0].failure
     if failure is not None and found.token is None:
         if failure.kind == "audience":

@@ -169,6 +169,11 @@ def for_doctor(cure: str, az: AzureCli, details: Mapping[str, str] | None = None
     return f"{step[:-1]}: {_USERS} use that sign-in." if has_way else step
 
 
+def for_another_host() -> str:
+    """The sentence of ``doctor`` where a managed identity is, or a container is led to a broker outside of it."""
+    return f"{_USERS} ask the managed identity of this place."
+
+
 def for_those_that_failed(names: Sequence[str]) -> str:
     """The sentence of ``doctor`` for resources that Cloud Shell serves, and has no token for just now."""
     return f"{_sentence(_FIRST['tab'])[:-1]} for: {', '.join(names)}."
