@@ -517,9 +517,11 @@ class TestUnderABroker:
             told = run("token", "vault")
             assert told.stderr.endswith(" Add --fallback: the managed identity of this place is asked then.\n")
             assert claims_of(run("token", "vault", "--fallback").stdout.strip())["upn"] == ADA.user
-            refused = run("token", "arm", "--fallback")
-            assert (refused.returncode, refused.stdout) == (1, "")
-            assert refused.stderr.endswith("not to serve https://management.azure.com/ (--allow).\n")
+            inner = [sys.executable, "-m", "azure_cloudshell_credential", "token", "arm"]
+            for words in (["token", "arm", "--fallback"], ["run", "--", *inner]):
+                refused = run(*words)
+                assert (refused.returncode, refused.stdout) == (1, ""), words
+                assert refused.stderr.endswith("not to serve https://management.azure.com/ (--allow).\n")
             with pytest.raises(CredentialUnavailableError, match="Use DefaultCloudShellCredential: the managed"):
                 CloudShellCredential().get_token(VAULT)
             assert claims_of(DefaultCloudShellCredential().get_token(VAULT).token)["upn"] == ADA.user

@@ -115,7 +115,7 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
     :raises ValueError: if none is left, or for a value that one of them refuses.
     """
     # Here, so that importing the package's asynchronous part does not import it.
-    from azure.identity import DefaultAzureCredential, EnvironmentCredential
+    from azure.identity import DefaultAzureCredential, EnvironmentCredential, ManagedIdentityCredential
 
     chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "").strip().lower()
 
@@ -138,10 +138,14 @@ def _default_steps(options: Mapping[str, Any]) -> list[Any]:
         taken = {name: others[name] for name in others.keys() - {"client_id", "tenant_id"}}
         logging_enable = bool(options.get("logging_enable"))
         steps.append(CloudShellCredential(endpoint=options.get("endpoint"), logging_enable=logging_enable, **taken))
-    is_ours = is_led_to_a_broker(os.environ) and Environment(os.environ).endpoint is not None
+    is_led = is_led_to_a_broker(os.environ)
+    is_ours = is_led and Environment(os.environ).endpoint is not None
     if is_ours and options.get("endpoint") is None and steps and isinstance(steps[-1], CloudShellCredential):
         # It has been decided there who may have what: nobody is asked after a broker.
         return steps
+    if is_led and not is_ours and is_in("managed_identity", "", "prod", "managedidentitycredential"):
+        # Likewise of one outside of this container, which App Service's variables lead to.
+        return [*steps, ManagedIdentityCredential()]
     rest = {"process_timeout": PROCESS_TIMEOUT, **others, "exclude_environment_credential": True}
     if is_ours or managed_identity_is_cloud_shell(os.environ):
         # It would ask Cloud Shell's endpoint again, and stop the chain.

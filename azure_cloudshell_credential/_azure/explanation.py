@@ -15,6 +15,7 @@ from azure.core.exceptions import AzureError
 
 from .._endpoint import audiences, azure_cli, failures
 from .._endpoint.azure_cli import AzureCli
+from .._endpoint.environment import is_led_to_a_broker
 from .._endpoint.failures import Failure, Reason
 from .._endpoint.scopes import TokenRequest
 from .._endpoint.text import quoted, sentence
@@ -106,8 +107,9 @@ def nobody_has_a_token(
     if cloud_shells is not None:
         failure.cure, failure.details = cloud_shells.cure, dict(cloud_shells.details)
     if failure.cure == "sign_in" and az is None and others and others[-1].name in _CONFIGURED:
-        # It has ended the chain.
-        failure.cure, failure.details = "configuration", {"credential": others[-1].name}
+        # It has ended the chain. There is nothing to add to what a broker outside of this container says.
+        failure.cure = "nothing" if is_led_to_a_broker(os.environ) else "configuration"
+        failure.details = {"credential": others[-1].name}
     _add_what_was_asked_for(failure, request)
     return failure
 

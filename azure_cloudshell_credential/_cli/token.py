@@ -180,7 +180,7 @@ def _fallback_token(resource: str, failure: Failure, environment: Environment, a
         outcome = failure
     if isinstance(outcome, Failure):
         explained = explanation.nobody_has_a_token(request, failure, outcome.reasons)
-        raise CommandError(advice.message(explained, advice.LED if is_led_to_a_broker(os.environ) else advice.FALLBACK))
+        raise CommandError(advice.message(explained, advice.FALLBACK))
     if environment.endpoint is not None:
         identities = known_at(environment.endpoint.port)
         refused = identities.judge(request, failure, outcome.token, environment.identity)
