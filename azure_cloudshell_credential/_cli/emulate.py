@@ -58,8 +58,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--with-azure",
         action="store_true",
-        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. "
-        "Java, and Node 20's own http and fetch, read no proxy variables: they are not held",
+        help="also emulate Azure Resource Manager, for unmodified programs that read proxy variables, and refuse them "
+        "every other host",
     )
     parser.add_argument(
         "--fault",
@@ -74,7 +74,7 @@ def add_arguments(parser: Parser) -> None:
         help="do not hide your own sign-ins from COMMAND",
     )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
-    parser.add_argument("--exec", action="store_true", help="may stand before COMMAND, for clarity")
+    parser.add_argument("--exec", action="store_true", help="may precede COMMAND, for clarity")
     parser.add_command("run a command in the emulated environment, and exit with its status")
 
 
