@@ -15,7 +15,7 @@ from azure.identity import AzureCliCredential, ChainedTokenCredential
 from azure_cloudshell_credential import DefaultCloudShellCredential, aio
 from azure_cloudshell_credential._endpoint import clock
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._azure_cli import REFUSALS
+from azure_cloudshell_credential.emulator._az_words import REFUSALS
 from azure_cloudshell_credential.emulator._isolation import isolated
 
 from .carrying_out import Later

@@ -12,7 +12,8 @@ from typing import Any
 from .._azure.identities import forget
 from .._endpoint.audiences import did_you_mean
 from .._serving.server import Served, Server
-from ._azure_cli import FAILURES, Programs
+from ._az_words import FAILURES
+from ._azure_cli import Programs
 from ._issuer import Issuer
 from ._process import Process, begin_all_anew, forget_all_tokens, stand_ins
 from ._responder import (
