@@ -98,7 +98,7 @@ def _scope_of(url: str) -> str:
     """
     if (resource := resource_at(url)) is None:
         host = quoted(re.split("[/?#]", url)[2].rpartition("@")[2], 100)
-        raise ValueError(f"{host!r} is not a host of a known service: pass CloudShellAuth(scope=...) what it takes.")
+        raise ValueError(f"{host!r} is not a host of a known service: pass its scope, CloudShellAuth(scope=...).")
     return f"{resource.rstrip('/')}/.default"
 
 

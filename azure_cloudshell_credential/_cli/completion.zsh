@@ -52,7 +52,7 @@ _shtab_azure_cloudshell_doctor_defaults_added=0
 
 _shtab_azure_cloudshell_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--port[port to listen on\; 0 picks a free one. Tools with a hard-coded address need the default, 50342]:port:"
+  "--port[port to listen on\; 0 picks a free one\; tools with a hard-coded address need 50342, the default]:port:"
   "--tenant[tenant to emulate]:ID:"
   "--user[user to emulate]:NAME:"
   "--lifetime[token lifetime (3900)]:SECONDS:"
@@ -63,10 +63,10 @@ _shtab_azure_cloudshell_emulate_options=(
   "--latency[wait before each reply]:SECONDS:"
   "--with-azure[also emulate Azure Resource Manager, for unmodified programs that read proxy variables, and refuse them every other host]"
   "*--fault[fail like this, always or COUNT times\; may be repeated. NAME\: portal-timeout, interaction-required, server-error, hang, drop, garbage, wrong-resource, expired-token]:NAME[:COUNT]:"
-  "--az-login[put an az on PATH to which this other user is signed in]:USER:"
+  "--az-login[put an az on PATH that this other user is signed in to]:USER:"
   "--own-sign-in[do not hide your own sign-ins from COMMAND]"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
-  "--exec[may precede COMMAND, for clarity]"
+  "--exec[may precede COMMAND]"
   "--debug[show a traceback for an error]"
   "(-)*::run a command in the emulated environment, and exit with its status:_normal"
 )
