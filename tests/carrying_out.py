@@ -38,7 +38,7 @@ from azure_cloudshell_credential._endpoint import advice, clock, environment
 from azure_cloudshell_credential._endpoint.acquisition import RetryPolicy
 from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity, faults
-from azure_cloudshell_credential.emulator._azure_cli import REFUSALS
+from azure_cloudshell_credential.emulator._az_words import REFUSALS
 from azure_cloudshell_credential.emulator._isolation import isolated
 
 ADA = Identity()

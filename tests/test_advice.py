@@ -402,7 +402,7 @@ ALLOWED = {
     "_endpoint/advice.py": "the place",
     "_endpoint/azure_cli.py": "what azure-identity and az say",
     "_azure/explanation.py": "the same",
-    "emulator/_azure_cli.py": "what az says",
+    "emulator/_az_words.py": "what az says",
     "_cli/_doctor_tools.py": "how az gets its tokens",
     "_cli/_parser.py": "the help of run",
     "_cli/token.py": "the help of --fallback",

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import azure.identity
 import pytest
 import trio
 from azure.core.credentials import AccessToken, AccessTokenInfo
@@ -32,12 +31,6 @@ from .misbehaving import Behaviour, MisbehavingServer
 
 # Nothing here may ask Windows, a browser or the developer's own logins.
 QUIET = {"exclude_powershell_credential": True, "exclude_developer_cli_credential": True}
-
-
-FOLLOWS_THE_CHOICE = pytest.mark.skipif(
-    tuple(map(int, azure.identity.__version__.split(".")[:2])) < (1, 25),
-    reason="DefaultAzureCredential follows AZURE_TOKEN_CREDENTIALS from azure-identity 1.25 on",
-)
 
 
 def sync_token(scope: str = ARM, **options: Any) -> str:
@@ -94,7 +87,6 @@ class TestSteps:
         assert names(credential) == ["DefaultAzureCredential"]
         assert not {"AzureCliCredential", "ManagedIdentityCredential"} & set(inner(credential))
 
-    @FOLLOWS_THE_CHOICE
     def test_an_emptied_rest_is_left_out(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
         assert names(make()) == ["EnvironmentCredential"]
@@ -103,13 +95,11 @@ class TestSteps:
         others = set(_broker._STEPS) - {"environment"}
         assert names(make(**{f"exclude_{step}_credential": True for step in others})) == ["EnvironmentCredential"]
 
-    @FOLLOWS_THE_CHOICE
     def test_nothing_left_is_a_value_error(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
         with pytest.raises(ValueError, match="at least one credential"):
             make(exclude_environment_credential=True)
 
-    @FOLLOWS_THE_CHOICE
     @pytest.mark.parametrize(
         ("chosen", "expected"),
         [

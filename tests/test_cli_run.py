@@ -14,7 +14,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import azure.identity
 import pytest
 import requests
 
@@ -142,9 +141,6 @@ def check(found: list[str], shell: CloudShellEmulator, of_az: str) -> None:
 @pytest.mark.parametrize("program", [SYNC, AIO], ids=["sync", "aio"])
 def test_azure_identity_for_python(inside: CloudShellEmulator, fake_az: str, denying_az: None, program: str) -> None:
     found = answers("--", sys.executable, "-c", program, ARM, SEARCH, DENIED)
-    if tuple(map(int, azure.identity.__version__.split(".")[:2])) < (1, 25):
-        # It passes on the code alone.
-        found = [text + " AudienceNotSupported " + REFUSAL if ": " in text else text for text in found]
     check(found, inside, fake_az)
 
 

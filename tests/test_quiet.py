@@ -15,7 +15,7 @@ from azure.identity import AzureCliCredential, ChainedTokenCredential
 from azure_cloudshell_credential import DefaultCloudShellCredential, aio
 from azure_cloudshell_credential._endpoint import clock
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._azure_cli import REFUSALS
+from azure_cloudshell_credential.emulator._az_words import REFUSALS
 from azure_cloudshell_credential.emulator._isolation import isolated
 
 from .carrying_out import Later
@@ -132,3 +132,17 @@ def test_half_a_service_principal_is_not_warned_of_at_each_request(
         with pytest.raises(ClientAuthenticationError):
             credential.get_token(UNLISTED)
     assert len(screen.records) == 1
+
+
+def test_what_az_said_is_one_line_without_a_token_on_our_log_too(
+    shell: CloudShellEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    shell.az_fails("ERROR: refused\n\x1b]0;OWNED\x07 " + "A" * 140)
+    # The line of azure-identity's own loggers, at DEBUG, is not ours to change.
+    with caplog.at_level(logging.DEBUG, logger="azure_cloudshell_credential"), pytest.raises(ClientAuthenticationError):
+        DefaultCloudShellCredential().get_token(UNLISTED)
+    said = [
+        record.getMessage() for record in caplog.records if record.name == "azure_cloudshell_credential._azure.quiet"
+    ]
+    assert said
+    assert all("ERROR: refused" in line and "[redacted]" in line and line.isprintable() for line in said)

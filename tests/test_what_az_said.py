@@ -13,7 +13,7 @@ from azure_cloudshell_credential._endpoint import advice, azure_cli, failures
 from azure_cloudshell_credential._endpoint.failures import Reason
 from azure_cloudshell_credential._endpoint.scopes import TokenRequest
 from azure_cloudshell_credential.emulator import CloudShellEmulator
-from azure_cloudshell_credential.emulator._azure_cli import REFUSALS
+from azure_cloudshell_credential.emulator._az_words import REFUSALS
 
 from .carrying_out import OTHER_TENANT, VAULT, Operation, Told, World
 

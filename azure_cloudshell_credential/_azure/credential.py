@@ -109,7 +109,8 @@ def living() -> list[Credential]:
 
 
 # azure-identity takes 190 ms to import, and is needed only for its exceptions. A process that forks meanwhile would
-# leave the child with an import lock that no thread will release: so the fork waits.
+# leave the child with an import lock that no thread will release: so the fork waits. Without this, children of a
+# pre-forking server whose first call is under way hang in their own first call.
 importing = threading.RLock()
 
 

@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from .._endpoint.text import quoted
+
 _LOGGER = logging.getLogger(__name__)
+
+_MAX_SAID = 4000
+"""Characters: a ``DefaultAzureCredential`` says what each of its ten credentials says."""
 
 _asking: ContextVar[bool] = ContextVar("azure_cloudshell_credential_asking", default=False)
 
@@ -20,7 +25,7 @@ class _Quiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or not _asking.get():
             return True
-        _LOGGER.debug("%s: %s", record.name, record.getMessage())
+        _LOGGER.debug("%s: %s", record.name, quoted(record.getMessage(), _MAX_SAID))
         return False
 
 

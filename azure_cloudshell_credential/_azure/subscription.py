@@ -23,6 +23,7 @@ from azure.core.exceptions import (
 )
 
 from .._endpoint.audiences import cloud_named
+from .._endpoint.azure_cli import profile_path
 from .._endpoint.identity import identity_in
 from .._endpoint.text import quoted, sentence
 from .._endpoint.token import claims_of
@@ -76,8 +77,7 @@ def known_subscription_id(environ: Mapping[str, str]) -> str | None:
 
 
 def _of_azure_cli(environ: Mapping[str, str]) -> str | None:
-    folder = environ.get("AZURE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".azure")
-    profile = read_json_file(os.path.join(folder, "azureProfile.json"))
+    profile = read_json_file(profile_path(environ))
     subscriptions = profile.get("subscriptions") if isinstance(profile, dict) else None
     for subscription in subscriptions if isinstance(subscriptions, list) else []:
         if not isinstance(subscription, dict) or not subscription.get("isDefault"):

@@ -2,8 +2,9 @@
 
 Nobody is signed in to them until ``az_login``, or ``az login``. Each is a small program that asks the emulator what to
 print, so that a test never gets a token of the developer's own, and sees what was asked. What they print is what
-azure-identity 1.27.0 and azure-cli 2.91.0 look for and write. As strict as Microsoft Entra ID, az has no token for a
-resource that nobody serves, and a refusal ends with what ends it there: another sign-in, one for the scope, or none.
+azure-identity 1.27.0 and azure-cli 2.91.0 look for and write (``_az_words``). As strict as Microsoft Entra ID, az has
+no token for a resource that nobody serves, and a refusal ends with what ends it there: another sign-in, one for the
+scope, or none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._endpoint import audiences
+from ._az_words import AGAIN, FAILURES, IDS, UNKNOWN_RESOURCE, Refused, filled
 from ._issuer import Issuer
 from ._settings import Identity
 
@@ -26,78 +28,6 @@ SUBSCRIPTION_NAME = "Contoso Pay-As-You-Go"
 
 PATH = "/programs"
 """Where the emulator answers the programs."""
-
-_CLOUD_SHELL_PROBLEM = (
-    "WARNING: A Cloud Shell credential problem occurred. When you report the issue with the error below, please "
-    "mention the hostname 'SandboxHost-1'\nERROR: {what}\n"
-    "Run the command below to authenticate interactively; additional arguments may be added as needed:\n"
-    "az logout\naz login --scope {{resource}}/.default"
-)
-FAILURES = {
-    "signed-out": "ERROR: Please run 'az login' to setup account.",
-    "audience": _CLOUD_SHELL_PROBLEM.format(what="Audience {resource} is not a supported MSI token audience."),
-    "portal-timeout": _CLOUD_SHELL_PROBLEM.format(what="Timeout waiting for token from portal. Audience: {resource}"),
-    "msi": (
-        "ERROR: Failed to connect to MSI. Please make sure MSI is configured correctly.\n"
-        "Get Token request returned: <Response [400]>"
-    ),
-    "other-tenant": (
-        "ERROR: For Cloud Shell account, getting access token for non-current tenants is not supported. The specified "
-        "tenant must be the current tenant {tenant}"
-    ),
-    "cross-tenant": (
-        "ERROR: Cross-tenant authentication is not supported by managed identity and Cloud Shell. "
-        "Please run `az login` with a user account or a service principal."
-    ),
-}
-"""What az is known to say when it has no token: azure-cli's sources, and issues such as azure-cli#30428."""
-
-
-class Refused(NamedTuple):
-    """How Microsoft Entra ID refuses a user who is signed in.
-
-    :param code: its error, the number behind ``AADSTS``.
-    :param what: its words, in which {resource} and {tenant} are filled in.
-    :param until: what ends it: ``login``, any sign-in; ``scope``, one that names the scope; ``never``, none.
-    :param resource: the only resource that is refused; empty: all.
-    :param tenant: the only tenant that is; empty: all.
-    :param names_command: whether az says how to sign in again, as it does from 2.58 on.
-    """
-
-    code: str
-    what: str
-    until: str = "never"
-    resource: str = ""
-    tenant: str = ""
-    names_command: bool = True
-
-
-REFUSALS = {
-    "expired": Refused("700082", "The refresh token has expired due to inactivity.", "login"),
-    "expired-old-az": Refused("700082", "The refresh token has expired.", "login", names_command=False),
-    "mfa": Refused(
-        "50076",
-        "Due to a configuration change made by your administrator, or because you moved to a new location, you must "
-        "use multi-factor authentication to access '{resource}'.",
-        "scope",
-    ),
-    "consent": Refused(
-        "65001", "The user or administrator has not consented to use the application 'Microsoft Azure CLI'."
-    ),
-    "conditional-access": Refused("53003", "Access has been blocked by Conditional Access policies."),
-    "not-in-tenant": Refused("50020", "User account from identity provider does not exist in tenant '{tenant}'."),
-}
-"""How a user who is signed in may be refused: https://learn.microsoft.com/entra/identity-platform/reference-error-codes."""
-
-_UNKNOWN_RESOURCE = Refused("500011", "The resource principal named {resource} was not found in the tenant {tenant}.")
-_IDS = (
-    "Trace ID: 00000000-aaaa-4bbb-8ccc-111111111111 Correlation ID: 22222222-aaaa-4bbb-8ccc-333333333333 "
-    "Timestamp: 2026-01-01 00:00:00Z\n"
-)
-_AGAIN = (
-    "Run the command below to authenticate interactively; additional arguments may be added as needed:\n"
-    'az logout\naz login --tenant "{tenant}" --scope "{resource}/.default"'
-)
 
 _SIGNED_OUT = {
     "azd": "ERROR: not logged in, run `azd auth login` to login",
@@ -227,7 +157,7 @@ class Programs:
         if self._own and arguments[:2] == ("account", "show"):
             return Printed(0, json.dumps(subscription_of(self._own, is_cloud_shell=True)) + "\n")
         if self._identity is None:
-            return Printed(1, err=_filled(self._failure, resource, options.get("tenant", "")))
+            return Printed(1, err=filled(self._failure, resource, options.get("tenant", "")))
         identity = self._identity.changed(**({"tenant_id": options["tenant"]} if "tenant" in options else {}))
         if arguments[:2] == ("account", "get-access-token"):
             return self._token(identity, resource or "https://management.core.windows.net/", options)
@@ -248,7 +178,7 @@ class Programs:
 
     def _refusal(self, identity: Identity, resource: str) -> Refused | None:
         if not is_served(resource):
-            return _UNKNOWN_RESOURCE
+            return UNKNOWN_RESOURCE
         refused = self._refused
         if refused is None or (refused.tenant and refused.tenant != identity.tenant_id):
             return None
@@ -256,8 +186,8 @@ class Programs:
 
     def _token(self, identity: Identity, resource: str, options: dict[str, str]) -> Printed:
         if refused := self._refusal(identity, resource):
-            text = f"ERROR: AADSTS{refused.code}: {refused.what} {_IDS}{_AGAIN if refused.names_command else ''}"
-            return Printed(1, err=_filled(text, resource, identity.tenant_id))
+            text = f"ERROR: AADSTS{refused.code}: {refused.what} {IDS}{AGAIN if refused.names_command else ''}"
+            return Printed(1, err=filled(text, resource, identity.tenant_id))
         token, _, expires_on = self._issuer.mint(resource, identity=identity)
         if options.get("query") == "accessToken" or options.get("output") == "tsv":
             return Printed(0, f"{token}\n")
@@ -292,10 +222,6 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
         for option, value in pairwise(words)
         if option.startswith("--") and not value.startswith("-")
     }
-
-
-def _filled(text: str, resource: str, tenant: str) -> str:
-    return text.replace("{resource}", resource).replace("{tenant}", tenant).rstrip() + "\n"
 
 
 def subscription_of(identity: Identity, *, is_cloud_shell: bool = False) -> dict[str, Any]:

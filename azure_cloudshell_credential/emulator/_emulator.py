@@ -12,7 +12,8 @@ from typing import Any
 from .._azure.identities import forget
 from .._endpoint.audiences import did_you_mean
 from .._serving.server import Served, Server
-from ._azure_cli import FAILURES, Programs
+from ._az_words import FAILURES
+from ._azure_cli import Programs
 from ._issuer import Issuer
 from ._process import Process, begin_all_anew, forget_all_tokens, stand_ins
 from ._responder import (
@@ -203,7 +204,7 @@ class CloudShellEmulator(Settings, Served):
 
     @contextmanager
     def programs(self, *names: str) -> Iterator[dict[str, str]]:
-        """Stand-ins for az, azd and PowerShell, to whom nobody is signed in, and an empty ``AZURE_CONFIG_DIR``.
+        """Stand-ins for az, azd and PowerShell that nobody is signed in to, and an empty ``AZURE_CONFIG_DIR``.
 
         :param names: which; all if none is named.
         :return: the variables that put them first on PATH.
