@@ -843,3 +843,11 @@ def test_an_unknown_name_for_allow_is_wrong_usage(command: str) -> None:
 def test_exemptions_from_proxies_are_merged_into_both_spellings(before: dict[str, str], after: str) -> None:
     done = run("run", "--", "bash", "-c", 'echo "$NO_PROXY $no_proxy"', **before)
     assert done.stdout == f"{after} {after}\n"
+
+
+@pytest.mark.parametrize("words", [("serve", "--listen"), ("serve", "--host-name"), ("run", "--credential")])
+def test_a_token_in_the_place_of_an_option_is_not_repeated(words: tuple[str, str]) -> None:
+    done = run(*words, "eyJhbGciOiJub25lIn0.eyJ0aWQiOiJ4In0.sig_")
+    assert done.returncode == 2
+    assert "[redacted]" in done.stderr
+    assert "eyJ" not in done.stderr

@@ -44,7 +44,7 @@ def check_credential(name: str | None) -> None:
             step = advice.sentence_for("sign_in", advice.DEFAULT, AzureCli(ABSENT), {})
             raise CommandError(f"--credential az needs the Azure CLI, and there is no az on PATH. {step}")
     if name not in (None, "default", "az") and not all(name.partition(":")):
-        raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {name!r}.", 2)
+        raise CommandError(f"--credential is az, default or MODULE:FACTORY, not {quoted(name, 100)!r}.", 2)
 
 
 def tell_of_a_way_past(allow: Iterable[str] | None, environ: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .._endpoint.audiences import plain
 from .._endpoint.environment import Environment
-from .._endpoint.text import quoted
+from .._endpoint.text import quoted, redacted
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
 from .._serving.server import Served, Server
@@ -357,7 +357,7 @@ def _address(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(listen)
     except ValueError:
-        raise ValueError(f"{listen!r} is not an IP address of this machine.") from None
+        raise ValueError(f"{redacted(repr(listen))} is not an IP address of this machine.") from None
     if address.is_unspecified:
         raise ValueError(f"{listen} is every address of this machine: name the one that the programs are to ask.")
     if address.is_multicast or str(address) == "255.255.255.255":
@@ -368,7 +368,9 @@ def _address(listen: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def _host_name(name: str) -> str:
     # It is written into URLs, NO_PROXY and lines of shells and env files.
     if not _HOST_NAME.fullmatch(name.lower()):
-        raise ValueError(f"{name!r} is not a host name such as host.docker.internal, without scheme and port.")
+        raise ValueError(
+            f"{redacted(repr(name))} is not a host name such as host.docker.internal, without scheme and port."
+        )
     return name.lower()
 
 
