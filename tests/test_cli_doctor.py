@@ -458,6 +458,7 @@ def test_the_usual_programs_are_named(shell: CloudShellEmulator, tmp_path: Path)
         "-   terraform  uses az's sign-in; with ARM_USE_MSI=true: azure-cloudshell run terraform ...",
         "-   kubectl    takes a token from: azure-cloudshell token aks --output exec-credential --fallback",
     ]
+    assert sections(run("doctor", PATH=str(tmp_path)).stdout)["Programs"] == page["Programs"]
 
 
 def test_claims_in_the_tenants_error_and_in_the_log_are_one_printable_line(

@@ -88,7 +88,7 @@ class Findings:
         progress.show("asking az ...")
         self.az = inspect_az(seconds or DEFAULT_TIMEOUT)
         self.proxies = proxies(self.environment)
-        self.programs = list(tools_on_path(in_cloud_shell=self.environment.endpoint is not None))
+        self.programs = list(tools_on_path())
 
     @property
     def endpoint(self) -> str | None:

@@ -20,9 +20,8 @@ _TOOLS = (
 )
 
 
-def tools_on_path(*, in_cloud_shell: bool) -> Iterator[tuple[str, str]]:
+def tools_on_path() -> Iterator[tuple[str, str]]:
     """The programs that are there, and how they get their tokens here."""
     for name, how in _TOOLS:
         if shutil.which(name):
-            takes_from_token = "azure-cloudshell token" in how
-            yield name, f"{how} --fallback" if takes_from_token and not in_cloud_shell else how
+            yield name, how
