@@ -103,8 +103,8 @@ def cloud_shell(_cloud_shell_emulator: CloudShellEmulator) -> Iterator[CloudShel
     module or in a session's fixture, is led to it too. Requests, settings and tokens are those of this test alone. A
     credential does not wait between retries: the time that it would have waited counts as passed.
 
-    Nothing of the developer's own is in reach: az, azd and PowerShell on PATH are stand-ins to whom nobody is signed in
-    (``az_login`` signs somebody in to that az), az's folder is empty, and a service principal in the environment is
+    The developer's own sign-ins are out of reach: az, azd and PowerShell on PATH are stand-ins that nobody is signed in
+    to (``az_login`` signs a user in to that az), az's folder is empty, and a service principal in the environment is
     hidden. azure-identity-broker counts as not installed. AZURE_USERNAME names nobody, so that a default chain finds
     nothing in the cache that Microsoft's developer tools share. HOME is left alone: a ``SharedTokenCacheCredential``
     that a test makes itself still reads that cache.

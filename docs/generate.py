@@ -54,14 +54,14 @@ OPTIONS = re.compile(r"(?<=<!-- made from the program's own help -->\n\n).*(?=<!
 
 SERVICES = """# Which services
 
-Cloud Shell issues tokens for the services on a list of its own, which it stopped printing in August 2024
-([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). Below is what people have reported.
-The list may differ by cloud and by what opened Cloud Shell, which reports rarely say. `azure-cloudshell doctor` asks
-where you are; [a report](index.md#send-a-report) adds what you see.
+Cloud Shell has a list of services, which it stopped printing in August 2024
+([Azure/CloudShell#477](https://github.com/Azure/CloudShell/issues/477)). Below is what people have reported. The list
+may differ by cloud and by what opened Cloud Shell. `azure-cloudshell doctor` asks where you are;
+[a report](index.md#send-a-report) adds what you see.
 
 ## Workarounds
 
-Run `az login`, and use `DefaultCloudShellCredential` or `azure-cloudshell run`. Some services have another way:
+Run `az login`, and use `DefaultCloudShellCredential` or `azure-cloudshell run`. Other ways:
 """
 
 

@@ -273,7 +273,7 @@ def test_only_stand_ins_for_powershell_are_put_on_path(tmp_path: Path) -> None:
 def test_the_developers_own_sign_ins_and_made_up_ones_exclude_each_other(options: list[str]) -> None:
     done = run("emulate", "--port", "0", "--own-sign-in", *options, "--", "true")
     assert done.returncode == 2
-    assert done.stderr.startswith("azure-cloudshell: --own-sign-in goes neither with --with-azure nor with --az-login.")
+    assert done.stderr.startswith("azure-cloudshell: --own-sign-in cannot be combined with --with-azure or --az-login.")
 
 
 def test_with_azure_a_command_may_be_powershell_itself(tmp_path: Path) -> None:

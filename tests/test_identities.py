@@ -1,4 +1,4 @@
-"""Whose token: never another user's unnoticed, in whatever order things fail.
+"""Whose token: another user's is refused or told, in whatever order things fail.
 
 Cloud Shell is ada throughout, az is whoever a row says.
 """

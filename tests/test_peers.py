@@ -1,6 +1,6 @@
 """The same situations put to azure-identity's ``ManagedIdentityCredential`` and to ours.
 
-What azure-identity does is pinned as documentation: the README's table "where azure-identity stops" rests on it. A
+What azure-identity does is pinned as documentation: the table of docs/behaviour.md rests on it. A
 failure here after an upgrade of azure-identity may be good news; then the table changes.
 """
 

@@ -186,7 +186,9 @@ def test_the_scope_follows_the_host(in_cloud_shell: CloudShellEmulator, client: 
 )
 def test_no_token_goes_to_a_host_of_no_known_service(in_cloud_shell: CloudShellEmulator, url: str) -> None:
     request = requests.Request("GET", url).prepare()
-    with pytest.raises(ValueError, match=r"is not a host of a known service: pass CloudShellAuth\(scope=") as raised:
+    with pytest.raises(
+        ValueError, match=r"is not a host of a known service: pass its scope, CloudShellAuth\(scope="
+    ) as raised:
         CloudShellAuth()(request)
     assert "user" not in str(raised.value)
     assert "Bearer" not in request.headers.get("Authorization", "")

@@ -180,9 +180,15 @@ class DefaultCloudShellCredential(Chain, SyncCredential):
     Azure PowerShell, Azure Developer CLI, ...). Where the managed identity step would ask Cloud Shell's endpoint once
     more, it is left out: an error there would end the chain before the Azure CLI is reached.
 
-    A token of another user is never returned unnoticed. If Cloud Shell does not support a resource and another
-    credential, signed in as a different user, does, a warning names both. If Cloud Shell has issued tokens before and
-    fails this time, such a token is refused.
+    Another credential may be signed in as another user. Cloud Shell's last token in this process names Cloud Shell's
+    user; before the first one, ``ACC_TID`` and ``ACC_OID`` do. A token that is known to be another user's is refused
+    where Cloud Shell merely fails (no answer, an error of the portal, a status of 500, ...) or has already issued one
+    for that resource in this process; not where a tenant id was requested that Cloud Shell's token shows is not its
+    own. Otherwise it is returned, and a WARNING names both users, once for each other user. Where it is not known whose
+    a token is, that is logged at INFO, and the token is looked at again when more becomes known. Outside Cloud Shell,
+    and in a ``ChainedTokenCredential`` of your own, none of this holds.
+
+    Under ``azure-cloudshell run``, its broker is asked in the place of Cloud Shell, and nobody after it.
 
     Tokens are cached in memory, by scope and tenant, whichever credential they are from. All keyword arguments of
     ``DefaultAzureCredential`` and of ``CloudShellCredential`` are accepted.

@@ -1,9 +1,9 @@
-"""Whose token it is: a chain does not pass from one user to another unnoticed.
+"""Whose token it is: a chain refuses another user's token, or says in the log that it is another's.
 
 azure-identity's own design puts the stability of the identity before availability (azure-sdk-for-python#10349).
 
-What is known is known to the process, for each endpoint: Cloud Shell's user is whom its last token names, whichever
-credential it was for. Before the first one it is whom ``ACC_TID`` and ``ACC_OID`` name.
+What is known is known to the process, for each endpoint: its last token names Cloud Shell's user, whichever credential
+asked for it. Before the first one, ``ACC_TID`` and ``ACC_OID`` do.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def make_send(endpoint: Endpoint, options: dict[str, Any]) -> Send:
         run_options = {
             # Keeps azure-core from reading a body without a bound, and from logging it.
             "stream": True,
-            # For a transport of the user's: None takes out the proxy that the environment names.
+            # For a user's own transport: None takes out the proxy that the environment names.
             "proxies": {"http": None, "https": None, "all": None},
             "connection_timeout": min(seconds, options.get("connection_timeout", seconds)),
             "read_timeout": min(seconds, options.get("read_timeout", seconds)),

@@ -70,7 +70,7 @@ def _in_turn(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             if hung_at > asked_at:
                 raise CredentialUnavailableError(message=said)
             if not seconds:
-                raise CredentialUnavailableError(message="Other requests of this process took it too long")
+                raise CredentialUnavailableError(message="Other requests of this process took too long")
             try:
                 return method(*scopes, **options)
             except CredentialUnavailableError as error:

@@ -35,7 +35,7 @@ class CloudShellAuth(AuthBase):
         needs a scope: a token goes to no service that it is not for.
     :keyword credential: where to get the token; its tokens are cached. Default: a ``DefaultCloudShellCredential``.
     :paramtype credential: azure.core.credentials.TokenCredential
-    :raises ValueError: for what is not a scope.
+    :raises ValueError: for a name that is not a scope.
     :raises TypeError: for a credential in the place of a scope, or one that is asynchronous.
     """
 
@@ -98,7 +98,7 @@ def _scope_of(url: str) -> str:
     """
     if (resource := resource_at(url)) is None:
         host = quoted(re.split("[/?#]", url)[2].rpartition("@")[2], 100)
-        raise ValueError(f"{host!r} is not a host of a known service: pass CloudShellAuth(scope=...) what it takes.")
+        raise ValueError(f"{host!r} is not a host of a known service: pass its scope, CloudShellAuth(scope=...).")
     return f"{resource.rstrip('/')}/.default"
 
 

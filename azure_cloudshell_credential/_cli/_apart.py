@@ -207,7 +207,7 @@ def _watch(ended: Event, process: int, *descriptors: int) -> None:
     try:
         _wait_for_end(process, *descriptors)
     except Exception as error:
-        # It would serve after the command, to nobody knows whom.
+        # It would go on serving after the command has ended.
         say(f"azure-cloudshell: the broker stops, since it cannot watch its command: {type(error).__name__}")
     ended.set()
     sleep(_GRACE_SECONDS)

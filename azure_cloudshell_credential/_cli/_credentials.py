@@ -22,7 +22,7 @@ def add_broker_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--credential",
         metavar="az|default|MODULE:FACTORY",
-        help="where tokens come from: the default chain, the Azure CLI, or what FACTORY() returns; default: default",
+        help="where tokens come from: the Azure CLI, the default chain (default), or what FACTORY() returns",
     )
     parser.add_argument(
         "--allow",
@@ -48,7 +48,7 @@ def check_credential(name: str | None) -> None:
 
 
 def tell_of_a_way_past(allow: Iterable[str] | None, environ: Mapping[str, str]) -> None:
-    """Say so on stderr if a choice of the user's own lets programs get what ``--allow`` leaves out.
+    """Say so on stderr if the user's own choice lets programs get what ``--allow`` leaves out.
 
     :param environ: the variables that the programs have.
     """

@@ -41,7 +41,7 @@ _shtab_azure_cloudshell_completion_defaults_added=0
 _shtab_azure_cloudshell_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON]"
-  "--all[list the resources that there are tokens for, too]"
+  "--all[also list the resources that are granted]"
   "--timeout[for each answer (10, and 30 for az\'s)]:SECONDS:"
   "--report[write a report on the endpoint to FILE (- for stdout), without tokens, users, tenants or subscriptions]:FILE:_files"
   "--debug[show a traceback for an error]"
@@ -52,7 +52,7 @@ _shtab_azure_cloudshell_doctor_defaults_added=0
 
 _shtab_azure_cloudshell_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--port[port to listen on\; 0 picks a free one. Tools with a hard-coded address need the default, 50342]:port:"
+  "--port[port to listen on\; 0 picks a free one\; tools with a hard-coded address need 50342, the default]:port:"
   "--tenant[tenant to emulate]:ID:"
   "--user[user to emulate]:NAME:"
   "--lifetime[token lifetime (3900)]:SECONDS:"
@@ -61,12 +61,12 @@ _shtab_azure_cloudshell_emulate_options=(
   "*--deny[do not support this audience\; may be repeated]:NAME:"
   "--all-audiences[support every audience]"
   "--latency[wait before each reply]:SECONDS:"
-  "--with-azure[also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. Java, and Node 20\'s own http and fetch, read no proxy variables\: they are not held]"
+  "--with-azure[also emulate Azure Resource Manager, for unmodified programs that read proxy variables, and refuse them every other host]"
   "*--fault[fail like this, always or COUNT times\; may be repeated. NAME\: portal-timeout, interaction-required, server-error, hang, drop, garbage, wrong-resource, expired-token]:NAME[:COUNT]:"
-  "--az-login[put an az on PATH to which this other user is signed in]:USER:"
+  "--az-login[put an az on PATH that this other user is signed in to]:USER:"
   "--own-sign-in[do not hide your own sign-ins from COMMAND]"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
-  "--exec[may stand before COMMAND, for clarity]"
+  "--exec[may precede COMMAND]"
   "--debug[show a traceback for an error]"
   "(-)*::run a command in the emulated environment, and exit with its status:_normal"
 )
@@ -76,7 +76,7 @@ _shtab_azure_cloudshell_emulate_defaults_added=0
 
 _shtab_azure_cloudshell_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
+  "--credential[where tokens come from\: the Azure CLI, the default chain (default), or what FACTORY() returns]:az|default|MODULE:FACTORY:"
   "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   {--verbose,-v}"[show a line for each token request, on stderr]"
   "--debug[show a traceback for an error]"
@@ -88,15 +88,15 @@ _shtab_azure_cloudshell_run_defaults_added=0
 
 _shtab_azure_cloudshell_serve_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--credential[where tokens come from\: the default chain, the Azure CLI, or what FACTORY() returns\; default\: default]:az|default|MODULE:FACTORY:"
+  "--credential[where tokens come from\: the Azure CLI, the default chain (default), or what FACTORY() returns]:az|default|MODULE:FACTORY:"
   "--allow[serve tokens for these resources and no other\: short names (arm, vault, ...), URIs or application ids]:NAME[,NAME...]:"
   "--port[port to listen on\; 0 picks a free one (50342)]:port:"
   "--path-secret[put a secret into the URL, so that only programs that know it get tokens]"
   "--listen[an IP address of this machine that containers reach\; always with a secret in the URL]:ADDRESS:"
   "*--host-name[a name by which containers reach that address\; may be repeated, the first one is in the URL]:NAME:"
   {--output,-o}"[lines for a shell, or for \'docker run --env-file\'\; default\: shell]:output:(shell env-file)"
-  "--to[write the lines to FILE, which nobody else may read, and not to stdout]:FILE:"
-  "--secrets[keep the secrets in FILE, so that the lines are good after a restart\; made if it is not there]:FILE:"
+  "--to[write the lines to FILE, which only you may read, and not to stdout]:FILE:"
+  "--secrets[keep the secrets in FILE, which is made if missing\; the lines are then good after a restart]:FILE:"
   "--shell[syntax of the lines it prints\; default\: the calling shell\'s]:shell:(bash pwsh fish)"
   "--debug[show a traceback for an error]"
 )

@@ -29,7 +29,7 @@ EXAMPLES = (
 def add_arguments(parser: Parser) -> None:
     """What the command takes."""
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--all", action="store_true", help="list the resources that there are tokens for, too")
+    parser.add_argument("--all", action="store_true", help="also list the resources that are granted")
     parser.add_argument(
         "--timeout",
         type=timeout,

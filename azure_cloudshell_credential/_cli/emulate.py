@@ -46,7 +46,7 @@ def add_arguments(parser: Parser) -> None:
         "--port",
         type=port,
         default=_HARD_CODED_PORT,
-        help="port to listen on; 0 picks a free one. Tools with a hard-coded address need the default, %(default)s",
+        help="port to listen on; 0 picks a free one; tools with a hard-coded address need %(default)s, the default",
     )
     parser.add_argument("--tenant", metavar="ID", help="tenant to emulate")
     parser.add_argument("--user", metavar="NAME", help="user to emulate")
@@ -58,8 +58,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--with-azure",
         action="store_true",
-        help="also emulate Azure Resource Manager, for unmodified programs, and refuse them every other host. "
-        "Java, and Node 20's own http and fetch, read no proxy variables: they are not held",
+        help="also emulate Azure Resource Manager, for unmodified programs that read proxy variables, and refuse them "
+        "every other host",
     )
     parser.add_argument(
         "--fault",
@@ -67,14 +67,14 @@ def add_arguments(parser: Parser) -> None:
         metavar="NAME[:COUNT]",
         help=f"fail like this, always or COUNT times; may be repeated. NAME: {', '.join(faults.NAMED)}",
     )
-    parser.add_argument("--az-login", metavar="USER", help="put an az on PATH to which this other user is signed in")
+    parser.add_argument("--az-login", metavar="USER", help="put an az on PATH that this other user is signed in to")
     parser.add_argument(
         "--own-sign-in",
         action="store_true",
         help="do not hide your own sign-ins from COMMAND",
     )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
-    parser.add_argument("--exec", action="store_true", help="may stand before COMMAND, for clarity")
+    parser.add_argument("--exec", action="store_true", help="may precede COMMAND")
     parser.add_command("run a command in the emulated environment, and exit with its status")
 
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; or start serving beside this process, and become the command."""
     settings = vars(arguments)
     if arguments.own_sign_in and (arguments.with_azure or arguments.az_login):
-        raise CommandError("--own-sign-in goes neither with --with-azure nor with --az-login.", 2)
+        raise CommandError("--own-sign-in cannot be combined with --with-azure or --az-login.", 2)
     if arguments.words:
         with served_apart("emulate", settings, waits=True) as variables:
             removed = _removed(settings)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"Cannot listen on this machine: {error.strerror or error}.") from None
     settings = {**vars(arguments), "secrets": secrets}
     command = arguments.words or [os.environ.get("SHELL") or os.environ.get("COMSPEC") or "/bin/sh"]
-    # The code of a credential of the user's own is run there, and its errors are told before the command starts.
+    # The code of the user's own credential is run there, and its errors are told before the command starts.
     waits = ":" in (arguments.credential or "")
     with served_apart("run", settings, listeners, waits=waits):
         tell_of_a_way_past(arguments.allow, os.environ)

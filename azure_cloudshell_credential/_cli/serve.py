@@ -59,12 +59,12 @@ def add_arguments(parser: Parser) -> None:
         help="lines for a shell, or for 'docker run --env-file'; default: %(default)s",
     )
     parser.add_argument(
-        "--to", metavar="FILE", help="write the lines to FILE, which nobody else may read, and not to stdout"
+        "--to", metavar="FILE", help="write the lines to FILE, which only you may read, and not to stdout"
     )
     parser.add_argument(
         "--secrets",
         metavar="FILE",
-        help="keep the secrets in FILE, so that the lines are good after a restart; made if it is not there",
+        help="keep the secrets in FILE, which is made if missing; the lines are then good after a restart",
     )
     parser.add_argument("--shell", choices=SHELLS, help="syntax of the lines it prints; default: the calling shell's")
 

@@ -15,7 +15,7 @@ from .failures import Failure
 from .text import printable
 
 CREDENTIAL = "credential"
-"""A user of ``CloudShellCredential``, alone or in a chain of the user's own: it cannot know which."""
+"""A user of ``CloudShellCredential``, alone or in a chain that the user made: it cannot know which."""
 DEFAULT = "default"
 """A user of ``DefaultCloudShellCredential``, or of another credential that asks the Azure CLI."""
 TOKEN = "token"  # noqa: S105 - a command
@@ -54,7 +54,7 @@ _ONLY = {
     "variables": "start this program with the variables that azure-cloudshell sets now",
     "nothing": "",
 }
-"""By cure: what is to be done where no other sign-in helps."""
+"""By cure: what to do where no other sign-in helps."""
 
 _FROM_DETAILS = {
     "clock": "set the clock of this machine, which may be {ahead} ahead",
@@ -69,7 +69,7 @@ _LED = {
     "claims": "no sign-in cures this under azure-cloudshell, which cannot pass a claims challenge on",
     "directory": "run 'az login --tenant {tenant}' and start azure-cloudshell with --credential az",
 }
-"""By cure: what is to be done by whoever has been led to a broker."""
+"""By cure: what to do for whoever has been led to a broker."""
 
 _REACH = {
     CREDENTIAL: "use DefaultCloudShellCredential unless AzureCliCredential is behind this credential",

@@ -30,7 +30,7 @@ class Reason:
 
     :param name: its class.
     :param text: why, fit to be shown.
-    :param az: what is so with the Azure CLI, if that is whom the credential asks.
+    :param az: what is so with the Azure CLI, if the credential asks it.
     """
 
     def __init__(self, name: str, text: str, az: AzureCli | None = None) -> None:

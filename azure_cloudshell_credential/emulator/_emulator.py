@@ -204,7 +204,7 @@ class CloudShellEmulator(Settings, Served):
 
     @contextmanager
     def programs(self, *names: str) -> Iterator[dict[str, str]]:
-        """Stand-ins for az, azd and PowerShell, to whom nobody is signed in, and an empty ``AZURE_CONFIG_DIR``.
+        """Stand-ins for az, azd and PowerShell that nobody is signed in to, and an empty ``AZURE_CONFIG_DIR``.
 
         :param names: which; all if none is named.
         :return: the variables that put them first on PATH.
