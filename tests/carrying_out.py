@@ -265,6 +265,7 @@ CAUSES: dict[str, Callable[[World], object]] = {
     "after a first token": World.leave_cloud_shell,
     "another identity": lambda world: None,
     "broker gone": lambda world: None,
+    "another secret": lambda world: None,
 }
 
 
@@ -298,6 +299,7 @@ class Operation:
         self.arguments: list[str] = ["--timeout", "1"] if is_slow else []
         self.az_seconds = 1.0 if is_slow else 30.0
         self.broker_is_of_az = False
+        self.has_its_variables = world.cause != "another secret"
         if self.reader == "fallback":
             self.arguments.append("--fallback")
         self.credential: Any = None
@@ -381,6 +383,9 @@ class Operation:
             return self._ask_broker(self.broker.environment)
         with mock.patch.dict(os.environ, self.broker.child_environment(os.environ)):
             os.environ.setdefault("AZURE_TOKEN_CREDENTIALS", "prod")
+            if not self.has_its_variables:
+                for name in ("MSI_ENDPOINT", "ARM_MSI_ENDPOINT"):
+                    os.environ[name] = re.sub("[0-9a-f]{64}", "0" * 64, os.environ[name])
             return self._in_person()
 
     def start_broker(self) -> None:
@@ -498,9 +503,10 @@ _STEPS = {
         r"|correct the configuration of \w+",
         "look": r"check the portal's directory",
         "repair": r"correct what the Azure CLI reports",
-        "start again": r"start azure-cloudshell again",
-        "start for az": r"start azure-cloudshell with --credential az to be .*",
-        "another person": r"ask an administrator of the tenant.*|start azure-cloudshell where you are signed in.*"
+        "start again": r"start azure-cloudshell again in a new shell, and this program with the variables that it sets",
+        "new variables": r"start this program with the variables that azure-cloudshell sets now",
+        "start for az": r"start azure-cloudshell with --credential az(?: to be .*)?",
+        "another person": r"ask an administrator of the tenant.*"
         r"|check the resource .*|no sign-in cures this .*",
     }.items()
 }
@@ -604,6 +610,10 @@ def _start_again(operation: Operation, _match: re.Match[str]) -> None:
     operation.start_broker()
 
 
+def _new_variables(operation: Operation, _match: re.Match[str]) -> None:
+    operation.has_its_variables, operation.credential = True, None
+
+
 def _start_for_az(operation: Operation, _match: re.Match[str]) -> None:
     operation.broker_is_of_az = True
     operation.start_broker()
@@ -627,6 +637,7 @@ _DO: dict[str, Callable[[Operation, re.Match[str]], None]] = {
     "look": lambda _operation, _match: None,
     "repair": _install,
     "start again": _start_again,
+    "new variables": _new_variables,
     "start for az": _start_for_az,
     "another person": _another_person,
 }

@@ -109,7 +109,7 @@ def of_requests() -> Iterator[Row]:
     yield from (Row("wrong scope elsewhere", "signed in", reader) for reader in ASKS)
     yield from (Row("unknown resource", "signed in", reader, ANOTHER_PERSON) for reader in ASKS)
     yield from (Row("cleared", "signed out", reader) for reader in ("credential", "token"))
-    for az in ("signed out", "own", "signed in"):
+    for az in ("signed out", "own", "signed in", "absent"):
         yield from (Row("claims", az, reader) for reader in ("credential", "default"))
     yield Row("claims elsewhere", "signed in", "default")
     yield Row("claims", "signed out", "led to default", ANOTHER_PERSON)
@@ -125,7 +125,8 @@ def of_brokers() -> Iterator[Row]:
     yield Row("audience", "signed out", "led to credential")
     yield from (Row("audience", az, "led to default") for az in ("own", "mfa"))
     yield Row("audience", "signed out", "led to token")
-    yield from (Row("broker gone", "signed out", f"led to {reader}") for reader in ("credential", "default", "token"))
+    for cause in ("broker gone", "another secret", "other tenant"):
+        yield from (Row(cause, "signed out", f"led to {reader}") for reader in ("credential", "default", "token"))
 
 
 ROWS = [*of_services(), *of_faults(), *of_requests(), *of_brokers()]

@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from azure_cloudshell_credential._cli import _private_files
+from azure_cloudshell_credential.broker import CloudShellBroker
 from azure_cloudshell_credential.emulator import CloudShellEmulator, Identity
 
 from .azurite import NODE_MODULES, Azurite, needs
@@ -710,7 +711,19 @@ def test_our_own_credential_says_it_too(inside: CloudShellEmulator, fake_az: str
     done = run("run", "--allow", "arm", "--", sys.executable, "-c", program)
     assert done.returncode == 1
     assert ": refused, " not in done.stderr
-    assert "told not to serve https://x.example (--allow)" in done.stderr
+    step = "To have it served, name it in --allow where azure-cloudshell was started."
+    assert f"told not to serve https://x.example (--allow). {step}\n" in done.stderr
+
+
+def test_where_a_broker_is_gone_another_says_to_start_it_from_a_new_shell(inside: CloudShellEmulator) -> None:
+    # A shell that has the lines of `serve`, which has ended.
+    with CloudShellBroker() as gone:
+        left = gone.child_environment(os.environ)
+    program = "from azure_cloudshell_credential import CloudShellCredential as C; C().get_token('https://x.example')"
+    done = run("run", "--", sys.executable, "-c", program, **left)
+    assert (
+        "Start azure-cloudshell again in a new shell, and this program with the variables that it sets." in done.stderr
+    )
 
 
 def test_in_a_cleared_environment_it_gives_the_reason_that_token_gives(tmp_path: Path) -> None:

@@ -356,6 +356,8 @@ def test_waiting_ends_after_the_timeout_where_one_is_given(in_cloud_shell: Cloud
         done = run("token", "--wait", "--timeout", "1")
     assert done.returncode == 1
     assert "did not get a token" in done.stderr
+    # It has been added.
+    assert "--wait" not in done.stderr
 
 
 def test_a_word_of_waiting_fits_the_terminal_and_a_dumb_one_sees_none(in_cloud_shell: CloudShellEmulator) -> None:

@@ -104,6 +104,9 @@ def nobody_has_a_token(
     failure = Failure("chain", _told(request, cloud_shells, reasons, said), "sign_in", request.resource, code)
     failure.reasons = reasons
     failure.az = az.az if az else _az_that_was_not_asked(knows_others=bool(others), is_excluded=excludes_az)
+    if az and request.claims and (on_disk := azure_cli.az_on_disk(os.environ)).state == azure_cli.ABSENT:
+        # azure-identity answers a challenge without a look for az.
+        failure.az = on_disk
     if cloud_shells is not None:
         failure.cure, failure.details = cloud_shells.cure, dict(cloud_shells.details)
     if failure.cure == "sign_in" and az is None and others and others[-1].name in _CONFIGURED:

@@ -98,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
             # Nobody is asked after a broker.
             raise CommandError(advice.message(advice.as_the_broker_says(outcome), advice.LED))
         if not arguments.fallback:
+            if arguments.wait:
+                outcome.details["has_waited"] = "yes"
             raise CommandError(advice.message(outcome, advice.TOKEN))
         outcome = _fallback_token(resource, outcome, environment, arguments)
     # In one write, also where Python does not buffer: `| grep -q` is gone after its first match.

@@ -51,6 +51,7 @@ _ONLY = {
     "tenant_id": "pass the tenant's id",
     "pop": "use a credential that supports proof of possession",
     "hook": "correct the hook or the transport",
+    "variables": "start this program with the variables that azure-cloudshell sets now",
     "nothing": "",
 }
 """By cure: what to do where no other sign-in helps."""
@@ -64,9 +65,9 @@ _FROM_DETAILS = {
 _LED = {
     "again": _TRY_AGAIN,
     "tab": _TRY_AGAIN,
-    "restart": "start azure-cloudshell again",
+    "restart": "start azure-cloudshell again in a new shell, and this program with the variables that it sets",
     "claims": "no sign-in cures this under azure-cloudshell, which cannot pass a claims challenge on",
-    "directory": "start azure-cloudshell where you are signed in to tenant {tenant}",
+    "directory": "run 'az login --tenant {tenant}' and start azure-cloudshell with --credential az",
 }
 """By cure: what to do for whoever has been led to a broker."""
 
@@ -114,8 +115,8 @@ def sentence_for(cure: str, reader: str, az: AzureCli, details: Mapping[str, str
     :param az: what is so with the Azure CLI.
     :param details: ``resource``; where they are known, the ``tenant`` and ``claims`` that were requested, the ``scope``
         that was meant, as whom Cloud Shell (``as_user``) and another credential (``theirs``) are signed in, the
-        class of a ``credential`` that is configured and fails, by how much the clock is ``ahead``, and ``after`` how
-        long asking again may help.
+        class of a ``credential`` that is configured and fails, by how much the clock is ``ahead``, ``after`` how
+        long asking again may help, and that the command ``has_waited``.
     """
     if cure in _ONLY:
         return _sentence(_ONLY[cure])
@@ -143,7 +144,14 @@ def sentence_for(cure: str, reader: str, az: AzureCli, details: Mapping[str, str
 
 def as_the_broker_says(failure: Failure) -> Failure:
     """The failure of a request to a broker, whose words say what happened and what to do instead of ours."""
-    if failure.code and failure.said:
+    if failure.code == "NotFound":
+        # What a broker answers to a secret, or a host name, that is not its own.
+        failure.what = (
+            f"The token request for {failure.resource} failed: MSI_ENDPOINT has a secret or a host name in it that the "
+            "azure-cloudshell there does not know."
+        )
+        failure.cure = "variables"
+    elif failure.code and failure.said:
         failure.what, failure.cure = failure.said, "nothing"
     return failure
 
@@ -151,7 +159,7 @@ def as_the_broker_says(failure: Failure) -> Failure:
 def _first(cure: str, reader: str, details: Mapping[str, str]) -> str:
     """What would help without another sign-in."""
     first = _FIRST.get(cure, "")
-    if cure == "tab" and reader == TOKEN:
+    if cure == "tab" and reader == TOKEN and "has_waited" not in details:
         first = first.replace(_TRY_AGAIN, "add --wait")
     return _after(first, details)
 
@@ -177,6 +185,11 @@ def for_another_host() -> str:
 def for_those_that_failed(names: Sequence[str]) -> str:
     """The sentence of ``doctor`` for resources that Cloud Shell serves, and has no token for just now."""
     return f"{_sentence(_FIRST['tab'])[:-1]} for: {', '.join(names)}."
+
+
+def for_one_not_allowed() -> str:
+    """The sentence of a broker that serves some resources only."""
+    return f"To have it served, name it in --allow{_WHERE}."
 
 
 def for_those_refused_by_a_broker() -> str:

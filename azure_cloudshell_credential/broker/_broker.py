@@ -17,7 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .._endpoint.audiences import plain
-from .._endpoint.environment import Environment
+from .._endpoint.environment import Environment, is_led_to_a_broker
 from .._endpoint.text import quoted, redacted
 from .._serving.messages import Request, Response, error_response, refusal
 from .._serving.proxies import LOOPBACK, without_proxy
@@ -307,14 +307,17 @@ class CloudShellBroker(Served):
         shown = quoted(wanted.resource, 200)
         if self._allowed is not None and wanted.resource not in self._allowed:
             self._log_unserved(request, shown, "not one of the resources that are allowed (--allow)")
-            return asked.error("AudienceNotSupported", f"This broker was told not to serve {shown} (--allow).")
+            said = f"This broker was told not to serve {shown} (--allow). {advice.for_one_not_allowed()}"
+            return asked.error("AudienceNotSupported", said)
         try:
             outcome = self._cached_credential()._outcome(wanted)
         except Exception as error:
             outcome = Failure("error", f"{type(error).__name__}: {quoted(str(error))}", "nothing")
         if isinstance(outcome, Failure):
             code = outcome.code or "invalid_request"
-            message = advice.message(outcome, advice.PROGRAM)
+            # Where another broker is asked, it is what needs mending.
+            is_led = self._credential is None and is_led_to_a_broker(os.environ)
+            message = advice.message(outcome, advice.LED if is_led else advice.PROGRAM)
             self._log_unserved(request, shown, f"{self._not_asked()}{message}", code)
             return asked.error(code, message)
         token = outcome.token
