@@ -106,7 +106,7 @@ def test_a_wrong_scope_is_explained(scope: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("cloud", "meant"),
-    [("AzureUSGovernment", "https://vault.usgovcloudapi.net"), ("AzureChinaCloud", "https://vault.azure.cn")],
+    [("fairfax", "https://vault.usgovcloudapi.net"), ("mooncake", "https://vault.azure.cn")],
 )
 def test_a_short_name_is_explained_in_the_cloud_that_it_is_used_in(
     monkeypatch: pytest.MonkeyPatch, cloud: str, meant: str
