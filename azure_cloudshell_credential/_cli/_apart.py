@@ -138,7 +138,10 @@ def _leave(descriptors: list[int]) -> None:
                 os.set_inheritable(number, True)
             if null > 2:
                 os.close(null)
-            flags = [flag for name, flag in _ISOLATING.items() if getattr(sys.flags, name, False)]
+            flags = {flag for name, flag in _ISOLATING.items() if getattr(sys.flags, name, False)}
+            if sys.version_info >= (3, 11):
+                # The places of modules are told. Python 3.13.0 imports nothing where the current directory is gone.
+                flags.add("-P")
             words = [sys.executable, *flags, "-c", _PROGRAM, *map(str, kept), "azure-cloudshell"]
             os.execv(sys.executable, words)  # noqa: S606 - ourselves
     os._exit(1)
