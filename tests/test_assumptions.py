@@ -89,6 +89,7 @@ def test_an_emulator_as_assumed_is_the_same_in_every_row(seasoned: CloudShellEmu
             assert (row["same"], row["seen"]) == (True, row["assumed"]), row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_an_endpoint_that_differs_in_a_field_is_found_out(row: Assumption, seasoned: CloudShellEmulator) -> None:
     otherwise = getattr(OTHERWISE, row.name)

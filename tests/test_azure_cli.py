@@ -117,9 +117,9 @@ def test_the_login_that_az_has_from_cloud_shell_is_no_workaround_for_its_list(
         assert chain.get_token("https://vault.azure.net/.default").token
         with pytest.raises(ClientAuthenticationError, match=r"AudienceNotSupported.*az login"):
             chain.get_token(f"{ACR}/.default")
-        advice = run("doctor").stdout
+        advice = " ".join(run("doctor").stdout.split())
     assert "Cloud Shell's own sign-in, which is refused the same resources" in advice
-    assert "Run 'az login', though az is signed in: that is Cloud Shell's own sign-in." in advice
+    assert "Run 'az login' (the user that 'az account show' names is Cloud Shell's own sign-in): " in advice
 
 
 def test_a_chain_reaches_a_login_of_ones_own(in_cloud_shell: CloudShellEmulator) -> None:

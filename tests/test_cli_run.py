@@ -360,6 +360,7 @@ def test_serve_says_who_it_acts_as_and_serves_until_it_is_stopped(inside: CloudS
     assert serve.variables()["NO_PROXY"] == serve.variables()["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
+@pytest.mark.slow
 def test_idle_strangers_starve_nobody_where_few_files_may_be_open(factory: Path) -> None:
     # 256 is a Mac's default. What a process starts with cannot be set from outside on every system.
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -85,7 +85,7 @@ def test_a_python_block_runs(azure: None, code: str) -> None:
 @pytest.mark.slow
 def test_the_tests_that_are_shown_pass_beside_the_script_that_is_shown(tmp_path: Path) -> None:
     files = {match[1]: code for (code,) in (each.values for each in blocks("python")) if (match := NAMED.match(code))}
-    assert {"machines.py", "test_machines.py", "test_troubles.py"} == files.keys()
+    assert {"app.py", "machines.py", "test_machines.py", "test_troubles.py"} == files.keys()
     for name, code in files.items():
         (tmp_path / name).write_text(code)
     run_pytest(tmp_path, "-W", "error", "-p", "no:asyncio")

@@ -228,7 +228,14 @@ def happen(shell: CloudShellEmulator, what: str) -> None:
     ids=["sync", "async", "broker"],
 )
 @pytest.mark.parametrize("before", ["nothing", "other", "this"])
-@pytest.mark.parametrize("what", ["answers", "another user", "audience", "entra", "drop"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "audience",
+        "drop",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("answers", "another user", "entra")),
+    ],
+)
 def test_every_order_of_answers(
     shell: CloudShellEmulator, monkeypatch: pytest.MonkeyPatch, said: Said, two: Any, what: str, before: str
 ) -> None:
