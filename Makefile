@@ -20,7 +20,7 @@ help: ## List the targets.
 demo: .venv/.demo ## List virtual machines: yours in Cloud Shell; elsewhere, those of a made-up company.
 	@$(if $(ACC_CLOUD)$(MSI_ENDPOINT),,$(BIN)/azure-cloudshell emulate --port 0 --with-azure --) $(BIN)/python examples/list_virtual_machines.py
 
-test: .venv/.test ## Run the tests, about a minute. With the slow ones, two to three: make test ALL=1
+test: .venv/.test ## Run the tests, about two minutes. With the slow ones, five: make test ALL=1
 	$(BIN)/python -m pytest --quiet -n 4 $(if $(ALL),,-m "not slow")
 
 lint: .venv/.test ## Check format, style, types and workflows.
