@@ -99,7 +99,20 @@ def identity_in(claims: Mapping[str, object]) -> Identity:
         name = f"the application {application}"
     is_member = isinstance(upn, str) and "@" in upn and "#" not in upn and provider in (None, claims.get("iss"))
     domain = str(upn).rpartition("@")[2].casefold() if is_member else None
-    return Identity(_id_in(claims, "tid"), _id_in(claims, "oid"), name, domain)
+    tenant_id, object_id = _id_in(claims, "tid"), _id_in(claims, "oid")
+    return _one_of(Identity(tenant_id, object_id, name, domain))
+
+
+_latest = [Identity()]
+
+
+def _one_of(identity: Identity) -> Identity:
+    """The identity, once for all the tokens of one user that come after one another."""
+    before = _latest[0]
+    if all(getattr(before, each) == getattr(identity, each) for each in Identity.__slots__):
+        return before
+    _latest[0] = identity
+    return identity
 
 
 def _id_in(claims: Mapping[str, object], name: str) -> str | None:

@@ -91,6 +91,8 @@ def read_token(resource: str, content: Mapping[str, object], now: float) -> Toke
         return failures.unusable_reply(resource, f"it holds {token}")
     if isinstance(token.audience, str) and audiences.are_different(resource, token.audience):
         return failures.wrong_resource(resource, quoted(token.audience, 200))
+    # It has served its purpose, and thousands may be held.
+    token.audience = None
     token.warning = warning
     return token
 
