@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from .._endpoint import acquisition, advice, audiences, exchange, failures, protocol, scopes
+from .._endpoint import acquisition, audiences, exchange, failures, protocol, scopes
 from .._endpoint.acquisition import RetryPolicy
 from .._endpoint.environment import Endpoint, Environment, is_led_to_a_broker
 from .._endpoint.failures import Failure
@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(outcome, Token):
         outcome = wrong_tenant(resource, outcome, arguments.tenant, environment.tenant_id) or outcome
     if isinstance(outcome, Failure):
+        from .._endpoint import advice
+
         if is_led_to_a_broker(os.environ) and environment.endpoint is not None:
             # Nobody is asked after a broker.
             raise CommandError(advice.message(advice.as_the_broker_says(outcome), advice.LED))
@@ -164,6 +166,7 @@ def _fallback_token(resource: str, failure: Failure, environment: Environment, a
     from .._azure import explanation
     from .._azure.default_chain import DefaultCloudShellCredential
     from .._azure.identities import known_at
+    from .._endpoint import advice
     from ._log import log_to_stderr
 
     # What azure-identity logs of each of them would otherwise reach stderr.

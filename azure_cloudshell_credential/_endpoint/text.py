@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 
 # What looks like a token: a JWT, base64 longer than any name in Azure, or a shorter piece of it that is a word of its
-# own. Not the label of a host name nor the segment of a path, and not the challenge in a command to paste.
-_TOKEN_LIKE = re.compile(
-    r"""(?P<command>--claims-challenge ["']?[\w+/=-]+(?![\w+/=.-]))"""
+# own. Not the label of a host name nor the segment of a path, and not the challenge in a command to paste. Not compiled
+# here: the command token needs it only when something has failed.
+_TOKEN_LIKE = (  # noqa: S105 - a pattern
+    r"""(?a)(?P<command>--claims-challenge ["']?[\w+/=-]+(?![\w+/=.-]))"""
     r"|(?<![\w-])eyJ[\w-]*\.[\w-]+(?:\.[\w-]*){0,3}"
-    r"|[\w+=~-]{128,}|(?<![\w+/=~.-])[\w+=~-][\w+/=~-]{47,}(?![\w+/=~-]|\.\w)",
-    re.ASCII,
+    r"|[\w+=~-]{128,}|(?<![\w+/=~.-])[\w+=~-][\w+/=~-]{47,}(?![\w+/=~-]|\.\w)"
 )
 
 
@@ -25,7 +25,7 @@ def quoted(text: str, limit: int = 400) -> str:
 
 def redacted(text: str) -> str:
     """The text without anything that looks like a token."""
-    return _TOKEN_LIKE.sub(lambda match: match["command"] or "[redacted]", text)
+    return re.sub(_TOKEN_LIKE, lambda match: match["command"] or "[redacted]", text)
 
 
 def printable(text: str) -> str:
